@@ -1,0 +1,229 @@
+"""The customer data contract: the entities that every connector ends in.
+
+Lives here: entities, their columns, types, keys and row rules, as data. Must not live here: SQL that loads or models them
+(`sources/`, `models/`), or anything vendor-specific.
+
+Money is in US dollars as DECIMAL(18,2); timestamps are UTC without a zone; identifiers are text as the source writes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ColumnType = Literal["text", "integer", "double", "money", "timestamp", "boolean"]
+
+SQL_TYPES: dict[ColumnType, str] = {
+    "text": "varchar",
+    "integer": "bigint",
+    "double": "double",
+    "money": "decimal(18,2)",
+    "timestamp": "timestamp",
+    "boolean": "boolean",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of an entity. `minimum` and `maximum` are inclusive; `future` says that a date after loading is legitimate."""
+
+    name: str
+    type: ColumnType
+    description: str
+    required: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    future: bool = False
+    personal: bool = False
+
+    @property
+    def sql_type(self) -> str:
+        return SQL_TYPES[self.type]
+
+
+@dataclass(frozen=True)
+class Entity:
+    """One entity of the contract.
+
+    `key` identifies a row within a source; `happened_at` is the column that says when the fact happened;
+    `ordered` lists pairs of columns (earlier, later) that must not be in the wrong order.
+    """
+
+    name: str
+    description: str
+    key: str
+    columns: tuple[Column, ...]
+    happened_at: str
+    ordered: tuple[tuple[str, str], ...] = ()
+    key_is_optional: bool = False
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
+
+    def column(self, name: str) -> Column:
+        return next(c for c in self.columns if c.name == name)
+
+
+def _text(name: str, description: str, **flags: bool) -> Column:
+    return Column(name, "text", description, **flags)  # type: ignore[arg-type]
+
+
+def _time(name: str, description: str, **flags: bool) -> Column:
+    return Column(name, "timestamp", description, **flags)  # type: ignore[arg-type]
+
+
+_ACCOUNT = _text("account_id", "The account, by the id of the source whose accounts it refers to", required=True)
+
+ENTITIES: dict[str, Entity] = {
+    entity.name: entity
+    for entity in (
+        Entity(
+            "accounts",
+            "A company (or person) that is or may become a customer",
+            key="account_id",
+            happened_at="created_at",
+            columns=(
+                _text("account_id", "The account's id in its source", required=True),
+                _text("name", "Name of the company", personal=True),
+                _text("domain", "Web or e-mail domain, used for matching", personal=True),
+                _text("industry", "Industry as the source names it"),
+                _text("segment", "Sales segment, such as SMB, mid-market, enterprise"),
+                _text("country", "Country; stable over time"),
+                Column("employees", "integer", "Number of employees", minimum=0),
+                _text("parent_account_id", "The parent company's id in the same source"),
+                _text("owner_email", "E-mail address of the account owner", personal=True),
+                _time("created_at", "When the source created the account; stable over time", required=True),
+                _text("crm_account_id", "Id of the same account in a source of higher precedence, usually the CRM"),
+                _text("merged_into_account_id", "The account of the same source that this one was merged into"),
+                _time("updated_at", "When the source last changed the row"),
+            ),
+        ),
+        Entity(
+            "contacts",
+            "A person at an account",
+            key="contact_id",
+            happened_at="created_at",
+            columns=(
+                _text("contact_id", "The contact's id in its source", required=True),
+                _ACCOUNT,
+                _text("email", "E-mail address", personal=True),
+                _text("role", "Role at the customer, such as champion, admin, executive"),
+                _time("created_at", "When the contact was created"),
+                Column("is_unsubscribed", "boolean", "Whether the contact refuses e-mail"),
+                _time("left_at", "When the contact left the company"),
+                _time("updated_at", "When the source last changed the row"),
+            ),
+        ),
+        Entity(
+            "subscriptions",
+            "A period in which an account pays one price for one product; a change of plan or seats ends a row and starts another",
+            key="subscription_id",
+            happened_at="started_at",
+            ordered=(("started_at", "ended_at"),),
+            columns=(
+                _text("subscription_id", "Id of the subscription, or of its period where the source keeps periods", required=True),
+                _ACCOUNT,
+                _text("product", "Product sold"),
+                _text("plan", "Plan or price name"),
+                Column("seats", "integer", "Seats bought", minimum=0),
+                Column("mrr_usd", "money", "Monthly recurring revenue in US dollars", required=True, minimum=0),
+                _time("started_at", "Start of the period, inclusive", required=True, future=True),
+                _time("ended_at", "End of the period, exclusive; NULL while it runs", future=True),
+                _text("end_reason", "Why it ended; completed and migrated are no churn"),
+                _time("renews_at", "Next renewal", future=True),
+                _text("billing_interval", "month or year"),
+                Column("is_trial", "boolean", "Whether it is a trial; trials carry no MRR"),
+                _time("updated_at", "When the source last changed the row"),
+            ),
+        ),
+        Entity(
+            "invoices",
+            "A bill to an account; a credit note has a negative amount",
+            key="invoice_id",
+            happened_at="issued_at",
+            columns=(
+                _text("invoice_id", "The invoice's id in its source", required=True),
+                _ACCOUNT,
+                _time("issued_at", "When it was issued", required=True),
+                _time("due_at", "When it is due", future=True),
+                _time("paid_at", "When it was paid"),
+                Column("amount_usd", "money", "Amount in US dollars", required=True),
+                _text("status", "paid, open, void or uncollectible"),
+                Column("failed_payments", "integer", "Payment attempts that failed", minimum=0),
+                _time("updated_at", "When the source last changed the row"),
+            ),
+        ),
+        Entity(
+            "usage_events",
+            "Something a user did in the product",
+            key="event_id",
+            key_is_optional=True,
+            happened_at="occurred_at",
+            columns=(
+                _text("event_id", "The event's id; without ids a changed file replaces its own rows"),
+                _ACCOUNT,
+                _text("user_id", "The user, by the product's id"),
+                _text("event_name", "Feature or action", required=True),
+                _time("occurred_at", "When it happened", required=True),
+                Column("quantity", "double", "How much, in the event's own unit"),
+                _text("product", "Product in which it happened"),
+            ),
+        ),
+        Entity(
+            "tickets",
+            "A support request",
+            key="ticket_id",
+            happened_at="opened_at",
+            ordered=(("opened_at", "first_response_at"), ("opened_at", "solved_at")),
+            columns=(
+                _text("ticket_id", "The ticket's id in its source", required=True),
+                _ACCOUNT,
+                _time("opened_at", "When it was opened", required=True),
+                _time("first_response_at", "First answer by support"),
+                _time("solved_at", "When it was solved; NULL while open"),
+                _text("priority", "low, normal, high or urgent, as the source names it"),
+                _text("status", "Status as the source names it"),
+                Column("csat", "double", "Satisfaction with the ticket, 1 (bad) to 5 (good)", minimum=1, maximum=5),
+                Column("reopens", "integer", "How often it was opened again", minimum=0),
+                _text("subject", "Subject line", personal=True),
+                _text("body", "Text of the request", personal=True),
+                _time("updated_at", "When the source last changed the row"),
+            ),
+        ),
+        Entity(
+            "survey_responses",
+            "An answer to a survey",
+            key="response_id",
+            happened_at="responded_at",
+            columns=(
+                _text("response_id", "The answer's id in its source", required=True),
+                _ACCOUNT,
+                _text("contact_id", "Who answered"),
+                _text("kind", "nps, csat or ces"),
+                Column("score", "double", "Score; NPS 0 to 10", required=True, minimum=0, maximum=10),
+                _time("responded_at", "When it was answered", required=True),
+                _text("comment", "Free text", personal=True),
+            ),
+        ),
+        Entity(
+            "interactions",
+            "A touch between the team and the account",
+            key="interaction_id",
+            happened_at="occurred_at",
+            columns=(
+                _text("interaction_id", "The interaction's id in its source", required=True),
+                _ACCOUNT,
+                _text("contact_id", "The contact involved"),
+                _text("channel", "email, meeting, call or note"),
+                _text("direction", "inbound or outbound"),
+                _time("occurred_at", "When it happened", required=True),
+                _text("subject", "Subject line", personal=True),
+                _text("body", "Text", personal=True),
+            ),
+        ),
+    )
+}
+
+FACT_ENTITIES = ("subscriptions", "invoices", "usage_events")
+"""At least one of these must be configured, besides accounts or a way to derive them."""
