@@ -66,11 +66,11 @@ class Entity:
 
 
 def _text(name: str, description: str, **flags: bool) -> Column:
-    return Column(name, "text", description, **flags)  # type: ignore[arg-type]
+    return Column(name, "text", description, **flags)
 
 
 def _time(name: str, description: str, **flags: bool) -> Column:
-    return Column(name, "timestamp", description, **flags)  # type: ignore[arg-type]
+    return Column(name, "timestamp", description, **flags)
 
 
 _ACCOUNT = _text("account_id", "The account, by the id of the source whose accounts it refers to", required=True)
@@ -122,7 +122,11 @@ ENTITIES: dict[str, Entity] = {
             happened_at="started_at",
             ordered=(("started_at", "ended_at"),),
             columns=(
-                _text("subscription_id", "Id of the subscription, or of its period where the source keeps periods", required=True),
+                _text(
+                    "subscription_id",
+                    "Id of the subscription, or of its period where the source keeps periods",
+                    required=True,
+                ),
                 _ACCOUNT,
                 _text("product", "Product sold"),
                 _text("plan", "Plan or price name"),

@@ -1,0 +1,41 @@
+"""Error words: what a user did wrong, and how a failing input is treated.
+
+Lives here: the exceptions that cross folder borders. Must not live here: the decision which HTTP answer is which (`core/http.py`).
+"""
+
+from __future__ import annotations
+
+
+class TenureError(Exception):
+    """An error with a sentence for people: what happened and where, and in `hint` what to do."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UserError(TenureError):
+    """Wrong use: a setting, a file or an argument that the user can mend. Exit code 2."""
+
+    exit_code = 2
+
+
+class Refused(TenureError):
+    """A check or a guard said no; nothing was published. Exit code 3."""
+
+    exit_code = 3
+
+
+class Fatal(TenureError):
+    """The input of one stream is broken; the stream stops and keeps what it had."""
+
+
+class Retriable(TenureError):
+    """The input may be there a moment later (a locked file, a refused connection); the run tries again with backoff."""
+
+
+class Skippable(TenureError):
+    """One row is broken; it goes to quarantine and the stream goes on."""

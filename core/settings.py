@@ -1,0 +1,353 @@
+"""Settings: where state lives, and what `tenure.yml` says about the business.
+
+Lives here: the environment's settings (one frozen class), the schema of `tenure.yml`, and the sentences for its mistakes.
+Must not live here: anything that acts on a setting.
+
+Secrets come only from the environment, as `${NAME}` in `tenure.yml`; they are held masked and never logged.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.contract import ENTITIES, FACT_ENTITIES
+from core.errors import UserError
+
+_VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)(?::-([^}]*))?\}")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Strict(BaseModel):
+    """Frozen, and unknown keys are mistakes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ColumnMapping(Strict):
+    """One contract column: an SQL expression over the source's columns, or one per row group when `group_by` is set.
+
+    `format` is a strptime pattern, a list of patterns tried in order, `epoch` or `epoch_ms`.
+    `optional` fills NULL where a file lacks the columns that the expression needs.
+    """
+
+    sql: str
+    format: str | tuple[str, ...] | None = None
+    optional: bool = False
+
+
+def _mapping(value: Any) -> Any:
+    if value is None:
+        return {"sql": "null"}
+    if isinstance(value, (str, int, float, bool)):
+        return {"sql": str(value)}
+    return value
+
+
+class CsvOptions(Strict):
+    """How a CSV file is written; a delimiter that is left out is found by looking at the file."""
+
+    delimiter: str | None = None
+    quote: str = '"'
+    escape: str = '"'
+    encoding: Literal["utf-8", "latin-1", "utf-16"] = "utf-8"
+
+
+class StreamConfig(Strict):
+    """One stream of a source: what it reads and how it becomes an entity of the contract."""
+
+    entity: str
+    columns: dict[str, Annotated[ColumnMapping, BeforeValidator(_mapping)]]
+    files: tuple[str, ...] = ()
+    format: Literal["csv", "jsonl", "parquet"] | None = None
+    csv: CsvOptions = CsvOptions()
+    lookups: dict[str, str] = {}
+    join: str | None = None
+    group_by: tuple[str, ...] = ()
+    table: str | None = None
+    primary_key: tuple[str, ...] = ()
+    cursor: str | None = None
+    look_back: str | None = None
+    batch_rows: int = Field(default=200_000, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in ("files", "group_by", "primary_key"):
+                if isinstance(data.get(key), str):
+                    data = {**data, key: (data[key],)}
+        return data
+
+    @model_validator(mode="after")
+    def _known(self) -> StreamConfig:
+        if self.entity not in ENTITIES:
+            raise ValueError(f"no entity is called {self.entity!r}; the contract has {', '.join(ENTITIES)}")
+        entity = ENTITIES[self.entity]
+        unknown = sorted(set(self.columns) - set(entity.column_names))
+        if unknown:
+            raise ValueError(
+                f"{self.entity} has no column {', '.join(unknown)}; it has {', '.join(entity.column_names)}"
+            )
+        return self
+
+
+class SourceConfig(Strict):
+    """A system that data comes from, read through a connector."""
+
+    connector: Literal["files", "database"]
+    path: Path | None = None
+    url: SecretStr | None = None
+    account_source: str | None = None
+    owner: str | None = None
+    stale_after_days: float | None = Field(default=None, gt=0)
+    streams: dict[str, StreamConfig]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _entity_defaults_to_stream(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("streams"), dict):
+            streams = {
+                name: {"entity": name, **stream} if isinstance(stream, dict) else stream
+                for name, stream in data["streams"].items()
+            }
+            data = {**data, "streams": streams}
+        return data
+
+    @model_validator(mode="after")
+    def _complete(self) -> SourceConfig:
+        for name, stream in self.streams.items():
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"stream name {name!r} must be lower case letters, digits and underscores")
+            if self.connector == "files" and not stream.files:
+                raise ValueError(f"stream {name} needs `files`: a path or glob below the source's `path`")
+            if self.connector == "database" and not stream.table:
+                raise ValueError(f"stream {name} needs `table`")
+        if self.connector == "files" and self.path is None:
+            raise ValueError("a files source needs `path`: the folder its files are in")
+        if self.connector == "database" and self.url is None:
+            raise ValueError("a database source needs `url`, such as ${PRODUCT_DB_URL}")
+        return self
+
+
+class IdentityConfig(Strict):
+    """How the accounts of several sources become one; see DECISIONS.md, "Identity"."""
+
+    precedence: tuple[str, ...] = ()
+    rules: tuple[Literal["id", "domain", "name"], ...] = ("id", "domain", "name")
+    derive_accounts: bool = False
+
+
+class ChurnConfig(Strict):
+    """The one definition of churn; see DECISIONS.md, "Churn"."""
+
+    definition: Literal["contract", "inactivity"] = "contract"
+    horizon_days: int = Field(default=90, ge=1)
+    lead_days: int = Field(default=0, ge=0)
+    grace_days: int = Field(default=30, ge=0)
+    active_within_days: int = Field(default=90, ge=1)
+    not_churn: tuple[str, ...] = ("completed", "migrated")
+
+
+class QualityConfig(Strict):
+    """Limits of the quality gates: shares are 0 to 1."""
+
+    max_quarantined_share: float = Field(default=0.5, ge=0, le=1)
+    min_volume_share: float = Field(default=0.3, ge=0)
+    max_volume_share: float = Field(default=3.0, gt=0)
+
+
+class PublishConfig(Strict):
+    """What the published copy leaves out, and where else it goes. `postgres_url` is a SQLAlchemy-style URL."""
+
+    exclude_columns: tuple[str, ...] = (
+        "accounts.owner_email",
+        "contacts.email",
+        "tickets.subject",
+        "tickets.body",
+    )
+    postgres_url: SecretStr | None = None
+
+
+class AlertConfig(Strict):
+    """Where a failed run is told."""
+
+    webhook_url: SecretStr | None = None
+    email_to: tuple[str, ...] = ()
+    email_from: str = "tenure@localhost"
+    smtp_url: SecretStr | None = None
+
+
+class SandboxConfig(Strict):
+    """When present, the job first makes sure that the sandbox company exists."""
+
+    accounts: int = Field(default=2_000, ge=1)
+    months: int = Field(default=24, ge=2)
+    seed: int = 7
+
+
+class Config(Strict):
+    """`tenure.yml`: the company, its sources and its rules."""
+
+    company: str
+    clock: Literal["data", "wall"] = "wall"
+    schedule: str = "0 5 * * *"
+    sandbox: SandboxConfig | None = None
+    sources: dict[str, SourceConfig]
+    identity: IdentityConfig = IdentityConfig()
+    churn: ChurnConfig = ChurnConfig()
+    quality: QualityConfig = QualityConfig()
+    publish: PublishConfig = PublishConfig()
+    alerts: AlertConfig = AlertConfig()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Config:
+        entities = {stream.entity for source in self.sources.values() for stream in source.streams.values()}
+        if not entities & set(FACT_ENTITIES):
+            raise ValueError(f"sources: at least one stream must fill one of {', '.join(FACT_ENTITIES)}")
+        if "accounts" not in entities and not self.identity.derive_accounts:
+            raise ValueError("sources: no stream fills accounts; add one, or set identity.derive_accounts: true")
+        for name, source in self.sources.items():
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"source name {name!r} must be lower case letters, digits and underscores")
+            has_accounts = any(stream.entity == "accounts" for stream in source.streams.values())
+            referred = source.account_source
+            if referred is not None and referred not in self.sources:
+                raise ValueError(f"sources.{name}.account_source: there is no source {referred!r}")
+            if not has_accounts and referred is None and not self.identity.derive_accounts:
+                raise ValueError(
+                    f"sources.{name} has no accounts stream: set account_source to the source whose account ids it uses"
+                )
+        unknown = sorted(set(self.identity.precedence) - set(self.sources))
+        if unknown:
+            raise ValueError(f"identity.precedence names unknown sources: {', '.join(unknown)}")
+        return self
+
+    @property
+    def precedence(self) -> tuple[str, ...]:
+        """All sources, the ones that `identity.precedence` names first."""
+        named = self.identity.precedence
+        return (*named, *(name for name in self.sources if name not in named))
+
+    def account_source(self, source: str) -> str:
+        """The source whose account ids `source` uses."""
+        return self.sources[source].account_source or source
+
+
+class Settings(BaseSettings):
+    """What the environment says. Every field is `TENURE_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="TENURE_", frozen=True, extra="ignore")
+
+    home: Path | None = None
+    data_dir: Path | None = None
+    config: Path | None = None
+    memory_limit: str = "4GB"
+    threads: int = Field(default=2, ge=1)
+
+
+class Tenure(Strict):
+    """Everything a run needs to know: the configuration and the folder of its state."""
+
+    home: Path
+    config_path: Path
+    config: Config
+    memory_limit: str = "4GB"
+    threads: int = 2
+
+    @property
+    def warehouse_path(self) -> Path:
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def serving_path(self) -> Path:
+        return self.home / "serving.duckdb"
+
+    @property
+    def temp_directory(self) -> Path:
+        return self.home / "tmp"
+
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_CONFIG = PROJECT_ROOT / "config" / "tenure.yml"
+
+
+def _expand(text: str, variables: dict[str, str], path: Path) -> str:
+    missing: list[str] = []
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        found = variables.get(name)
+        if found is None and default is None:
+            missing.append(name)
+        return found if found is not None else (default or "")
+
+    lines = [line if line.lstrip().startswith("#") else _VARIABLE.sub(value, line) for line in text.splitlines()]
+    if missing:
+        names = ", ".join(sorted(set(missing)))
+        raise UserError(
+            f"{path} needs the environment variable {names}, which is not set.", hint=f"export {missing[0]}=…"
+        )
+    return "\n".join(lines)
+
+
+def _sentences(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            text = "is not a known setting"
+        lines.append(f"  {where}: {text}" if where else f"  {text}")
+    return "\n".join(lines)
+
+
+def project_of(config_path: Path) -> Path:
+    """The project a configuration belongs to: the folder above a `config` folder, else the file's own folder."""
+    return config_path.parent.parent if config_path.parent.name == "config" else config_path.parent
+
+
+def load(config_path: Path | None = None, home: Path | None = None) -> Tenure:
+    """Read the environment and `tenure.yml`.
+
+    Raises `UserError` naming the file, the key and what is wrong, or the environment variables that are missing.
+    """
+    settings = Settings()
+    path = (config_path or settings.config or DEFAULT_CONFIG).expanduser().resolve()
+    if not path.is_file():
+        raise UserError(
+            f"There is no configuration at {path}.", hint="Name one with --config FILE, or copy config/tenure.yml."
+        )
+    state = (home or settings.home or project_of(path) / "var").expanduser().resolve()
+    variables = {**os.environ, "TENURE_HOME": str(state), "TENURE_PROJECT": str(PROJECT_ROOT)}
+    if settings.data_dir is not None:
+        variables["TENURE_DATA_DIR"] = str(settings.data_dir.expanduser().resolve())
+    try:
+        document = yaml.safe_load(_expand(path.read_text(encoding="utf-8"), variables, path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is empty.", hint="Start from config/tenure.yml.")
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"{path} has mistakes:\n{_sentences(error)}") from error
+    return Tenure(
+        home=state,
+        config_path=path,
+        config=config,
+        memory_limit=settings.memory_limit,
+        threads=settings.threads,
+    )
+
+
+def utc_now() -> datetime:
+    """The wall clock in UTC without a zone; called at the edges (commands, assets) and passed on as an argument."""
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,139 @@
+"""The warehouse: the only place that opens DuckDB.
+
+Lives here: opening the working warehouse, a published file, or a scratch database, each with its limits, and the small
+vocabulary (quoting, transactions) that every caller needs. Must not live here: tables of a step, SQL of a step.
+
+One process at a time can hold a DuckDB file for writing; the operating system's lock, which dies with its owner, keeps it so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from core.errors import UserError
+
+Connection = duckdb.DuckDBPyConnection
+Error = duckdb.Error
+BinderError = duckdb.BinderException
+
+
+def _limits(
+    memory_limit: str, threads: int, temp_directory: Path | None
+) -> dict[str, str | int | bool | float | list[str]]:
+    config: dict[str, str | int | bool | float | list[str]] = {
+        "memory_limit": memory_limit,
+        "threads": threads,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    if temp_directory is not None:
+        temp_directory.mkdir(parents=True, exist_ok=True)
+        config["temp_directory"] = str(temp_directory)
+    return config
+
+
+@contextmanager
+def scratch(memory_limit: str = "2GB", threads: int = 2, temp_directory: Path | None = None) -> Iterator[Connection]:
+    """An in-memory database that is gone afterwards."""
+    connection = duckdb.connect(":memory:", config=_limits(memory_limit, threads, temp_directory))
+    try:
+        connection.execute("set timezone = 'UTC'")
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def warehouse(
+    path: Path,
+    *,
+    read_only: bool = False,
+    memory_limit: str = "4GB",
+    threads: int = 2,
+    temp_directory: Path | None = None,
+    wait_seconds: float = 60.0,
+) -> Iterator[Connection]:
+    """Open the file at `path`; wait up to `wait_seconds` while another process writes to it.
+
+    Raises `UserError` when the file is missing (reading), is still locked after the wait, or is not a warehouse.
+    """
+    if read_only and not path.exists():
+        raise UserError(f"There is no warehouse at {path} yet.", hint="Run `tenure run` first.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config = _limits(memory_limit, threads, temp_directory)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            connection = duckdb.connect(str(path), read_only=read_only, config=config)
+            break
+        except duckdb.IOException as error:
+            if "lock" not in str(error):
+                raise UserError(
+                    f"{path} cannot be opened: {error}", hint="Is it a DuckDB file, and is the disk full?"
+                ) from error
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{path} is in use by another process: {error}", hint="Wait for the other run to end."
+                ) from error
+            time.sleep(0.2)
+    try:
+        connection.execute("set timezone = 'UTC'")
+        connection.execute("set preserve_insertion_order = false")
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """All or nothing: commits at the end, rolls back on any exception (an interrupt too)."""
+    connection.execute("begin transaction")
+    try:
+        yield
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    connection.execute("commit")
+
+
+def identifier(name: str) -> str:
+    """`name` quoted as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: Any) -> str:
+    """`value` as an SQL literal: text (quoted), a number, or NULL."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def table_exists(connection: Connection, schema: str, table: str) -> bool:
+    """Whether `schema.table` is there."""
+    row = connection.execute(
+        "select count(*) from information_schema.tables where table_schema = ? and table_name = ?", [schema, table]
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def rows(connection: Connection, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
+    """The result of `sql` as dictionaries; for small results."""
+    cursor = connection.execute(sql, parameters or [])
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def scalar(connection: Connection, sql: str, parameters: list[Any] | None = None) -> Any:
+    """The first column of the first row of `sql`, or None."""
+    row = connection.execute(sql, parameters or []).fetchone()
+    return row[0] if row else None
