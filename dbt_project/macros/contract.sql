@@ -1,0 +1,79 @@
+{#
+  The customer data contract for dbt: entity -> columns with types, in the order of core/contract.py (a test compares them).
+  Needed where no connector delivers an entity: the union is then empty, but has its columns.
+#}
+{% macro contract(entity) -%}
+    {%- set entities = {
+        "accounts": [
+            ["account_id", "string"], ["name", "string"], ["domain", "string"], ["industry", "string"],
+            ["segment", "string"], ["country", "string"], ["employees", "bigint"], ["parent_account_id", "string"],
+            ["owner_email", "string"], ["created_at", "timestamp"], ["crm_account_id", "string"],
+            ["merged_into_account_id", "string"], ["updated_at", "timestamp"],
+        ],
+        "contacts": [
+            ["contact_id", "string"], ["account_id", "string"], ["email", "string"], ["role", "string"],
+            ["created_at", "timestamp"], ["is_unsubscribed", "boolean"], ["left_at", "timestamp"],
+            ["updated_at", "timestamp"],
+        ],
+        "subscriptions": [
+            ["subscription_id", "string"], ["account_id", "string"], ["product", "string"], ["plan", "string"],
+            ["seats", "bigint"], ["mrr_usd", "decimal(18,2)"], ["started_at", "timestamp"], ["ended_at", "timestamp"],
+            ["end_reason", "string"], ["renews_at", "timestamp"], ["billing_interval", "string"],
+            ["is_trial", "boolean"], ["updated_at", "timestamp"],
+        ],
+        "invoices": [
+            ["invoice_id", "string"], ["account_id", "string"], ["issued_at", "timestamp"], ["due_at", "timestamp"],
+            ["paid_at", "timestamp"], ["amount_usd", "decimal(18,2)"], ["status", "string"],
+            ["failed_payments", "bigint"], ["updated_at", "timestamp"],
+        ],
+        "usage_events": [
+            ["event_id", "string"], ["account_id", "string"], ["user_id", "string"], ["event_name", "string"],
+            ["occurred_at", "timestamp"], ["quantity", "double"], ["product", "string"],
+        ],
+        "tickets": [
+            ["ticket_id", "string"], ["account_id", "string"], ["opened_at", "timestamp"],
+            ["first_response_at", "timestamp"], ["solved_at", "timestamp"], ["priority", "string"],
+            ["status", "string"], ["csat", "double"], ["reopens", "bigint"], ["subject", "string"], ["body", "string"],
+            ["updated_at", "timestamp"],
+        ],
+        "survey_responses": [
+            ["response_id", "string"], ["account_id", "string"], ["contact_id", "string"], ["kind", "string"],
+            ["score", "double"], ["responded_at", "timestamp"], ["comment", "string"],
+        ],
+        "interactions": [
+            ["interaction_id", "string"], ["account_id", "string"], ["contact_id", "string"], ["channel", "string"],
+            ["direction", "string"], ["occurred_at", "timestamp"], ["subject", "string"], ["body", "string"],
+        ],
+    } -%}
+    {{ return(entities[entity]) }}
+{%- endmacro %}
+
+{# What a staging model yields: the contract's columns, with the account's id named for what it is, an id of the source. #}
+{% macro staged_columns(entity) -%}
+    {%- set columns = [["source", "string"], ["stream", "string"], ["account_source", "string"]] -%}
+    {%- for name, type in contract(entity) -%}
+        {%- do columns.append(["source_account_id" if name == "account_id" else name, type]) -%}
+    {%- endfor -%}
+    {%- do columns.append(["loaded_at", "timestamp"]) -%}
+    {{ return(columns) }}
+{%- endmacro %}
+
+{% macro is_staged(connector, entity) -%}
+    {{ return(connector in var("staged").get(entity, [])) }}
+{%- endmacro %}
+
+{# Everything that the configured connectors deliver for an entity, as one relation to select from. #}
+{% macro union_staged(entity) -%}
+    {%- set columns = staged_columns(entity) -%}
+    {%- set connectors = var("staged").get(entity, []) -%}
+    (
+    {%- for connector in connectors %}
+        select {% for name, type in columns %}{{ name }}{{ ", " if not loop.last }}{% endfor %}
+        from {{ ref("stg_" ~ connector ~ "__" ~ entity) }}
+        {{ "union all" if not loop.last }}
+    {%- else %}
+        select {% for name, type in columns %}cast(null as {{ type }}) as {{ name }}{{ ", " if not loop.last }}{% endfor %}
+        where 1 = 0
+    {%- endfor %}
+    )
+{%- endmacro %}

@@ -1,0 +1,74 @@
+{# What dbt's cross-database macros do not cover. Each has a default for DuckDB and a variant where Spark differs. #}
+
+{# The value of the row that comes first. Rows without a value do not take part: engines differ on them, so their order is NULL. #}
+{% macro first_by(value, order_by) -%}
+    {{ return(adapter.dispatch("first_by", "tenure")(value, order_by)) }}
+{%- endmacro %}
+
+{% macro default__first_by(value, order_by) -%}
+    min_by({{ value }}, case when {{ value }} is not null then {{ order_by }} end)
+{%- endmacro %}
+
+{% macro last_by(value, order_by) -%}
+    {{ return(adapter.dispatch("last_by", "tenure")(value, order_by)) }}
+{%- endmacro %}
+
+{% macro default__last_by(value, order_by) -%}
+    max_by({{ value }}, case when {{ value }} is not null then {{ order_by }} end)
+{%- endmacro %}
+
+{# Replace every occurrence; DuckDB stops at the first one unless told. #}
+{% macro replace_pattern(text, pattern, replacement) -%}
+    {{ return(adapter.dispatch("replace_pattern", "tenure")(text, pattern, replacement)) }}
+{%- endmacro %}
+
+{% macro default__replace_pattern(text, pattern, replacement) -%}
+    regexp_replace({{ text }}, '{{ pattern }}', '{{ replacement }}', 'g')
+{%- endmacro %}
+
+{% macro spark__replace_pattern(text, pattern, replacement) -%}
+    regexp_replace({{ text }}, r'{{ pattern }}', '{{ replacement }}')
+{%- endmacro %}
+
+{# Whole days between two points in time, cut to dates so that the hour of a run does not matter. #}
+{% macro days_between(earlier, later) -%}
+    {{ dbt.datediff("cast(" ~ earlier ~ " as date)", "cast(" ~ later ~ " as date)", "day") }}
+{%- endmacro %}
+
+{% macro days_after(day, days) -%}
+    cast({{ dbt.dateadd("day", days, day) }} as date)
+{%- endmacro %}
+
+{% macro month_of(moment) -%}
+    cast({{ dbt.date_trunc("month", moment) }} as date)
+{%- endmacro %}
+
+{% macro next_month(month) -%}
+    cast({{ dbt.dateadd("month", 1, month) }} as date)
+{%- endmacro %}
+
+{# One row per month from `first` to `last` inclusive, in a column month_start_date; empty when either is NULL. #}
+{% macro month_spine(first, last) -%}
+    {{ return(adapter.dispatch("month_spine", "tenure")(first, last)) }}
+{%- endmacro %}
+
+{% macro default__month_spine(first, last) -%}
+    select cast(unnest(generate_series({{ first }}, {{ last }}, interval 1 month)) as date) as month_start_date
+{%- endmacro %}
+
+{% macro spark__month_spine(first, last) -%}
+    select explode(sequence({{ first }}, {{ last }}, interval 1 month)) as month_start_date
+{%- endmacro %}
+
+{# A share in per cent, NULL where there is nothing to share. #}
+{% macro pct(part, whole) -%}
+    case when {{ whole }} <> 0 then 100.0 * cast({{ part }} as double) / cast({{ whole }} as double) end
+{%- endmacro %}
+
+{% macro money(expression) -%}
+    cast({{ expression }} as decimal(18, 2))
+{%- endmacro %}
+
+{% macro count_where(condition) -%}
+    cast(count(case when {{ condition }} then 1 end) as bigint)
+{%- endmacro %}

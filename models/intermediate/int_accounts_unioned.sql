@@ -1,0 +1,153 @@
+-- Every account that any source knows as of the run, ready for matching. Where sources only deliver facts, whoever a fact
+-- mentions is an account.
+
+with
+
+staged as (
+
+    select
+        *,
+        row_number() over (
+            partition by source, source_account_id
+            order by loaded_at desc, stream
+        ) as recency
+    from {{ union_staged("accounts") }} as staged
+    where created_at < {{ as_of() }}
+
+),
+
+listed as (
+
+    select
+        source,
+        source_account_id,
+        name as account_name,
+        domain,
+        industry,
+        segment,
+        country,
+        employees,
+        parent_account_id as source_parent_account_id,
+        owner_email,
+        created_at,
+        crm_account_id,
+        merged_into_account_id,
+        false as is_derived
+    from staged
+    -- Two streams of one source may both list an account; what was loaded last is nearest to the truth.
+    where recency = 1
+
+),
+
+{% if var("derive_accounts") %}
+
+    mentions as (
+
+        select account_source, source_account_id, started_at as happened_at
+        from {{ union_staged("subscriptions") }} as subscriptions
+        union all
+        select account_source, source_account_id, issued_at as happened_at
+        from {{ union_staged("invoices") }} as invoices
+        union all
+        select account_source, source_account_id, opened_at as happened_at
+        from {{ union_staged("tickets") }} as tickets
+        union all
+        select account_source, source_account_id, responded_at as happened_at
+        from {{ union_staged("survey_responses") }} as survey_responses
+        union all
+        select account_source, source_account_id, occurred_at as happened_at
+        from {{ union_staged("interactions") }} as interactions
+        union all
+        -- Usage is far larger than all else, and its days are already counted.
+        select account_source, source_account_id, first_event_at as happened_at
+        from {{ ref("int_usage_by_account_days") }}
+        where activity_date < {{ as_of_date() }} and events > 0
+
+    ),
+
+    first_mentions as (
+
+        select
+            account_source as source,
+            source_account_id,
+            min(happened_at) as created_at
+        from mentions
+        where happened_at < {{ as_of() }}
+        group by account_source, source_account_id
+
+    ),
+
+    derived as (
+
+        select
+            first_mentions.source,
+            first_mentions.source_account_id,
+            cast(null as {{ dbt.type_string() }}) as account_name,
+            cast(null as {{ dbt.type_string() }}) as domain,
+            cast(null as {{ dbt.type_string() }}) as industry,
+            cast(null as {{ dbt.type_string() }}) as segment,
+            cast(null as {{ dbt.type_string() }}) as country,
+            cast(null as bigint) as employees,
+            cast(null as {{ dbt.type_string() }}) as source_parent_account_id,
+            cast(null as {{ dbt.type_string() }}) as owner_email,
+            first_mentions.created_at,
+            cast(null as {{ dbt.type_string() }}) as crm_account_id,
+            cast(null as {{ dbt.type_string() }}) as merged_into_account_id,
+            true as is_derived
+        from first_mentions
+        left join listed
+            on
+                first_mentions.source = listed.source
+                and first_mentions.source_account_id = listed.source_account_id
+        where listed.source_account_id is null
+
+    ),
+
+    accounts as (
+
+        select * from listed
+        union all
+        select * from derived
+
+    ),
+
+{% else %}
+
+    accounts as (
+
+        select * from listed
+
+    ),
+
+{% endif %}
+
+normalised as (
+
+    select
+        source,
+        source_account_id,
+        account_name,
+        domain,
+        industry,
+        segment,
+        country,
+        employees,
+        source_parent_account_id,
+        owner_email,
+        created_at,
+        crm_account_id,
+        merged_into_account_id,
+        is_derived,
+        {{ normalised_name("account_name") }} as normalised_name,
+        {{ normalised_domain("domain") }} as normalised_domain,
+        cast(dense_rank() over (order by {{ source_position("source") }}, source) as bigint) as precedence,
+        {% if var("identity_precedence") -%}
+            source = '{{ var("identity_precedence")[0] }}' as is_primary_source
+        {%- else -%}
+            dense_rank() over (order by source) = 1 as is_primary_source
+        {%- endif %}
+    from accounts
+
+)
+
+select * from normalised

@@ -1,0 +1,90 @@
+-- One company out of its records: each attribute comes from the most trusted source that fills it.
+
+with
+
+matched as (
+
+    select * from {{ ref("int_accounts_matched") }}
+
+),
+
+records as (
+
+    select
+        accounts.*,
+        matched.account_id,
+        matched.match_rule,
+        matched.is_merged,
+        row_number() over (
+            partition by matched.account_id
+            order by matched.is_merged, matched.precedence, accounts.created_at, accounts.source_account_id
+        ) as trust_order,
+        case matched.match_rule
+            when 'primary' then 1
+            when 'id' then 2
+            when 'domain' then 3
+            when 'name' then 4
+            else 5
+        end as rule_order
+    from {{ ref("int_accounts_unioned") }} as accounts
+    inner join matched
+        on
+            accounts.source = matched.source
+            and accounts.source_account_id = matched.source_account_id
+
+),
+
+united as (
+
+    select
+        account_id,
+        {{ first_by("account_name", "trust_order") }} as account_name,
+        {{ first_by("domain", "trust_order") }} as domain,
+        {{ first_by("industry", "trust_order") }} as industry,
+        {{ first_by("segment", "trust_order") }} as segment,
+        {{ first_by("country", "trust_order") }} as country,
+        {{ first_by("employees", "trust_order") }} as employees,
+        {{ first_by("owner_email", "trust_order") }} as owner_email,
+        {{ first_by("source", "trust_order") }} as leading_source,
+        {{ first_by("case when source_parent_account_id is not null then source end", "trust_order") }} as parent_source,
+        {{ first_by("source_parent_account_id", "trust_order") }} as source_parent_account_id,
+        {{ first_by("case when is_primary_source then source_account_id end", "trust_order") }} as crm_account_id,
+        -- An account is known as well as its weakest link.
+        {{ last_by("match_rule", "rule_order") }} as match_rule,
+        cast(count(*) as bigint) as account_sources,
+        {{ count_where("is_merged") }} as merged_records,
+        min(case when is_derived then 1 else 0 end) = 1 as is_derived,
+        min(created_at) as created_at
+    from records
+    group by account_id
+
+),
+
+with_parents as (
+
+    select
+        united.account_id,
+        united.account_name,
+        united.domain,
+        united.industry,
+        united.segment,
+        united.country,
+        united.employees,
+        united.owner_email,
+        united.leading_source,
+        case when parent.account_id <> united.account_id then parent.account_id end as parent_account_id,
+        united.crm_account_id,
+        united.match_rule,
+        united.account_sources,
+        united.merged_records,
+        united.is_derived,
+        united.created_at
+    from united
+    left join matched as parent
+        on
+            united.parent_source = parent.source
+            and united.source_parent_account_id = parent.source_account_id
+
+)
+
+select * from with_parents

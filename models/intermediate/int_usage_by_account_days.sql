@@ -1,0 +1,155 @@
+{{
+    config(
+        materialized="incremental",
+        incremental_strategy="delete+insert",
+        unique_key=["source", "account_source", "source_account_id", "activity_date"],
+        on_schema_change="fail",
+    )
+}}
+
+-- Ten million events are counted once. After that a run recounts exactly the days of those accounts that a load touched:
+-- new events, late ones, and days from which the loader took events away.
+
+with
+
+events as (
+
+    select * from {{ union_staged("usage_events") }} as staged
+
+),
+
+{% if is_incremental() %}
+
+    -- Per source, because one source may lag behind another.
+    watermarks as (
+
+        select
+            source,
+            max(loaded_at) as loaded_at
+        from {{ this }}
+        group by source
+
+    ),
+
+    touched_days as (
+
+        select
+            events.source,
+            events.account_source,
+            events.source_account_id,
+            cast(events.occurred_at as date) as activity_date,
+            events.loaded_at
+        from events
+        left join watermarks on events.source = watermarks.source
+        where
+            -- The same condition for all sources first: it needs no join, so whole blocks of old rows are skipped unread.
+            events.loaded_at > (select coalesce(min(loaded_at), timestamp '1970-01-01 00:00:00') from watermarks)
+            and (watermarks.loaded_at is null or events.loaded_at > watermarks.loaded_at)
+
+        union all
+
+        -- A day that lost events may have none left; its counted row is the only one who still knows it.
+        select
+            counted.source,
+            counted.account_source,
+            counted.source_account_id,
+            counted.activity_date,
+            restated.loaded_at
+        from {{ ref("stg_ledger__restated_days") }} as restated
+        inner join watermarks on restated.source = watermarks.source
+        inner join {{ this }} as counted
+            on
+                restated.source = counted.source
+                and restated.source_account_id = counted.source_account_id
+                and restated.activity_date = counted.activity_date
+        where restated.loaded_at > watermarks.loaded_at
+
+    ),
+
+    affected_days as (
+
+        select
+            source,
+            account_source,
+            source_account_id,
+            activity_date,
+            max(loaded_at) as loaded_at
+        from touched_days
+        group by source, account_source, source_account_id, activity_date
+
+    ),
+
+    -- Raw rows lie roughly in time order: the range lets whole blocks of other days go unread.
+    events_in_range as (
+
+        select *
+        from events
+        where
+            occurred_at >= (select min(activity_date) from affected_days)
+            and occurred_at < (select {{ days_after("max(activity_date)", 1) }} from affected_days)
+
+    ),
+
+    affected_events as (
+
+        select
+            affected_days.source,
+            affected_days.account_source,
+            affected_days.source_account_id,
+            affected_days.activity_date,
+            events.user_id,
+            events.event_name,
+            events.occurred_at,
+            events.quantity,
+            affected_days.loaded_at
+        from affected_days
+        left join events_in_range as events
+            on
+                affected_days.source = events.source
+                and affected_days.account_source = events.account_source
+                and affected_days.source_account_id = events.source_account_id
+                and affected_days.activity_date = cast(events.occurred_at as date)
+
+    ),
+
+{% else %}
+
+    affected_events as (
+
+        select
+            source,
+            account_source,
+            source_account_id,
+            cast(occurred_at as date) as activity_date,
+            user_id,
+            event_name,
+            occurred_at,
+            quantity,
+            loaded_at
+        from events
+
+    ),
+
+{% endif %}
+
+-- A day without events stays as a row that counts nothing: it replaces what was counted before.
+counted as (
+
+    select
+        source,
+        account_source,
+        source_account_id,
+        activity_date,
+        cast(count(occurred_at) as bigint) as events,
+        cast(count(distinct user_id) as bigint) as active_users,
+        cast(count(distinct event_name) as bigint) as features_used,
+        sum(quantity) as quantity,
+        min(occurred_at) as first_event_at,
+        max(occurred_at) as last_event_at,
+        max(loaded_at) as loaded_at
+    from affected_events
+    group by source, account_source, source_account_id, activity_date
+
+)
+
+select * from counted

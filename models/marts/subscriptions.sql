@@ -1,0 +1,32 @@
+with
+
+subscriptions as (
+
+    select * from {{ ref("int_subscriptions_united") }}
+
+),
+
+final as (
+
+    select
+        source,
+        stream,
+        subscription_id,
+        account_id,
+        product,
+        plan,
+        seats,
+        mrr_usd,
+        {{ money("mrr_usd * 12") }} as arr_usd,
+        started_at,
+        ended_at,
+        end_reason,
+        ended_at is null as is_running,
+        is_trial,
+        renews_at,
+        billing_interval
+    from subscriptions
+
+)
+
+select * from final
