@@ -1,0 +1,156 @@
+"""What was read, when, and with what outcome: the tables of schema `ledger` that extraction keeps.
+
+Lives here: their definitions and the reads and writes on them. Must not live here: the decision what to load (`load.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, fields
+from datetime import datetime
+from typing import Literal
+
+from core.contract import ENTITIES
+from core.warehouse import Connection, identifier, rows
+from sources.base import FileVersion, StreamId
+
+RAW_META = (
+    ("_source", "varchar"),
+    ("_stream", "varchar"),
+    ("_account_source", "varchar"),
+    ("_file", "varchar"),
+    ("_loaded_at", "timestamp"),
+    ("_run_id", "varchar"),
+)
+QUARANTINE_META = (
+    ("_source", "varchar"),
+    ("_stream", "varchar"),
+    ("_account_source", "varchar"),
+    ("_file", "varchar"),
+    ("_row", "bigint"),
+    ("_reason", "varchar"),
+    ("_detail", "varchar"),
+    ("_quarantined_at", "timestamp"),
+    ("_run_id", "varchar"),
+)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """The outcome of one stream in one run. read = inserted + updated + unchanged + superseded + quarantined.
+
+    `rows_released` were in quarantine since an earlier run and are loaded now; they are not part of `rows_read`.
+    """
+
+    run_id: str
+    source: str
+    stream: str
+    connector: str
+    entity: str
+    status: Literal["loaded", "unchanged", "stopped"]
+    message: str | None
+    files: int
+    rows_read: int
+    rows_inserted: int
+    rows_updated: int
+    rows_unchanged: int
+    rows_superseded: int
+    rows_quarantined: int
+    rows_released: int
+    cursor: str | None
+    started_at: datetime
+    finished_at: datetime
+
+    @property
+    def adds_up(self) -> bool:
+        done = self.rows_inserted + self.rows_updated + self.rows_unchanged + self.rows_superseded
+        return self.rows_read == done + self.rows_quarantined
+
+
+def ensure_tables(connection: Connection, streams: list[StreamId]) -> None:
+    """Create whatever is missing: the ledger, the quarantine, and a raw table for each configured stream."""
+    connection.execute("create schema if not exists ledger")
+    connection.execute("create schema if not exists quarantine")
+    connection.execute(
+        "create table if not exists ledger.files (source varchar, stream varchar, path varchar, size bigint, mtime_ns bigint,"
+        " sha256 varchar, loaded_at timestamp, run_id varchar)"
+    )
+    connection.execute(
+        "create table if not exists ledger.loads (run_id varchar, source varchar, stream varchar, connector varchar, entity varchar,"
+        " status varchar, message varchar, files bigint, rows_read bigint, rows_inserted bigint, rows_updated bigint,"
+        " rows_unchanged bigint, rows_superseded bigint, rows_quarantined bigint, rows_released bigint, cursor varchar,"
+        " started_at timestamp, finished_at timestamp)"
+    )
+    connection.execute(
+        "create table if not exists ledger.cursors (source varchar, stream varchar, cursor varchar, saved_at timestamp, run_id varchar)"
+    )
+    connection.execute(
+        "create table if not exists ledger.restated_days (source varchar, account_source varchar, account_id varchar,"
+        " activity_date date, loaded_at timestamp)"
+    )
+    for entity in ENTITIES.values():
+        given = ", ".join(f"{identifier(name)} varchar" for name in entity.column_names)
+        meta = ", ".join(f"{name} {kind}" for name, kind in QUARANTINE_META)
+        connection.execute(f"create table if not exists quarantine.{entity.name} ({given}, {meta})")
+    for stream in streams:
+        typed = ", ".join(f"{identifier(column.name)} {column.sql_type}" for column in stream.entity.columns)
+        meta = ", ".join(f"{name} {kind}" for name, kind in RAW_META)
+        connection.execute(f"create schema if not exists {stream.raw_schema}")
+        connection.execute(f"create table if not exists {stream.raw_schema}.{stream.entity_name} ({typed}, {meta})")
+
+
+def known_files(connection: Connection, stream: StreamId) -> dict[str, FileVersion]:
+    """The files of a stream as they were when last read, by path."""
+    found = rows(
+        connection,
+        "select path, size, mtime_ns, sha256 from ledger.files where source = ? and stream = ?",
+        [stream.source, stream.stream],
+    )
+    return {row["path"]: FileVersion(**row) for row in found}
+
+
+def remember_files(
+    connection: Connection, stream: StreamId, files: list[FileVersion], now: datetime, run_id: str
+) -> None:
+    """Note `files` as read; takes part in the caller's transaction."""
+    for file in files:
+        connection.execute(
+            "delete from ledger.files where source = ? and stream = ? and path = ?",
+            [stream.source, stream.stream, file.path],
+        )
+    if files:
+        connection.executemany(
+            "insert into ledger.files values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [[stream.source, stream.stream, f.path, f.size, f.mtime_ns, f.sha256, now, run_id] for f in files],
+        )
+
+
+def saved_cursor(connection: Connection, stream: StreamId) -> str | None:
+    """Where the stream's last committed load ended."""
+    found = connection.execute(
+        "select cursor from ledger.cursors where source = ? and stream = ?", [stream.source, stream.stream]
+    ).fetchone()
+    return found[0] if found else None
+
+
+def save_cursor(connection: Connection, stream: StreamId, cursor: str | None, now: datetime, run_id: str) -> None:
+    """Note where the next load goes on; takes part in the caller's transaction."""
+    if cursor is None:
+        return
+    connection.execute("delete from ledger.cursors where source = ? and stream = ?", [stream.source, stream.stream])
+    connection.execute(
+        "insert into ledger.cursors values (?, ?, ?, ?, ?)", [stream.source, stream.stream, cursor, now, run_id]
+    )
+
+
+def record(connection: Connection, report: LoadReport) -> None:
+    """Append the outcome of a stream."""
+    marks = ", ".join("?" for _ in fields(report))
+    connection.execute(f"insert into ledger.loads values ({marks})", list(astuple(report)))
+
+
+def loads_of(connection: Connection, run_id: str) -> list[LoadReport]:
+    """What the streams of one run came to, in the order they ended."""
+    found = rows(
+        connection, "select * from ledger.loads where run_id = ? order by finished_at, source, stream", [run_id]
+    )
+    return [LoadReport(**row) for row in found]
