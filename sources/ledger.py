@@ -6,11 +6,11 @@ Lives here: their definitions and the reads and writes on them. Must not live he
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from core.contract import ENTITIES
-from core.warehouse import Connection, identifier, rows
+from core.warehouse import Connection, identifier, rows, scalar
 from sources.base import FileVersion, StreamId
 
 RAW_META = (
@@ -140,6 +140,12 @@ def save_cursor(connection: Connection, stream: StreamId, cursor: str | None, no
     connection.execute(
         "insert into ledger.cursors values (?, ?, ?, ?, ?)", [stream.source, stream.stream, cursor, now, run_id]
     )
+
+
+def next_moment(connection: Connection, now: datetime) -> datetime:
+    """`now`, or just after the last load if the clock was set back: what is loaded later must be stamped later."""
+    last = scalar(connection, "select max(finished_at) from ledger.loads")
+    return now if last is None else max(now, last + timedelta(microseconds=1))
 
 
 def record(connection: Connection, report: LoadReport) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from core.errors import Fatal, TenureError
+from core.errors import Fatal, Retriable, TenureError
 from core.settings import Tenure
 from core.warehouse import Connection, identifier, literal, scalar, transaction
 from sources import ledger
@@ -35,12 +35,19 @@ class _Counts:
 
 
 def load_stream(
-    connection: Connection, stream: Stream, tenure: Tenure, *, now: datetime, run_id: str, full: bool = False
+    connection: Connection,
+    stream: Stream,
+    tenure: Tenure,
+    *,
+    now: datetime,
+    run_id: str,
+    full: bool = False,
+    last_attempt: bool = True,
 ) -> LoadReport:
     """Load what is new in `stream` and record the outcome.
 
     A broken input (`Fatal`) is recorded as status `stopped`, with its message, and leaves the tables as they were.
-    Raises `Retriable` when the input may be there a moment later.
+    Raises `Retriable` when the input may be there a moment later, unless this is the `last_attempt`, which stops the stream.
     """
     loader = _Loader(connection, stream, tenure, now=now, run_id=run_id)
     try:
@@ -49,7 +56,9 @@ def load_stream(
             report = loader.report(finished_at=now)
             ledger.record(connection, report)
         return report
-    except Fatal as error:
+    except (Fatal, Retriable) as error:
+        if isinstance(error, Retriable) and not last_attempt:
+            raise
         message = error.message if error.hint is None else f"{error.message} {error.hint}"
         loader.counts = _Counts()
         report = loader.report(finished_at=now, stopped=message)

@@ -1,0 +1,56 @@
+"""Dagster's own state: the instance in `$TENURE_HOME/dagster`, shared by the command, the UI and the daemon.
+
+Lives here: the instance's settings and the end of runs whose process died. Must not live here: assets, jobs, commands.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+SETTINGS = """\
+# Written by tenure. Runs queue for the pool of warehouse writers, one at a time.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+concurrency:
+  pools:
+    granularity: run
+    default_limit: 1
+run_monitoring:
+  enabled: true
+"""
+
+
+def home_of(tenure_home: Path) -> Path:
+    """The folder of the instance, with its settings file; also becomes `DAGSTER_HOME` of this process and its children."""
+    folder = tenure_home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "dagster.yaml"
+    if not settings.exists() or settings.read_text(encoding="utf-8") != SETTINGS:
+        fresh = folder / "dagster.yaml.new"
+        fresh.write_text(SETTINGS, encoding="utf-8")
+        fresh.replace(settings)
+    os.environ["DAGSTER_HOME"] = str(folder)
+    return folder
+
+
+def open_instance(tenure_home: Path) -> DagsterInstance:
+    """The instance; the caller disposes of it (it is a context manager)."""
+    from dagster import DagsterInstance
+
+    return DagsterInstance.from_config(str(home_of(tenure_home)))
+
+
+def end_dead_run(instance: DagsterInstance, run_id: str | None) -> bool:
+    """Mark a run as failed that held the run lock and never ended; True if there was one."""
+    run = instance.get_run_by_id(run_id) if run_id else None
+    if run is None or run.is_finished:
+        return False
+    instance.report_run_failed(run, "The process of this run ended before the run did (killed, or the machine went down).")
+    return True
