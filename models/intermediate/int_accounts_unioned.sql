@@ -58,10 +58,9 @@ listed as (
         select account_source, source_account_id, occurred_at as happened_at
         from {{ union_staged("interactions") }} as interactions
         union all
-        -- Usage is far larger than all else, and its days are already counted.
-        select account_source, source_account_id, first_event_at as happened_at
-        from {{ ref("int_usage_by_account_days") }}
-        where activity_date < {{ as_of_date() }} and events > 0
+        -- Usage is far larger than all else, and the first use of each feature is already known.
+        select account_source, source_account_id, first_used_at as happened_at
+        from {{ ref("int_usage_by_account_features") }}
 
     ),
 

@@ -7,6 +7,7 @@
     )
 }}
 
+-- depends_on: {{ ref("stg_ledger__restated_days") }}
 -- When each account first used each feature. A later event cannot change that, so a run reads new events only; all events
 -- of a feature are read again only where the loader took events away on the very day of its first use.
 
@@ -61,6 +62,7 @@ events as (
         inner join {{ this }} as known
             on
                 restated.source = known.source
+                and restated.account_source = known.account_source
                 and restated.source_account_id = known.source_account_id
                 and restated.activity_date = cast(known.first_used_at as date)
         where restated.loaded_at > watermarks.loaded_at

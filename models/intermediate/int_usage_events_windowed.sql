@@ -51,15 +51,10 @@ windowed as (
 ever_seen as (
 
     select
-        accounts.account_id,
-        max(days.last_event_at) as last_seen_at
-    from {{ ref("int_usage_by_account_days") }} as days
-    inner join accounts
-        on
-            days.account_source = accounts.source
-            and days.source_account_id = accounts.source_account_id
-    where days.activity_date < {{ as_of_date() }} and days.events > 0
-    group by accounts.account_id
+        account_id,
+        max(last_event_at) as last_seen_at
+    from {{ ref("int_usage_by_account_months") }}
+    group by account_id
 
 ),
 

@@ -2,41 +2,92 @@
 
 with
 
-counted as (
-
-    select * from {{ ref("int_usage_by_account_days") }}
-    where activity_date < {{ as_of_date() }} and events > 0
-
-),
-
-accounts as (
+suppliers as (
 
     select
-        source,
-        source_account_id,
-        account_id
-    from {{ ref("int_accounts_matched") }}
+        account_source,
+        count(*) as usage_sources
+    from {{ ref("int_sources_measured") }}
+    where entity = 'usage_events'
+    group by account_source
 
 ),
 
--- Records that turned out to be one company are counted together.
+records as (
+
+    select
+        matched.source,
+        matched.source_account_id,
+        matched.account_id,
+        sum(suppliers.usage_sources) over (partition by matched.account_id) = 1 as is_only_one
+    from {{ ref("int_accounts_matched") }} as matched
+    inner join suppliers on matched.source = suppliers.account_source
+
+),
+
+-- Nearly every account has its usage from one record of one source, whose days are already counted.
+days_of_single_records as (
+
+    select
+        records.account_id,
+        counted.activity_date,
+        counted.events,
+        counted.active_users,
+        counted.quantity,
+        counted.last_event_at
+    from {{ ref("int_usage_by_account_days") }} as counted
+    inner join records
+        on
+            counted.account_source = records.source
+            and counted.source_account_id = records.source_account_id
+    where
+        records.is_only_one
+        and counted.activity_date < {{ as_of_date() }}
+        and counted.events > 0
+
+),
+
+days_of_several_records as (
+
+    select
+        records.account_id,
+        counted.activity_date,
+        sum(counted.events) as events,
+        sum(counted.active_users) as active_users,
+        sum(counted.quantity) as quantity,
+        max(counted.last_event_at) as last_event_at
+    from {{ ref("int_usage_by_account_days") }} as counted
+    inner join records
+        on
+            counted.account_source = records.source
+            and counted.source_account_id = records.source_account_id
+    where
+        not records.is_only_one
+        and counted.activity_date < {{ as_of_date() }}
+        and counted.events > 0
+    group by records.account_id, counted.activity_date
+
+),
+
+days as (
+
+    select * from days_of_single_records
+    union all
+    select * from days_of_several_records
+
+),
+
 final as (
 
     select
-        accounts.account_id,
-        counted.activity_date,
-        cast(sum(counted.events) as bigint) as events,
-        cast(sum(counted.active_users) as bigint) as active_users,
-        cast(max(counted.features_used) as bigint) as features_used,
-        sum(counted.quantity) as quantity,
-        min(counted.first_event_at) as first_event_at,
-        max(counted.last_event_at) as last_event_at
-    from counted
-    inner join accounts
-        on
-            counted.account_source = accounts.source
-            and counted.source_account_id = accounts.source_account_id
-    group by accounts.account_id, counted.activity_date
+        account_id,
+        activity_date,
+        cast(events as bigint) as events,
+        cast(active_users as bigint) as active_users,
+        -- Sums of floating point numbers depend on their order in the last digits.
+        round(quantity, 6) as quantity,
+        last_event_at
+    from days
 
 )
 

@@ -18,13 +18,13 @@ invoices as (
 
 ),
 
-usage_days as (
+usage_months as (
 
     select
-        {{ month_of("activity_date") }} as month_start_date,
-        count(distinct account_id) as active_accounts
-    from {{ ref("account_days") }}
-    group by {{ month_of("activity_date") }}
+        month_start_date,
+        count(*) as active_accounts
+    from {{ ref("int_usage_by_account_months") }}
+    group by month_start_date
 
 ),
 
@@ -34,7 +34,7 @@ first_months as (
     union all
     select min(month_start_date) as month_start_date from invoices
     union all
-    select min(month_start_date) as month_start_date from usage_days
+    select min(month_start_date) as month_start_date from usage_months
 
 ),
 
@@ -88,11 +88,11 @@ final as (
         {{ pct("waterfall.customers_churned", "waterfall.customers_at_start") }} as logo_churn_pct,
         {{ money("coalesce(invoices.invoiced_usd, 0)") }} as invoiced_usd,
         cast(coalesce(invoices.invoiced_accounts, 0) as bigint) as invoiced_accounts,
-        cast(coalesce(usage_days.active_accounts, 0) as bigint) as active_accounts
+        cast(coalesce(usage_months.active_accounts, 0) as bigint) as active_accounts
     from months
     left join waterfall on months.month_start_date = waterfall.month_start_date
     left join invoices on months.month_start_date = invoices.month_start_date
-    left join usage_days on months.month_start_date = usage_days.month_start_date
+    left join usage_months on months.month_start_date = usage_months.month_start_date
 
 )
 

@@ -10,6 +10,7 @@ renamed as (
 
     select
         source,
+        account_source,
         account_id as source_account_id,
         activity_date,
         loaded_at
