@@ -1,0 +1,191 @@
+"""What is checked, and what a check comes to: the vocabulary of the quality gates.
+
+Lives here: the catalogue of checks that a configuration calls for, the results, and how results become one outcome per
+check. Must not live here: measuring (`profile.py`), judging (`engine.py`), or Great Expectations, so that the catalogue
+can be read when definitions are loaded.
+
+A critical check blocks what is downstream and publishing; a warning only shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from core.contract import ENTITIES, Entity
+from core.settings import Config
+from data_quality.marts import MARTS
+
+Boundary = Literal["raw", "marts"]
+Severity = Literal["critical", "warning"]
+
+CLOSED_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("subscriptions", "billing_interval"): ("month", "year"),
+    ("invoices", "status"): ("paid", "open", "void", "uncollectible"),
+    ("survey_responses", "kind"): ("nps", "csat", "ces"),
+    ("interactions", "channel"): ("email", "meeting", "call", "note"),
+    ("interactions", "direction"): ("inbound", "outbound"),
+}
+"""Columns of the contract whose values the models know; other words are loaded but count as nothing in particular."""
+
+FLOWS = ("subscriptions", "invoices", "usage_events", "tickets", "survey_responses", "interactions")
+"""Entities whose rows happen day by day, so that a day's volume can be compared with the weeks before."""
+
+
+@dataclass(frozen=True)
+class CheckSpec:
+    """One check of one table; `table` is schema.table, which is also the asset's key."""
+
+    name: str
+    boundary: Boundary
+    table: str
+    severity: Severity
+    description: str
+
+    @property
+    def blocking(self) -> bool:
+        return self.severity == "critical"
+
+    @property
+    def key(self) -> str:
+        return f"{self.table}.{self.name}"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check found: one row when it passes, one per offending column, stream or day when it fails.
+
+    `measured` is False where there was nothing to judge (no rows, no history, no limit set); such a check passes.
+    `sample` holds keys of offending rows, never personal values. `message` says what, where, and what to do.
+    """
+
+    run_id: str
+    checked_at: datetime
+    boundary: Boundary
+    table: str
+    name: str
+    source: str | None
+    column: str | None
+    severity: Severity
+    measured: bool
+    passed: bool
+    observed: str
+    expected: str
+    unexpected_count: int
+    sample: tuple[str, ...]
+    message: str
+
+    @property
+    def blocks(self) -> bool:
+        return not self.passed and self.severity == "critical"
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """All results of one check together."""
+
+    spec: CheckSpec
+    passed: bool
+    measured: bool
+    unexpected_count: int
+    message: str
+    results: tuple[CheckResult, ...]
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A raw table and the configured (source, stream) pairs that fill it."""
+
+    connector: str
+    entity: Entity
+    streams: tuple[tuple[str, str], ...]
+
+    @property
+    def schema(self) -> str:
+        return f"raw_{self.connector}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.schema}.{self.entity.name}"
+
+
+def raw_tables(config: Config) -> list[RawTable]:
+    """The raw tables that the configured sources fill, accounts first."""
+    streams: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for source, settings in config.sources.items():
+        for stream, stream_settings in settings.streams.items():
+            streams.setdefault((settings.connector, stream_settings.entity), []).append((source, stream))
+    order = list(ENTITIES)
+    keys = sorted(streams, key=lambda key: (order.index(key[1]), key[0]))
+    return [RawTable(connector, ENTITIES[entity], tuple(streams[connector, entity])) for connector, entity in keys]
+
+
+def catalogue(config: Config) -> list[CheckSpec]:
+    """Every check of this configuration, by table in the order of the flow. Cheap: nothing is read or imported for it."""
+    return [spec for table in raw_tables(config) for spec in raw_checks(table, config)] + [
+        spec for mart in MARTS for spec in mart_checks(mart.table)
+    ]
+
+
+def raw_checks(table: RawTable, config: Config) -> list[CheckSpec]:
+    """The checks of one raw table."""
+    entity = table.entity
+
+    def spec(name: str, severity: Severity, description: str) -> CheckSpec:
+        return CheckSpec(name, "raw", table.name, severity, description)
+
+    checks = [
+        spec("schema", "critical", "Every column of the contract is there with its type."),
+        spec("accounting", "critical", "Rows read = inserted + updated + unchanged + superseded + quarantined."),
+        spec(
+            "quarantine_share",
+            "critical",
+            f"At most {config.quality.max_quarantined_share:.0%} of the rows that a stream delivered are in quarantine.",
+        ),
+        spec("required", "critical", "Required columns are filled."),
+        spec("keys_unique", "critical", f"{entity.key} occurs once per source and stream."),
+        spec("ranges", "critical", "Numbers and dates lie within the contract's limits and in their order."),
+    ]
+    if any(name == entity.name for name, _ in CLOSED_VALUES):
+        checks.append(spec("accepted_values", "warning", "Words that the models know are spelt as they know them."))
+    if entity.name != "accounts":
+        checks.append(spec("references", "warning", "Every row's account is among the accounts of its source."))
+    if entity.name in FLOWS:
+        checks.append(spec("volume", "warning", "A day's rows are as many as on that weekday in the weeks before."))
+    checks.append(spec("freshness", "warning", "The newest fact of each stream is no older than `stale_after_days`."))
+    checks.append(spec("streams", "warning", "No stream had to stop at a broken input."))
+    return checks
+
+
+def mart_checks(table: str) -> list[CheckSpec]:
+    """The checks of one published mart."""
+    return []
+
+
+def outcomes(specs: Iterable[CheckSpec], results: Sequence[CheckResult]) -> list[CheckOutcome]:
+    """One outcome for each of `specs`; a check without any result was not run and does not pass."""
+    by_key: dict[str, list[CheckResult]] = {}
+    for result in results:
+        by_key.setdefault(f"{result.table}.{result.name}", []).append(result)
+    return [_outcome(spec, by_key.get(spec.key, [])) for spec in specs]
+
+
+def _outcome(spec: CheckSpec, results: list[CheckResult]) -> CheckOutcome:
+    if not results:
+        return CheckOutcome(spec, False, False, 0, f"{spec.key} was not run.", ())
+    failed = [result for result in results if not result.passed]
+    return CheckOutcome(
+        spec=spec,
+        passed=not failed,
+        measured=any(result.measured for result in results),
+        unexpected_count=sum(result.unexpected_count for result in failed),
+        message="\n".join(result.message for result in failed or results),
+        results=tuple(results),
+    )
+
+
+def blocking_failures(results: Iterable[CheckResult]) -> list[CheckResult]:
+    """The results that stop the run from going on."""
+    return [result for result in results if result.blocks]

@@ -1,0 +1,241 @@
+"""Checks of columns: the same rules, judged on the rows themselves or on their profile.
+
+Lives here: frames and words for schema, required columns, ranges, accepted values and keys of any table. Must not live
+here: which table has which rule, checks that need more than the table itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.warehouse import Connection
+from data_quality import profile
+from data_quality.checks import Boundary, CheckSpec
+from data_quality.frames import Expect, Frame
+from data_quality.gate import Words
+from data_quality.profile import Record, Shape
+from data_quality.rules import ColumnRule, TableRule
+
+ROW_CHECKS = ("required", "ranges", "accepted_values")
+"""Checks that look at one row at a time."""
+
+ADVICE = {
+    "schema": "Rename nothing in the warehouse by hand; a missing column is filled by the mapping in tenure.yml.",
+    "required": "Map the column in tenure.yml to a source column that is always filled.",
+    "ranges": "Look at the sample in the source; correct it there, or its mapping in tenure.yml.",
+    "accepted_values": "Translate the words in tenure.yml, for instance with a CASE expression.",
+    "keys_unique": "Check that the mapped key identifies a row of the source.",
+    "references": "Load the accounts of that source, or set account_source to the source whose ids these are.",
+}
+
+
+def number(value: float | int | None) -> str:
+    """A number for people: thousands separated, no needless decimals."""
+    if value is None:
+        return "nothing"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
+def schema_records(rule: TableRule, found: Shape) -> list[Record]:
+    """One record per promised column: its type and the promised one."""
+    return [
+        {
+            "column": column.name,
+            "type": (
+                column.sql_type
+                if profile.same_type(found.types.get(column.name, ""), column.sql_type)
+                else found.types.get(column.name, "missing")
+            ),
+            "expected_type": column.sql_type,
+        }
+        for column in rule.columns
+    ]
+
+
+def profile_expectations(specs: dict[str, CheckSpec]) -> list[Expect]:
+    """What is expected of a profile, one row per column, for those checks that `specs` has."""
+    wanted = [
+        ("schema", "equal", "type", {"other": "expected_type"}, "Every column is there with its promised type"),
+        ("required", "between", "missing", {"minimum": 0, "maximum": 0}, "Required columns are never NULL"),
+        ("ranges", "at_least", "minimum", {"other": "lowest"}, "The smallest value is not below the lowest allowed"),
+        ("ranges", "at_least", "highest", {"other": "maximum"}, "The largest value is not above the highest allowed"),
+        ("ranges", "between", "out_of_time", {"minimum": 0, "maximum": 0}, "No date is impossible or out of order"),
+        ("accepted_values", "between", "unaccepted", {"minimum": 0, "maximum": 0}, "Only known words occur"),
+        ("keys_unique", "between", "repeated_keys", {"minimum": 0, "maximum": 0}, "No key stands on two rows"),
+        ("references", "between", "orphans", {"minimum": 0, "maximum": 0}, "Every reference leads to a row"),
+    ]
+    return [
+        Expect(check, specs[check].severity, kind, column, says, **limits)  # type: ignore[arg-type]
+        for check, kind, column, limits, says in wanted
+        if check in specs
+    ]
+
+
+def row_expectations(rule: TableRule, specs: dict[str, CheckSpec], limits: dict[str, tuple[str, str]]) -> list[Expect]:
+    """What is expected of the rows themselves; `limits` gives the earliest and latest timestamp by column."""
+    expects = []
+    for column in rule.columns:
+        name = column.name
+        if column.required:
+            expects.append(Expect("required", specs["required"].severity, "filled", name, f"{name} is filled"))
+        ranges = specs["ranges"].severity
+        if column.has_limits:
+            says = f"{name} lies within {_limits(column)}"
+            expects.append(
+                Expect("ranges", ranges, "between", name, says, minimum=column.minimum, maximum=column.maximum)
+            )
+        if name in limits:
+            earliest, latest = limits[name]
+            says = f"{name} lies within {earliest[:10]} to {latest[:10]}"
+            expects.append(Expect("ranges", ranges, "between", name, says, minimum=earliest, maximum=latest))
+        for other in column.not_before:
+            expects.append(Expect("ranges", ranges, "at_least", name, f"{name} is not before {other}", other=other))
+        if column.values and "accepted_values" in specs:
+            says = f"{name} is one of {', '.join(column.values)}"
+            expects.append(
+                Expect("accepted_values", specs["accepted_values"].severity, "in_set", name, says, values=column.values)
+            )
+    return expects
+
+
+def explain_rows(rule: TableRule, keys: Sequence[str], rows_of_frame: int, what: str) -> _RowWords:
+    """Words for rows that were judged themselves; `keys` are the rows' keys by position."""
+    return _RowWords(rule, keys, rows_of_frame, what)
+
+
+class _RowWords:
+    def __init__(self, rule: TableRule, keys: Sequence[str], total: int, what: str) -> None:
+        self.rule, self.keys, self.total, self.what = rule, keys, total, what
+
+    def __call__(self, expect: Expect, positions: Sequence[int]) -> list[Words]:
+        sample = tuple(sorted(self.keys[position] for position in positions)[: profile.SAMPLE])
+        return [
+            broken_column(
+                self.rule, expect.check, expect.column, expect.says, len(positions), self.total, self.what, sample
+            )
+        ]
+
+
+def broken_column(
+    rule: TableRule, check: str, column: str, says: str, broken: int, total: int, what: str, sample: tuple[str, ...]
+) -> Words:
+    """The sentence for a column with broken rows."""
+    shown = f" (such as {', '.join(sample)})" if sample else ""
+    return Words(
+        observed=f"{number(broken)} of {number(total)} {what} break it",
+        expected=says,
+        unexpected_count=broken,
+        column=column,
+        sample=sample,
+        message=f"{rule.table}.{column}: expected: {says}; {number(broken)} of {number(total)} {what} break it{shown}."
+        f" {ADVICE[check]}",
+    )
+
+
+class ProfileWords:
+    """Words for columns whose profile was judged; keys of offending rows are looked up only now."""
+
+    def __init__(
+        self, connection: Connection, rule: TableRule, records: Sequence[Record], where: str, what: str
+    ) -> None:
+        self.connection, self.rule, self.records, self.where, self.what = connection, rule, records, where, what
+
+    def __call__(self, expect: Expect, positions: Sequence[int]) -> list[Words]:
+        found = [self._one(expect, self.records[position]) for position in positions]
+        return [words for words in found if words is not None]
+
+    def _one(self, expect: Expect, record: Record) -> Words | None:
+        column = self.rule.column(record["column"])
+        total = record.get("rows", 0)
+        match expect.check:
+            case "schema":
+                return Words(
+                    observed=record["type"],
+                    expected=record["expected_type"],
+                    column=column.name,
+                    message=f"{self.rule.table}.{column.name} is {record['type']}, expected {record['expected_type']}."
+                    f" {ADVICE['schema']}",
+                )
+            case "required":
+                return self._broken(
+                    "required", column, f"{column.name} is filled", record["nulls"], total, column.is_missing
+                )
+            case "ranges" if expect.column == "out_of_time":
+                return self._broken(
+                    "ranges", column, _times(column), record["out_of_time"], total, column.is_out_of_time
+                )
+            case "ranges":
+                # Both limits of one column share a count: it is said once, for the limit that is broken first.
+                if expect.column == "highest" and (record["minimum"] or 0) < (
+                    column.minimum if column.minimum is not None else float("-inf")
+                ):
+                    return None
+                says = f"{column.name} lies within {_limits(column)}"
+                return self._broken("ranges", column, says, record["out_of_range"], total, column.is_out_of_range)
+            case "accepted_values":
+                says = f"{column.name} is one of {', '.join(column.values)}"
+                return self._broken("accepted_values", column, says, record["unaccepted"], total, column.is_unaccepted)
+            case "keys_unique":
+                return broken_column(
+                    self.rule,
+                    "keys_unique",
+                    column.name,
+                    f"{', '.join(self.rule.key)} occur together once",
+                    record["repeated_keys"],
+                    record["table_rows"],
+                    "rows' keys",
+                    tuple(record["repeated_sample"]),
+                )
+            case _:
+                says = f"{column.name} leads to a row of {record['refers_to']}"
+                return self._broken(
+                    "references", column, says, record["orphans"], record["table_rows"], column.is_orphan, "true"
+                )
+
+    def _broken(
+        self,
+        check: str,
+        column: ColumnRule,
+        says: str,
+        broken: int,
+        total: int,
+        predicate: str,
+        where: str | None = None,
+    ) -> Words:
+        sample = profile.sample_keys(self.connection, self.rule, f"{where or self.where} and {predicate}")
+        return broken_column(self.rule, check, column.name, says, broken, total, self.what, sample)
+
+
+def columns_frame(
+    boundary: Boundary, rule: TableRule, records: Sequence[Record], specs: dict[str, CheckSpec], part: str = "columns"
+) -> Frame:
+    """The profile as a frame; a measure that no record has is not judged."""
+    import pandas as pd
+
+    expects = [
+        expect
+        for expect in profile_expectations(specs)
+        if any(record.get(expect.column) is not None for record in records)
+    ]
+    hidden = ("repeated_sample", "refers_to")
+    shown = [{name: value for name, value in record.items() if name not in hidden} for record in records]
+    return Frame(boundary, rule.table, part, pd.DataFrame(shown), tuple(expects))
+
+
+def add_missing(records: Sequence[Record], rule: TableRule) -> None:
+    """`missing`: the NULLs of columns that must be filled; None for the others."""
+    for record in records:
+        record["missing"] = record["nulls"] if rule.column(record["column"]).required else None
+
+
+def _limits(column: ColumnRule) -> str:
+    if column.maximum is None:
+        return f"{number(column.minimum)} and more"
+    if column.minimum is None:
+        return f"{number(column.maximum)} and less"
+    return f"{number(column.minimum)} to {number(column.maximum)}"
+
+
+def _times(column: ColumnRule) -> str:
+    first = f" and not before {' or '.join(column.not_before)}" if column.not_before else ""
+    return f"{column.name} is a possible date{first}"

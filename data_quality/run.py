@@ -1,0 +1,68 @@
+"""The gates, run: measure, judge, write down.
+
+Lives here: the order of things at each boundary. Must not live here: rules, words, or Dagster.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from core import clock
+from core.settings import Tenure
+from core.warehouse import Connection, rows
+from data_quality import engine, profile, results
+from data_quality.checks import CheckResult, RawTable, raw_tables
+from data_quality.gate import Gate, Run
+from data_quality.gate import results as gate_results
+from data_quality.raw import newest_facts, raw_gate, unguarded
+
+
+def store_path(tenure: Tenure) -> Path:
+    """Where the judge keeps what it found, for Data Docs."""
+    return tenure.home / "quality"
+
+
+def check_raw(
+    connection: Connection, tenure: Tenure, *, run_id: str, now: datetime, as_of: datetime | None = None
+) -> list[CheckResult]:
+    """Judge what was loaded since the last gate that passed, and write the results to `quality.checks`.
+
+    `now` is the wall clock (UTC); `as_of` the run's clock where the run replays a date, else it follows the
+    configuration. A second call for the same run replaces what the first one wrote.
+    """
+    results.ensure_tables(connection)
+    config = tenure.config
+    instant = as_of or clock.as_of(connection, clock=config.clock, now=now, replay=None)
+    run = Run(run_id, now, instant)
+    tables = raw_tables(config)
+    newest = newest_facts(connection, tables, run)
+    gates = [raw_gate(connection, config, table, newest, run) for table in tables]
+    found = _judge(gates, tenure, run)
+    guarded = {table.name: _runs(connection, table, run) for table in tables}
+    measures = [
+        results.Measure(table.name, "rows", float(profile.count(connection, table.name, "true")))
+        for table in tables
+        if profile.shape(connection, table.schema, table.entity.name).types
+    ]
+    results.record(connection, "raw", run_id, now, instant, found, measures, guarded)
+    return found
+
+
+def _judge(gates: list[Gate], tenure: Tenure, run: Run) -> list[CheckResult]:
+    frames = [frame for gate in gates for frame in gate.frames]
+    verdicts = engine.evaluate(frames, run_id=run.run_id, run_at=run.now, store=store_path(tenure))
+    return gate_results(gates, verdicts, run)
+
+
+def _runs(connection: Connection, table: RawTable, run: Run) -> list[str]:
+    """The runs whose rows in this table no gate had passed before this one."""
+    ledger = (
+        f"select run_id from ledger.loads where connector = '{table.connector}' and entity = '{table.entity.name}'"
+        f" and {unguarded(table.name, run, 'run_id')}"
+    )
+    raw = ""
+    if "_run_id" in profile.shape(connection, table.schema, table.entity.name).types:
+        raw = f" union select _run_id from {table.name} where {unguarded(table.name, run)}"
+    found = rows(connection, f"select distinct run_id from ({ledger}{raw}) where run_id is not null order by run_id")
+    return sorted({row["run_id"] for row in found} | {run.run_id})
