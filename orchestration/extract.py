@@ -53,7 +53,9 @@ def _sandbox_company(tenure: Tenure) -> dg.AssetsDefinition:
     wanted = tenure.config.sandbox
     assert wanted is not None
 
-    @dg.asset(key=SANDBOX, group_name="sandbox", kinds={"python"}, description="The built-in company, as its vendors hold it.")
+    @dg.asset(
+        key=SANDBOX, group_name="sandbox", kinds={"python"}, description="The built-in company, as its vendors hold it."
+    )
     def company() -> dg.MaterializeResult[Any]:
         import sandbox
 
@@ -85,7 +87,9 @@ def _raw_table(tenure: Tenure, members: list[StreamId], streams: list[StreamId],
                 reports = [
                     load_stream(
                         connection,
-                        base.open_stream(m, tenure.config.sources[m.source], now=now, temp_directory=tenure.temp_directory),
+                        base.open_stream(
+                            m, tenure.config.sources[m.source], now=now, temp_directory=tenure.temp_directory
+                        ),
                         tenure,
                         now=now,
                         run_id=context.run_id,
@@ -96,7 +100,9 @@ def _raw_table(tenure: Tenure, members: list[StreamId], streams: list[StreamId],
                     for now in [ledger.next_moment(connection, settings.utc_now())]
                 ]
             except Retriable as error:
-                raise dg.RetryRequested(max_retries=ATTEMPTS - 1, seconds_to_wait=2.0 ** (context.retry_number + 1)) from error
+                raise dg.RetryRequested(
+                    max_retries=ATTEMPTS - 1, seconds_to_wait=2.0 ** (context.retry_number + 1)
+                ) from error
             return dg.MaterializeResult(metadata=_counts(connection, first, reports))
 
     return raw_table
@@ -105,7 +111,15 @@ def _raw_table(tenure: Tenure, members: list[StreamId], streams: list[StreamId],
 def _counts(connection: Connection, stream: StreamId, reports: list[ledger.LoadReport]) -> dict[str, Any]:
     table = f"{stream.raw_schema}.{stream.entity_name}"
     total = rows(connection, f"select count(*) as n, max({stream.entity.happened_at}) as newest from {table}")[0]
-    counted = ("files", "rows_read", "rows_inserted", "rows_updated", "rows_unchanged", "rows_superseded", "rows_quarantined")
+    counted = (
+        "files",
+        "rows_read",
+        "rows_inserted",
+        "rows_updated",
+        "rows_unchanged",
+        "rows_superseded",
+        "rows_quarantined",
+    )
     counts: dict[str, Any] = {name: sum(getattr(r, name) for r in reports) for name in (*counted, "rows_released")}
     counts["dagster/row_count"] = total["n"]
     if total["newest"] is not None:

@@ -52,5 +52,7 @@ def end_dead_run(instance: DagsterInstance, run_id: str | None) -> bool:
     run = instance.get_run_by_id(run_id) if run_id else None
     if run is None or run.is_finished:
         return False
-    instance.report_run_failed(run, "The process of this run ended before the run did (killed, or the machine went down).")
+    instance.report_run_failed(
+        run, "The process of this run ended before the run did (killed, or the machine went down)."
+    )
     return True

@@ -121,7 +121,11 @@ def assets(tenure: Tenure, manifest_path: Path) -> list[dg.AssetsDefinition]:
             return spec.replace_attributes(deps=[*spec.deps, dg.AssetDep(CLOCK)])
 
     @dbt_assets(
-        manifest=manifest_path, dagster_dbt_translator=Translator(), exclude=NOT_IN_A_RUN, name="dbt_build", pool=WRITERS
+        manifest=manifest_path,
+        dagster_dbt_translator=Translator(),
+        exclude=NOT_IN_A_RUN,
+        name="dbt_build",
+        pool=WRITERS,
     )
     def dbt_build(context: dg.AssetExecutionContext, warehouse: Warehouse, dbt: DbtCliResource) -> Iterator[Any]:
         call = ["build", "--vars", json.dumps(variables(tenure.config))]
@@ -137,6 +141,28 @@ def assets(tenure: Tenure, manifest_path: Path) -> list[dg.AssetsDefinition]:
                 yield dg.AssetObservation(key, metadata={"dagster/row_count": row["n"]})
 
     return [dbt_build]
+
+
+def build_without_assets(tenure: Tenure) -> None:
+    """Build all models for the clock as it stands, leaving the assets' records alone.
+
+    Raises `TenureError` naming what failed.
+    """
+    done = resource(tenure).cli(
+        ["build", "--exclude", NOT_IN_A_RUN, "--vars", json.dumps(variables(tenure.config))],
+        target_path=run_target(tenure),
+        raise_on_error=False,
+    )
+    done.wait()
+    if not done.is_successful():
+        raise TenureError("dbt failed:\n" + "\n".join(failures(tenure)))
+
+
+def failures(tenure: Tenure) -> list[str]:
+    """A sentence for each model or test that failed in dbt's last run."""
+    results = json.loads((run_target(tenure) / "run_results.json").read_text(encoding="utf-8"))["results"]
+    failed = [r for r in results if r["status"] in ("error", "fail", "runtime error")]
+    return [f"{r['unique_id'].split('.')[2]}: {' '.join((r['message'] or '').split())}" for r in failed]
 
 
 def run_target(tenure: Tenure) -> Path:
@@ -156,7 +182,7 @@ def resource(tenure: Tenure) -> Any:
         def _cli_version(self) -> Version:
             return Version(metadata.version("dbt-core"))
 
-        def _initialize_dbt_core_adapter(self, args: Any) -> None:
+        def _initialize_dbt_core_adapter(self, args: Any) -> Any:
             return None
 
     # The parse of `manifest()` is found there and spares the run its own.

@@ -1,0 +1,68 @@
+"""Telling people that a run failed: a webhook, an e-mail, or both, as `alerts` in `tenure.yml` says.
+
+Lives here: the message and its ways out. Must not live here: when to alert (`triggers.py`, `runs.py`).
+"""
+
+from __future__ import annotations
+
+import smtplib
+from dataclasses import asdict, dataclass
+from email.message import EmailMessage
+from urllib.parse import unquote, urlsplit
+
+from core.errors import TenureError
+from core.http import post_json
+from core.settings import AlertConfig
+
+_TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What people need to know about a failed run; `reasons` are sentences without personal values."""
+
+    company: str
+    run_id: str
+    job: str
+    reasons: tuple[str, ...]
+
+    @property
+    def subject(self) -> str:
+        return f"Tenure: the run of {self.company} failed"
+
+    @property
+    def text(self) -> str:
+        reasons = "\n".join(f"- {reason}" for reason in self.reasons) or "- No reason was recorded; see the run's log."
+        return f"Run {self.run_id} ({self.job}) failed. The published data stays as it was.\n\n{reasons}\n\nNext: tenure status"
+
+
+def send(failure: Failure, config: AlertConfig) -> list[str]:
+    """Send `failure` every configured way; return a sentence for each way that did not work."""
+    problems = []
+    if config.webhook_url is not None:
+        try:
+            # `text` is what Slack, Teams and Mattermost webhooks show; the rest is for programs.
+            post_json(
+                config.webhook_url.get_secret_value(), {"text": f"{failure.subject}\n{failure.text}", **asdict(failure)}
+            )
+        except TenureError as error:
+            problems.append(f"The webhook was not told: {error.message}")
+    if config.email_to and config.smtp_url is not None:
+        try:
+            _mail(failure, config, config.smtp_url.get_secret_value())
+        except (OSError, smtplib.SMTPException) as error:
+            problems.append(f"No e-mail was sent: {error}")
+    return problems
+
+
+def _mail(failure: Failure, config: AlertConfig, url: str) -> None:
+    """Send by `smtp://[user:password@]host[:port]`, or `smtps://` for TLS from the start."""
+    parts = urlsplit(url)
+    message = EmailMessage()
+    message["Subject"], message["From"], message["To"] = failure.subject, config.email_from, ", ".join(config.email_to)
+    message.set_content(failure.text)
+    connect = smtplib.SMTP_SSL if parts.scheme == "smtps" else smtplib.SMTP
+    with connect(parts.hostname or "localhost", parts.port or 0, timeout=_TIMEOUT_SECONDS) as server:
+        if parts.username:
+            server.login(unquote(parts.username), unquote(parts.password or ""))
+        server.send_message(message)

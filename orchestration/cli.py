@@ -1,0 +1,311 @@
+"""The `tenure` command.
+
+Lives here: commands, their options and exit codes. Must not live here: what they do (`runs.py`, `report.py`, the steps) or
+how it looks (`console.py`). Imports stay inside the commands: `tenure --help` answers at once.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a check or guard.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from core import telemetry
+from core.errors import TenureError, UserError
+
+if TYPE_CHECKING:
+    from core.settings import Tenure
+
+app = typer.Typer(
+    name="tenure",
+    help="From source systems to a customer 360: extract, model, check and publish a company's customers.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a check. TENURE_HOME is the folder of all state.",
+)
+sandbox_app = typer.Typer(help="The built-in company with known truth, and its days.", no_args_is_help=True)
+app.add_typer(sandbox_app, name="sandbox")
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
+]
+
+
+def main() -> None:
+    """Run the command; a mistake of the user ends in a sentence, not in a traceback."""
+    telemetry.switch_off()
+    try:
+        app()
+    except TenureError as error:
+        _tell(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted: nothing half-written is visible; run again to go on\n")
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of a pipe (such as `head`) has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _tell(error: TenureError) -> None:
+    from orchestration import console
+
+    if "--json" in sys.argv:
+        console.print_json({"status": "error", "error": error.message, "hint": error.hint})
+    else:
+        console.print_error(error)
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The company's settings.", show_default="config/tenure.yml")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib import metadata
+
+        typer.echo(f"tenure {metadata.version('tenure')}")
+        raise typer.Exit
+    context.obj = config
+
+
+def _tenure(context: typer.Context) -> Tenure:
+    from core import settings
+
+    return settings.load(context.obj)
+
+
+@app.command(
+    epilog="Examples: tenure run · tenure run --full · tenure run --as-of 2024-03-01 · tenure --config my.yml run --json"
+)
+def run(
+    context: typer.Context,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="DATE",
+            help="Rebuild the customer 360 as it was at the start of DATE, into a file of its own.",
+        ),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Read all sources anew, instead of what is new.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Extract what is new, build the customer 360, check it, publish it."""
+    from orchestration import console, runs
+
+    tenure = _tenure(context)
+    if as_of is not None and full:
+        raise UserError("--as-of rebuilds from what is loaded; it cannot be combined with --full.")
+    day = _past_day(as_of) if as_of is not None else None
+    if day is not None and not tenure.warehouse_path.exists():
+        raise UserError("Nothing has been loaded yet that could be replayed.", hint="Run `tenure run` first.")
+    job = "customer_360" if day is None else "replay"
+    with console.progress_display() as listener:
+        outcome = runs.execute(tenure, job, full=full, partition=day, on_progress=listener)
+    path = tenure.home / "replays" / f"{day}.duckdb" if day else tenure.serving_path
+    _end(tenure, outcome, path, as_json=as_json)
+
+
+def _past_day(text: str) -> str:
+    from datetime import date
+
+    from core.settings import utc_now
+
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"--as-of {text!r} is not a date.", hint="Write it as 2024-03-01.") from None
+    if not date(2000, 1, 1) <= day <= utc_now().date():
+        raise UserError(f"--as-of {text} lies outside 2000-01-01 to today.")
+    return day.isoformat()
+
+
+def _end(tenure: Tenure, outcome: Any, path: Path, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from orchestration import console, report
+
+    succeeded = outcome.status in ("done", "stopped")
+    published = report.published(path) if succeeded else None
+    if as_json:
+        document = {**asdict(outcome), "exit_code": outcome.exit_code}
+        console.print_json({**document, "published": published.document() if published else None})
+    else:
+        console.show_outcome(outcome, tenure.config.company)
+        if published:
+            console.show_published(published)
+            console.show_next('tenure query "select * from marts.accounts limit 5"', "tenure status", "tenure ui")
+        else:
+            console.show_next("tenure doctor", "tenure status", "tenure run   (goes on where this one ended)")
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command(epilog="Examples: tenure publish · tenure publish --json")
+def publish(context: typer.Context, as_json: AsJson = False) -> None:
+    """Publish the working warehouse again, for example after a change of what is left out."""
+    from orchestration import console, runs
+
+    tenure = _tenure(context)
+    if not tenure.warehouse_path.exists():
+        raise UserError("There is nothing to publish yet.", hint="Run `tenure run` first.")
+    with console.progress_display() as listener:
+        outcome = runs.execute(tenure, "publish", on_progress=listener)
+    _end(tenure, outcome, tenure.serving_path, as_json=as_json)
+
+
+@app.command(epilog="Examples: tenure doctor · tenure --config my.yml doctor --json")
+def doctor(context: typer.Context, as_json: AsJson = False) -> None:
+    """Check the configuration and the sources before anything is loaded: what is filled, what would be quarantined."""
+    from orchestration import console
+    from orchestration.diagnosis import diagnose, show
+
+    tenure = _tenure(context)
+    report = diagnose(tenure)
+    if as_json:
+        console.print_json(report.document())
+    else:
+        show(report)
+    raise typer.Exit(0 if report.healthy else 1)
+
+
+@app.command(epilog="Examples: tenure status · tenure status --json")
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """The last run, how fresh each source is, and the checks that did not pass."""
+    from orchestration import console, report, runs
+
+    tenure = _tenure(context)
+    last = runs.last_runs(tenure, limit=5)
+    published = report.published(tenure.serving_path) if tenure.serving_path.exists() else None
+    if as_json:
+        console.print_json({"runs": last, "published": published.document() if published else None})
+    else:
+        console.show_status(tenure.config.company, last, published)
+
+
+@app.command(
+    epilog='Examples: tenure query "select * from marts.months" · tenure query "from marts.accounts limit 3" --json'
+)
+def query(
+    context: typer.Context,
+    sql: Annotated[
+        str, typer.Argument(help="SQL over the published copy: schemas marts and quality, table publication.")
+    ],
+    limit: Annotated[int, typer.Option(help="Show at most this many rows; 0 shows all.", min=0)] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the published copy."""
+    from core import warehouse
+    from orchestration import console
+
+    tenure = _tenure(context)
+    if not tenure.serving_path.exists():
+        raise UserError("Nothing has been published yet.", hint="Run `tenure run` first.")
+    with warehouse.warehouse(tenure.serving_path, read_only=True) as connection:
+        try:
+            found = warehouse.rows(connection, sql)
+        except warehouse.Error as error:
+            raise UserError(str(error), hint='`tenure query "show all tables"` lists what there is.') from None
+    shown = found if limit == 0 else found[:limit]
+    if as_json:
+        console.print_json(shown)
+    else:
+        console.show_table("", shown)
+        if len(shown) < len(found):
+            console.ERR.print(f"[dim]{len(found) - len(shown):,} more rows: --limit 0 shows all[/]")
+
+
+@app.command(epilog="Examples: tenure ui · tenure ui --port 4000")
+def ui(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Open Dagster: lineage, runs, checks, the daily schedule and the sensors."""
+    from orchestration import transform
+    from orchestration.instance import home_of
+
+    tenure = _tenure(context)
+    home_of(tenure.home)
+    transform.manifest(tenure)
+    os.environ.update({"TENURE_CONFIG": str(tenure.config_path), "TENURE_HOME": str(tenure.home)})
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions", "-h", host, "-p", str(port)]
+    os.execv(sys.executable, command)  # noqa: S606 - the command becomes Dagster, so that signals reach it
+
+
+@sandbox_app.command(
+    "generate", epilog="Examples: tenure sandbox generate · tenure sandbox generate --accounts 20000 --force"
+)
+def sandbox_generate(
+    context: typer.Context,
+    accounts: Annotated[int | None, typer.Option(help="Accounts, up to a million.", min=1)] = None,
+    months: Annotated[int | None, typer.Option(help="Months of history.", min=2)] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same company.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the company that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the company and its history, as each vendor would hold them."""
+    import sandbox
+    from core.settings import SandboxConfig
+
+    tenure = _tenure(context)
+    wanted = tenure.config.sandbox or SandboxConfig()
+    made = sandbox.generate(
+        tenure.home,
+        accounts=accounts or wanted.accounts,
+        months=months or wanted.months,
+        seed=wanted.seed if seed is None else seed,
+        force=force,
+    )
+    _show_company(tenure, made, as_json=as_json)
+
+
+@sandbox_app.command("advance", epilog="Examples: tenure sandbox advance --days 7 && tenure run")
+def sandbox_advance(
+    context: typer.Context,
+    days: Annotated[int, typer.Option(help="How many days the company lives on.", min=1)] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Let the company live on: new files appear as the vendors would deliver them."""
+    import sandbox
+
+    tenure = _tenure(context)
+    _show_company(tenure, sandbox.advance(tenure.home, days=days), as_json=as_json)
+
+
+@sandbox_app.command("status", epilog="Examples: tenure sandbox status --json")
+def sandbox_status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Which company there is, and its last day."""
+    import sandbox
+
+    tenure = _tenure(context)
+    state = sandbox.state(tenure.home)
+    if state is None:
+        raise UserError(f"There is no sandbox company in {tenure.home}.", hint="tenure sandbox generate")
+    _show_company(tenure, state, as_json=as_json)
+
+
+def _show_company(tenure: Tenure, company: Any, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from orchestration import console
+
+    facts = {**asdict(company), "data": str(tenure.home / "sandbox" / "data")}
+    if as_json:
+        console.print_json(facts)
+        return
+    for name, value in facts.items():
+        console.OUT.print(f"[dim]{name.replace('_', ' '):<12}[/] {value}", soft_wrap=True)
+    console.show_next("tenure run")

@@ -1,0 +1,198 @@
+"""What people see on a terminal: progress, summaries, tables, errors; and plain lines where there is no terminal.
+
+Lives here: every line that a command shows, and JSON output. Must not live here: what the commands do.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from core.errors import TenureError
+    from orchestration import runs
+    from orchestration.report import Published
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+SHOWN = 10
+"""How many sentences of a kind are shown before the rest is counted."""
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output; dates as ISO 8601."""
+    sys.stdout.write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+def print_error(error: TenureError) -> None:
+    """What happened, and what to do, on standard error."""
+    ERR.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True)
+    if error.hint:
+        ERR.print(f"[dim]→[/] {escape(error.hint)}", soft_wrap=True)
+
+
+class _Lines:
+    """Progress where nobody watches: a line for each step that ends."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.details: list[str] = []
+
+    def __call__(self, progress: runs.Progress) -> None:
+        stamp = f"[{time.monotonic() - self.begun:6.1f} s]"
+        if progress.kind == "asset" and progress.detail:
+            self._line(f"{stamp} {progress.name}: {progress.detail}")
+        elif progress.kind == "step" and progress.ok:
+            self._line(f"{stamp} {progress.name} done in {progress.seconds:.1f} s")
+        elif not progress.ok:
+            self._line(f"{stamp} {progress.name}: {progress.detail or 'failed'}")
+
+    def _line(self, text: str) -> None:
+        ERR.print(escape(text), soft_wrap=True)
+
+
+class _Bar:
+    """Progress on a terminal: one bar, what is under way beside it, and the lines that matter above it."""
+
+    def __init__(self, bar: Progress) -> None:
+        self.bar = bar
+        self.task = bar.add_task("starting", total=None)
+
+    def __call__(self, progress: runs.Progress) -> None:
+        if progress.kind == "begin":
+            self.bar.update(self.task, total=progress.total, description=progress.name)
+        elif progress.kind in ("asset", "check"):
+            self.bar.update(self.task, advance=1, description=escape(progress.name))
+        elif progress.kind == "log":
+            self.bar.update(self.task, description=escape(f"{progress.name} {progress.detail}".strip()[:100]))
+        if progress.kind == "asset" and progress.detail:
+            self.bar.console.print(f"[green]✓[/] {escape(progress.name)}  [dim]{escape(progress.detail)}[/]")
+        elif progress.kind == "step" and progress.ok and progress.seconds >= 1:
+            self.bar.console.print(f"[green]✓[/] {escape(progress.name)}  [dim]{progress.seconds:.1f} s[/]")
+        elif not progress.ok:
+            mark = "[red]✗[/]" if progress.kind in ("step", "asset") else "[yellow]![/]"
+            self.bar.console.print(f"{mark} {escape(progress.name)}  {escape(progress.detail)}", soft_wrap=True)
+
+
+@contextmanager
+def progress_display() -> Iterator[Any]:
+    """A listener for a run's progress: a bar on a terminal, plain lines without one; always on standard error."""
+    if not ERR.is_terminal:
+        yield _Lines()
+        return
+    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=ERR, transient=True) as bar:
+        yield _Bar(bar)
+
+
+def show_outcome(outcome: runs.RunOutcome, company: str) -> None:
+    """How a run ended, with the sentences that people need."""
+    words = {
+        "done": "[bold green]done[/]",
+        "stopped": "[bold yellow]published, but a stream was stopped[/]",
+        "failed": "[bold red]failed; the published data stays as it was[/]",
+        "refused": "[bold red]refused by a check; the published data stays as it was[/]",
+    }[outcome.status]
+    OUT.print(f"\n[bold]{escape(company)}[/]: {words}  [dim]run {outcome.run_id[:8]}, {outcome.seconds:.1f} s[/]")
+    _sentences(outcome.problems, "[red]✗[/]")
+    _sentences(outcome.warnings, "[yellow]![/]")
+
+
+def _sentences(sentences: Sequence[str], mark: str) -> None:
+    for sentence in sentences[:SHOWN]:
+        OUT.print(f"  {mark} {escape(sentence)}", soft_wrap=True)
+    if len(sentences) > SHOWN:
+        OUT.print(f"  {mark} and {len(sentences) - SHOWN} more: tenure status")
+
+
+def show_published(published: Published) -> None:
+    """The published state as a short block of facts."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_row("Accounts", f"{published.accounts:,}, of which {published.customers:,} are customers")
+    if published.mrr_usd is not None:
+        table.add_row("MRR", f"${published.mrr_usd:,.2f} (ARR ${published.mrr_usd * 12:,.0f})")
+    if published.mrr_usd is None and published.invoiced_usd is not None:
+        table.add_row("Invoiced", f"${published.invoiced_usd:,.2f} in all")
+    table.add_row("As of", f"{published.as_of:%Y-%m-%d}")
+    table.add_row("Quarantined", _quarantined(published.quarantined))
+    checks = published.checks
+    told = [f"{checks['passed']:,} passed"]
+    told += [
+        f"{checks[kind]} {word}" for kind, word in (("warnings", "warnings"), ("critical", "critical")) if checks[kind]
+    ]
+    table.add_row("Checks", ", ".join(told))
+    table.add_row("Published", f"{published.path}  [dim]{published.published_at:%Y-%m-%d %H:%M} UTC[/]")
+    OUT.print(table)
+
+
+def _quarantined(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return "nothing"
+    reasons = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in counts.items())
+    return f"{sum(counts.values()):,} rows: {reasons}"
+
+
+def show_next(*commands: str) -> None:
+    """What to type next."""
+    OUT.print("\n[dim]Next:[/] " + f"\n{'':6}".join(escape(command) for command in commands))
+
+
+def show_table(title: str, records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Records as a table; NULL is shown as an empty cell."""
+    if not records:
+        OUT.print(f"[dim]{escape(title)}: none[/]" if title else "[dim]no rows[/]")
+        return
+    names = list(columns or records[0])
+    table = Table(title=title or None, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
+    numeric = {name for name in names if all(isinstance(r[name], (int, float, type(None))) for r in records)}
+    for name in names:
+        table.add_column(escape(name), justify="right" if name in numeric else "left", overflow="fold")
+    for record in records:
+        table.add_row(*(_cell(record[name]) for name in names))
+    OUT.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)  # years stay as they are
+    return escape(str(value))
+
+
+def show_status(company: str, runs: Sequence[Mapping[str, Any]], published: Published | None) -> None:
+    """Runs, the published state, sources, and the checks that did not pass."""
+    OUT.print(f"[bold]{escape(company)}[/]\n")
+    show_table("Last runs", [{**run, "run_id": run["run_id"][:8]} for run in runs])
+    if published is None:
+        OUT.print("\nNothing has been published yet.")
+        show_next("tenure run")
+        return
+    OUT.print()
+    show_published(published)
+    OUT.print()
+    show_table("Sources", published.sources)
+    stopped = [load for load in published.loads if load["status"] == "stopped"]
+    if stopped:
+        OUT.print()
+        show_table("Stopped streams", stopped, ["source", "stream", "message"])
+    if published.failed_checks:
+        OUT.print()
+        show_table(
+            "Checks that did not pass", published.failed_checks, ["severity", "table_name", "check_name", "message"]
+        )

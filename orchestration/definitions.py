@@ -1,0 +1,79 @@
+"""The one door to the wiring: `build_defs(overrides)`, for tests, the command and production.
+
+Lives here: putting assets, checks, jobs, schedules, sensors and resources together. Must not live here: any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from core import settings, telemetry
+
+if TYPE_CHECKING:
+    from core.settings import Tenure
+
+JOB = "customer_360"
+PUBLISH_JOB = "publish"
+REPLAY_JOB = "replay"
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What differs from production: the configuration, reading everything anew, or resources by name."""
+
+    tenure: Tenure | None = None
+    full: bool = False
+    resources: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
+    """Everything that Dagster runs for one home.
+
+    Without `overrides.tenure`, TENURE_CONFIG and TENURE_HOME say which. Raises `UserError` for a mistake in the
+    configuration and `TenureError` when the models do not parse.
+    """
+    telemetry.switch_off()
+    from orchestration import extract, guard, serve, transform, triggers
+    from orchestration.resources import Warehouse
+
+    chosen = overrides or Overrides()
+    tenure = chosen.tenure or settings.load()
+    manifest = transform.manifest(tenure)
+    everything = dg.AssetSelection.all()
+    replays = dg.AssetSelection.assets(serve.REPLAY)
+    job = dg.define_asset_job(JOB, everything - replays, description="The whole job: extract, build, check, publish.")
+    publish = dg.define_asset_job(
+        PUBLISH_JOB,
+        dg.AssetSelection.assets(serve.PUBLICATION),
+        description="Publish the working warehouse again, for example after a change of `publish.exclude_columns`.",
+    )
+    replay = dg.define_asset_job(
+        REPLAY_JOB, replays, description="Rebuild the customer 360 as of past days, one file a day."
+    )
+    return dg.Definitions(
+        assets=[
+            *extract.assets(tenure, full=chosen.full),
+            *transform.assets(tenure, manifest),
+            *serve.assets(tenure, manifest),
+        ],
+        asset_checks=guard.checks(tenure),
+        jobs=[job, publish, replay],
+        schedules=triggers.schedules(tenure, job),
+        sensors=triggers.sensors(tenure, job),
+        executor=dg.in_process_executor,
+        resources={
+            "warehouse": Warehouse(home=str(tenure.home), memory_limit=tenure.memory_limit, threads=tenure.threads),
+            "dbt": transform.resource(tenure),
+            **chosen.resources,
+        },
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `dagster dev -m orchestration.definitions` loads."""
+    return build_defs()

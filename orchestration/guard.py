@@ -1,0 +1,77 @@
+"""Step 3 as asset checks: the quality gates between extraction and the models, and between the marts and publishing.
+
+Lives here: which assets the checks belong to and what blocks. Must not live here: what is checked (`data_quality/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from core import settings
+from data_quality.checks import CheckOutcome, CheckSpec, catalogue
+from orchestration.extract import WRITERS
+from orchestration.resources import Warehouse
+
+if TYPE_CHECKING:
+    from core.settings import Tenure
+
+
+def checks(tenure: Tenure) -> list[dg.AssetChecksDefinition]:
+    """The two gates: what extraction loaded, and what the models made of it."""
+    specs = catalogue(tenure.config)
+    return [_raw_gate(tenure, _of(specs, "raw")), _mart_gate(tenure, _of(specs, "marts"))]
+
+
+def _of(specs: Sequence[CheckSpec], boundary: str) -> list[CheckSpec]:
+    return [spec for spec in specs if spec.boundary == boundary]
+
+
+def _declared(specs: Sequence[CheckSpec]) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(spec.name, asset=_key(spec), description=spec.description, blocking=spec.blocking)
+        for spec in specs
+    ]
+
+
+def _key(spec: CheckSpec) -> dg.AssetKey:
+    return dg.AssetKey(spec.table.split("."))
+
+
+def _raw_gate(tenure: Tenure, specs: list[CheckSpec]) -> dg.AssetChecksDefinition:
+    @dg.multi_asset_check(specs=_declared(specs), name="check_raw", pool=WRITERS)
+    def check_raw(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
+        from data_quality.run import check_raw as judge
+
+        with warehouse.open() as connection:
+            outcomes = judge(connection, tenure, context.op_execution_context.run_id, settings.utc_now())
+        yield from map(_result, outcomes)
+
+    return check_raw
+
+
+def _mart_gate(tenure: Tenure, specs: list[CheckSpec]) -> dg.AssetChecksDefinition:
+    @dg.multi_asset_check(specs=_declared(specs), name="check_marts", pool=WRITERS)
+    def check_marts(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
+        from data_quality.run import build_docs
+        from data_quality.run import check_marts as judge
+
+        with warehouse.open() as connection:
+            outcomes = judge(connection, tenure, context.op_execution_context.run_id, settings.utc_now())
+            build_docs(connection, tenure, context.op_execution_context.run_id)
+        yield from map(_result, outcomes)
+
+    return check_marts
+
+
+def _result(outcome: CheckOutcome) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=outcome.passed,
+        asset_key=_key(outcome.spec),
+        check_name=outcome.spec.name,
+        severity=dg.AssetCheckSeverity.ERROR if outcome.spec.blocking else dg.AssetCheckSeverity.WARN,
+        description=outcome.message,
+        metadata={"measured": outcome.measured, "unexpected": outcome.unexpected_count},
+    )

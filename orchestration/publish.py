@@ -1,0 +1,163 @@
+"""Step 6's copy: the marts and the quality results, written to a new file that replaces the published one in one move.
+
+Lives here: what is published, what is left out, and how a reader never sees half of it. Must not live here: how the marts
+are made, or whether they may be published (the checks decide).
+
+Method: write-new, fsync, rename (the rename of POSIX is atomic). A reader that has the old file open keeps it until it
+opens the path again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.settings import PROJECT_ROOT
+from core.warehouse import Connection, identifier, literal, rows, scalar
+
+SCHEMAS = ("marts", "quality")
+QUALITY = {
+    "loads": "select * from ledger.loads",
+    "checks": "select * from quality.checks",
+    "files": "select source, stream, path, size, mtime_ns, loaded_at, run_id from ledger.files",
+    "clock": "select * from ledger.clock",
+}
+"""Tables of schema `quality` and the SQL over the working warehouse that fills them."""
+QUARANTINE = "quarantined"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One published state. `git_commit` is that of the project's code, NULL outside of a repository."""
+
+    publication_id: str
+    run_id: str
+    published_at: datetime
+    as_of_at: datetime
+    git_commit: str | None
+
+
+def publish(
+    connection: Connection,
+    path: Path,
+    publication: Publication,
+    *,
+    tables: Mapping[str, Mapping[str, Any]],
+    exclude: tuple[str, ...],
+) -> dict[str, int]:
+    """Write schemas `marts` and `quality` and the table `publication` to `path`; return the rows of each table.
+
+    `tables` are the models of schema `marts` by name, with dbt's descriptions, which become comments. `exclude` names
+    columns as `table.column`. Raises `UserError` when `exclude` names a column that is not there.
+    """
+    _check_excluded(connection, tables, exclude)
+    with _replacing(path) as fresh:
+        connection.execute(f"attach {literal(str(fresh))} as published")
+        try:
+            for schema in SCHEMAS:
+                connection.execute(f"create schema published.{schema}")
+            counts = {f"marts.{name}": _copy_mart(connection, name, tables[name], exclude) for name in sorted(tables)}
+            for name, sql in {**QUALITY, QUARANTINE: _quarantined(connection)}.items():
+                connection.execute(f"create table published.quality.{name} as {sql}")
+                counts[f"quality.{name}"] = int(scalar(connection, f"select count(*) from published.quality.{name}"))
+            _write_publication(connection, publication)
+        finally:
+            connection.execute("detach published")
+    return counts
+
+
+def git_commit() -> str | None:
+    """The commit of the project's code, or None."""
+    command = ["git", "-C", str(PROJECT_ROOT), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; moved onto `path` when all went well, removed when not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    leftovers = (fresh, fresh.with_name(fresh.name + ".wal"))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    try:
+        yield fresh
+        _sync(fresh)
+        os.replace(fresh, path)  # noqa: PTH105 - the name says what matters
+        _sync(path.parent)
+    finally:
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _copy_mart(connection: Connection, name: str, node: Mapping[str, Any], exclude: tuple[str, ...]) -> int:
+    left_out = [column for entry in exclude for table, column in [entry.split(".")] if table == name]
+    without = f" exclude ({', '.join(identifier(c) for c in left_out)})" if left_out else ""
+    target = f"published.marts.{identifier(name)}"
+    connection.execute(f"create table {target} as select *{without} from marts.{identifier(name)}")
+    connection.execute(f"comment on table {target} is {literal(_one_line(node.get('description')))}")
+    kept = {row["column_name"] for row in rows(connection, f"describe {target}")}
+    for column, described in node.get("columns", {}).items():
+        if column in kept and described.get("description"):
+            text = literal(_one_line(described["description"]))
+            connection.execute(f"comment on column {target}.{identifier(column)} is {text}")
+    return int(scalar(connection, f"select count(*) from {target}"))
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _quarantined(connection: Connection) -> str:
+    """Counts of quarantined rows by entity, source, stream and reason; the rows themselves stay in the working warehouse."""
+    tables = rows(connection, "select table_name from information_schema.tables where table_schema = 'quarantine'")
+    return " union all ".join(
+        f"select {literal(row['table_name'])} as entity, _source as source, _stream as stream, _reason as reason,"
+        f" count(*) as rows_quarantined, min(_quarantined_at) as first_at, max(_quarantined_at) as last_at"
+        f" from quarantine.{identifier(row['table_name'])} group by all"
+        for row in tables
+    )
+
+
+def _write_publication(connection: Connection, publication: Publication) -> None:
+    connection.execute(
+        "create table published.main.publication (publication_id varchar, run_id varchar, published_at timestamp,"
+        " as_of_at timestamp, git_commit varchar)"
+    )
+    connection.execute(
+        "insert into published.main.publication values (?, ?, ?, ?, ?)", list(asdict(publication).values())
+    )
+
+
+def _check_excluded(connection: Connection, tables: Mapping[str, Any], exclude: tuple[str, ...]) -> None:
+    for entry in exclude:
+        table, _, column = entry.partition(".")
+        names = (
+            [c["column_name"] for c in rows(connection, f"describe marts.{identifier(table)}")]
+            if table in tables
+            else []
+        )
+        if column not in names:
+            raise UserError(
+                f"publish.exclude_columns: there is no column {entry}.",
+                hint=f"{table} has {', '.join(names)}." if names else f"The tables are {', '.join(sorted(tables))}.",
+            )

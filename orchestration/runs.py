@@ -1,0 +1,225 @@
+"""Running a job from the command: in this process, in the same instance that the UI shows.
+
+Lives here: starting a run, following its events, and what it came to. Must not live here: printing (`console.py`), or
+what the assets do.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from core import settings
+from orchestration.instance import open_instance
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent, EventLogEntry
+
+    from core.settings import Tenure
+
+Status = Literal["done", "stopped", "failed", "refused"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something that happened in a run: `kind` says what, `name` where (a step or an asset), `detail` in words."""
+
+    kind: Literal["begin", "step", "asset", "check", "log"]
+    name: str
+    detail: str = ""
+    ok: bool = True
+    seconds: float = 0.0
+    total: int = 0
+
+
+@dataclass
+class RunOutcome:
+    """What a run came to. `done`; `stopped`: published, but a stream was broken; `refused` by a check; `failed`."""
+
+    run_id: str
+    job: str
+    started_at: datetime
+    status: Status = "failed"
+    seconds: float = 0.0
+    checks_passed: int = 0
+    checks_failed: int = 0
+    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        return {"done": 0, "stopped": 1, "failed": 1, "refused": 3}[self.status]
+
+
+def execute(
+    tenure: Tenure,
+    job: str,
+    *,
+    full: bool = False,
+    partition: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> RunOutcome:
+    """Run `job` to its end and tell `on_progress` what happens; a failure is an outcome, not an exception.
+
+    Raises `TenureError` when the run cannot begin (a mistake in the configuration, models that do not parse).
+    """
+    from orchestration import alerts, transform, triggers
+    from orchestration.definitions import Overrides, build_defs
+
+    begun = settings.utc_now()
+    definitions = build_defs(Overrides(tenure=tenure, full=full))
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
+    watcher = _Watcher(outcome, on_progress)
+    with open_instance(tenure.home) as instance:
+        instance.add_event_listener(outcome.run_id, watcher.see)
+        job_definition = definitions.resolve_job_def(job)
+        on_progress(Progress("begin", job, total=watcher.nodes_of(job_definition)))
+        result = job_definition.execute_in_process(
+            instance=instance,
+            run_id=outcome.run_id,
+            raise_on_error=False,
+            partition_key=partition,
+            tags={triggers.STARTED_BY: "command"},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+    outcome.seconds = (settings.utc_now() - begun).total_seconds()
+    if watcher.failed_step == "dbt_build":
+        outcome.problems = transform.failures(tenure) or outcome.problems
+    outcome.status = watcher.status(succeeded=result.success)
+    if outcome.status != "done":
+        failure = alerts.Failure(tenure.config.company, outcome.run_id, job, tuple(outcome.problems))
+        outcome.warnings += alerts.send(failure, tenure.config.alerts)
+    return outcome
+
+
+class _Watcher:
+    """Turns Dagster's events into `Progress` and keeps the sentences that matter at the end."""
+
+    def __init__(self, outcome: RunOutcome, on_progress: Callable[[Progress], None]) -> None:
+        self.outcome = outcome
+        self.on_progress = on_progress
+        self.failed_step: str | None = None
+        self.refused = False
+        self.stopped = False
+
+    def nodes_of(self, job: Any) -> int:
+        """How many assets and checks the job has."""
+        layer = job.asset_layer
+        return len(layer.executable_asset_keys) + len(layer.asset_graph.asset_check_keys)
+
+    def status(self, *, succeeded: bool) -> Status:
+        if succeeded:
+            return "stopped" if self.stopped else "done"
+        return "refused" if self.refused else "failed"
+
+    def see(self, entry: EventLogEntry, cursor: Any = None) -> None:
+        event = entry.dagster_event
+        if event is None:
+            if entry.level >= logging.WARNING:
+                self.on_progress(Progress("log", entry.step_key or "", entry.user_message, ok=False))
+            elif entry.level == logging.INFO and entry.step_key:
+                self.on_progress(Progress("log", entry.step_key, entry.user_message))
+        elif event.is_step_materialization:
+            self._materialized(event)
+        elif event.event_type_value == "ASSET_CHECK_EVALUATION":
+            self._checked(event)
+        elif event.is_step_success:
+            seconds = event.step_success_data.duration_ms / 1000
+            self.on_progress(Progress("step", str(event.step_key), seconds=seconds))
+        elif event.is_step_failure:
+            self._failed(event)
+        elif event.event_type_value == "STEP_RESTARTED":
+            self.on_progress(Progress("log", str(event.step_key), "trying again", ok=False))
+
+    def _materialized(self, event: DagsterEvent) -> None:
+        materialization = event.step_materialization_data.materialization
+        metadata = {name: value.value for name, value in materialization.metadata.items()}
+        if "stopped" in metadata:
+            self.stopped = True
+            self.outcome.problems.append(str(metadata["stopped"]).replace("**", ""))
+        self.on_progress(
+            Progress(
+                "asset", "/".join(materialization.asset_key.path), _in_words(metadata), ok="stopped" not in metadata
+            )
+        )
+
+    def _checked(self, event: DagsterEvent) -> None:
+        evaluation = event.asset_check_evaluation_data
+        name = f"{'/'.join(evaluation.asset_key.path)}: {evaluation.check_name}"
+        if evaluation.passed:
+            self.outcome.checks_passed += 1
+        else:
+            self.outcome.checks_failed += 1
+            said = f"{name}: {evaluation.description or 'failed'}"
+            blocking = evaluation.blocking or str(event.step_key) == "dbt_build"
+            severe = evaluation.severity.value == "ERROR"
+            self.refused = self.refused or (severe and bool(blocking))
+            (self.outcome.problems if severe and blocking else self.outcome.warnings).append(said)
+        self.on_progress(Progress("check", name, evaluation.description or "", ok=evaluation.passed))
+
+    def _failed(self, event: DagsterEvent) -> None:
+        self.failed_step = self.failed_step or str(event.step_key)
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        message = _sentence(error.message if error else str(event.message))
+        # A blocking check that failed fails its step too; its own sentence says more.
+        if not (self.refused and "check" in str(event.step_key)):
+            self.outcome.problems.append(f"{event.step_key}: {message}")
+        self.on_progress(Progress("step", str(event.step_key), message, ok=False))
+
+
+def _sentence(message: str) -> str:
+    """An exception's words without its class."""
+    first, _, rest = message.strip().partition(": ")
+    return rest if rest and " " not in first else message.strip()
+
+
+def _in_words(metadata: dict[str, Any]) -> str:
+    """Counts of a load as a phrase; empty for assets that have none."""
+    if "rows_read" not in metadata:
+        return ""
+    named = (
+        ("rows_inserted", "new"),
+        ("rows_updated", "updated"),
+        ("rows_unchanged", "unchanged"),
+        ("rows_superseded", "superseded"),
+        ("rows_quarantined", "quarantined"),
+        ("rows_released", "released from quarantine"),
+    )
+    parts = [f"{metadata[key]:,} {word}" for key, word in named if metadata[key]]
+    return f"{metadata['rows_read']:,} rows read" + (": " + ", ".join(parts) if parts else "")
+
+
+def last_runs(tenure: Tenure, *, limit: int) -> list[dict[str, Any]]:
+    """The newest runs of this home, newest first, whoever started them."""
+    from dagster import DagsterRunStatus
+
+    if not (tenure.home / "dagster").exists():
+        return []
+    words = {
+        DagsterRunStatus.SUCCESS: "done",
+        DagsterRunStatus.FAILURE: "failed",
+        DagsterRunStatus.CANCELED: "cancelled",
+    }
+    with open_instance(tenure.home) as instance:
+        return [
+            {
+                "run_id": record.dagster_run.run_id,
+                "job": record.dagster_run.job_name,
+                "status": words.get(record.dagster_run.status, "running"),
+                "started_at": datetime.fromtimestamp(record.start_time, tz=UTC).replace(tzinfo=None, microsecond=0)
+                if record.start_time
+                else None,
+                "seconds": round(record.end_time - record.start_time, 1)
+                if record.end_time and record.start_time
+                else None,
+                "started_by": record.dagster_run.tags.get("tenure/started_by", "dagster"),
+            }
+            for record in instance.get_run_records(limit=limit)
+        ]

@@ -1,0 +1,111 @@
+"""Publishing as assets: the published copy of today, and past days rebuilt from what is known now.
+
+Lives here: the assets and what they report. Must not live here: how a file is replaced (`publish.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from core import clock, settings
+from core.errors import TenureError
+from core.warehouse import Connection, scalar
+from orchestration import transform
+from orchestration.extract import WRITERS, raw_key
+from orchestration.publish import Publication, git_commit, publish
+from orchestration.resources import Warehouse
+from sources.base import stream_ids
+
+if TYPE_CHECKING:
+    from core.settings import Tenure
+
+PUBLICATION = dg.AssetKey(["serving", "publication"])
+REPLAY = dg.AssetKey(["replays", "customer_360"])
+DAYS = dg.DailyPartitionsDefinition(start_date="2000-01-01", end_offset=1)
+STALE_AFTER = timedelta(hours=26)
+
+
+def assets(tenure: Tenure, manifest_path: Path) -> list[dg.AssetsDefinition]:
+    """The publication and the replays."""
+    return [_publication(tenure, manifest_path), _replay(tenure, manifest_path)]
+
+
+def replay_path(tenure: Tenure, day: str) -> Path:
+    """The file of the customer 360 as of the start of `day` (YYYY-MM-DD)."""
+    return tenure.home / "replays" / f"{day}.duckdb"
+
+
+def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
+    tables = transform.published_tables(json.loads(manifest_path.read_text(encoding="utf-8")))
+
+    @dg.asset(
+        key=PUBLICATION,
+        deps=[dg.AssetKey(["marts", name]) for name in sorted(tables)],
+        group_name="publish",
+        kinds={"duckdb"},
+        pool=WRITERS,
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=STALE_AFTER),
+        description="The file that BI tools read: serving.duckdb, replaced in one move.",
+    )
+    def publication(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult[Any]:
+        with warehouse.open() as connection:
+            if scalar(connection, "select is_replay from ledger.clock"):
+                raise TenureError("The working warehouse stands at a replayed day.", hint="Run `tenure run` first.")
+            counts = _publish(connection, tenure, tenure.serving_path, context.run_id, tables)
+        if tenure.config.publish.postgres_url is not None:
+            from orchestration.postgres import copy_to_postgres
+
+            copy_to_postgres(tenure.serving_path, tenure.config.publish.postgres_url.get_secret_value())
+        rows = {f"rows of {name}": n for name, n in counts.items()}
+        return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(str(tenure.serving_path)), **rows})
+
+    return publication
+
+
+def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
+    tables = transform.published_tables(json.loads(manifest_path.read_text(encoding="utf-8")))
+
+    @dg.asset(
+        key=REPLAY,
+        deps=list(dict.fromkeys(raw_key(stream) for stream in stream_ids(tenure.config))),
+        partitions_def=DAYS,
+        group_name="publish",
+        kinds={"duckdb", "dbt"},
+        pool=WRITERS,
+        description="The customer 360 as of the start of a past day, from what is loaded now; one file a day. "
+        "The published copy is not touched.",
+    )
+    def replay(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult[Any]:
+        day = context.partition_key
+        with warehouse.open() as connection:
+            clock.write(connection, datetime.fromisoformat(day), is_replay=True)
+        transform.build_without_assets(tenure)
+        with warehouse.open() as connection:
+            counts = _publish(connection, tenure, replay_path(tenure, day), context.run_id, tables)
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path(str(replay_path(tenure, day))),
+                "dagster/row_count": counts["marts.accounts"],
+            }
+        )
+
+    return replay
+
+
+def _publish(
+    connection: Connection, tenure: Tenure, path: Path, run_id: str, tables: dict[str, dict[str, Any]]
+) -> dict[str, int]:
+    publication = Publication(
+        publication_id=str(uuid.uuid4()),
+        run_id=run_id,
+        published_at=settings.utc_now(),
+        as_of_at=scalar(connection, "select as_of_at from ledger.clock"),
+        git_commit=git_commit(),
+    )
+    return publish(connection, path, publication, tables=tables, exclude=tenure.config.publish.exclude_columns)

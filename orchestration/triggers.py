@@ -1,0 +1,117 @@
+"""What starts a run and what follows a failure, when Dagster's daemon is up: the schedule, the new-files sensor, the alert.
+
+Lives here: schedules and sensors. Must not live here: what a run does, or how an alert is sent (`alerts.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from core import settings
+from core.errors import Fatal
+from core.warehouse import rows, table_exists, warehouse
+from orchestration import alerts
+from sources.base import stream_ids
+from sources.files import SETTLE_SECONDS, Found, find
+
+if TYPE_CHECKING:
+    from core.settings import Tenure
+
+STARTED_BY = "tenure/started_by"
+"""Tag of runs that the command started; it reports their failure itself."""
+
+
+def schedules(tenure: Tenure, job: dg.UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
+    """The daily run, on while the daemon is up."""
+    return [
+        dg.ScheduleDefinition(
+            name="daily",
+            job=job,
+            cron_schedule=tenure.config.schedule,
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="The whole job, every day.",
+        )
+    ]
+
+
+def sensors(tenure: Tenure, job: dg.UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
+    """New files start a run; a failed run is told."""
+
+    @dg.sensor(
+        name="new_files",
+        job=job,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Starts a run when a configured folder holds files that the last published run had not read.",
+    )
+    def new_files() -> dg.RunRequest | dg.SkipReason:
+        unread = unread_files(tenure, settings.utc_now())
+        if not unread:
+            return dg.SkipReason("Every file has been read.")
+        # The same files ask only once: a broken file that stays is not tried again until it changes.
+        return dg.RunRequest(run_key=_fingerprint(unread), tags={"tenure/new_files": str(len(unread))})
+
+    @dg.run_failure_sensor(
+        name="failed_run",
+        monitor_all_code_locations=True,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells people of a failed run, as `alerts` in tenure.yml says.",
+    )
+    def failed_run(context: dg.RunFailureSensorContext) -> None:
+        run = context.dagster_run
+        if run.tags.get(STARTED_BY) == "command":
+            return
+        reasons = tuple(_reason(event) for event in context.get_step_failure_events()) or (
+            context.failure_event.message or "",
+        )
+        failure = alerts.Failure(tenure.config.company, run.run_id, run.job_name, reasons)
+        for problem in alerts.send(failure, tenure.config.alerts):
+            context.log.warning(problem)
+
+    return [new_files, failed_run]
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    error = event.step_failure_data.error
+    cause = error.cause if error and error.cause else error
+    return f"{event.step_key}: {cause.message.strip() if cause else event.message}"
+
+
+def unread_files(tenure: Tenure, now: datetime) -> list[Found]:
+    """Files of the configured sources that are new or changed since the last publication and have settled."""
+    read = _read_files(tenure.serving_path)
+    unread: dict[Path, Found] = {}
+    for stream in stream_ids(tenure.config):
+        source = tenure.config.sources[stream.source]
+        if source.connector != "files" or source.path is None:
+            continue
+        try:
+            found = find(source.path, source.streams[stream.stream].files, label=stream.label)
+        except Fatal:
+            continue  # A missing folder is told by the run; it holds nothing new.
+        known = read.get((stream.source, stream.stream), set())
+        unread |= {file.path: file for file in found if (str(file.path), file.size, file.mtime_ns) not in known}
+    settled = (now - datetime(1970, 1, 1)).total_seconds() - SETTLE_SECONDS
+    return sorted((f for f in unread.values() if f.mtime_ns / 1e9 <= settled), key=lambda file: file.path)
+
+
+def _read_files(serving: Path) -> dict[tuple[str, str], set[tuple[str, int, int]]]:
+    if not serving.exists():
+        return {}
+    read: dict[tuple[str, str], set[tuple[str, int, int]]] = {}
+    with warehouse(serving, read_only=True) as connection:
+        listed = rows(connection, "select * from quality.files") if table_exists(connection, "quality", "files") else []
+    for row in listed:
+        read.setdefault((row["source"], row["stream"]), set()).add((row["path"], row["size"], row["mtime_ns"]))
+    return read
+
+
+def _fingerprint(files: list[Found]) -> str:
+    text = "\n".join(f"{file.path} {file.size} {file.mtime_ns}" for file in files)
+    return hashlib.sha256(text.encode()).hexdigest()
