@@ -12,23 +12,23 @@ import numpy as np
 
 from sandbox.randomness import Floats, Ints
 
-BASE_LOGIT = -5.6
-NOISE_SD = 0.5
+BASE_LOGIT = -6.1
+NOISE_SD = 0.4
 """Standard deviation of the part of the logit that no data explain."""
 
 WEIGHTS: dict[str, float] = {
-    "falling_usage": 1.7,
-    "failed_payments": 1.7,
-    "unresolved_tickets": 0.55,
-    "lost_champion": 1.6,
-    "low_seat_use": 1.7,
+    "falling_usage": 3.2,
+    "failed_payments": 1.8,
+    "unresolved_tickets": 0.9,
+    "lost_champion": 2.0,
+    "low_seat_use": 2.7,
     "short_tenure": 1.5,
-    "bad_nps": 0.9,
-    "renewal_due": 1.5,
+    "bad_nps": 1.4,
+    "renewal_due": 1.0,
 }
 DRIVERS: tuple[str, ...] = tuple(WEIGHTS)
 
-PSEUDO_EVENTS = 4.0
+PSEUDO_EVENTS = 8.0
 """Events added to both sides of the usage ratio, so that a handful of events is not read as a trend."""
 
 

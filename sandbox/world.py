@@ -47,9 +47,9 @@ TRIALS = 0.6
 TRIAL_DAYS = 14
 INSIGHTS_AT_START = 0.2
 MONTHLY_COMPLETED, MONTHLY_MIGRATED, MONTHLY_RETURN = 0.0005, 0.0005, 0.014
-CARD_BREAKS, CARD_MENDED = 0.018, 0.4
-CHAMPION_LEAVES, CHAMPION_REPLACED = 0.012, 0.15
-DECLINE_STARTS, DECLINE_ENDS = 0.025, 0.22
+CARD_BREAKS, CARD_MENDED = 0.015, 0.25
+CHAMPION_LEAVES, CHAMPION_REPLACED = 0.016, 0.1
+DECLINE_STARTS, DECLINE_ENDS = 0.02, 0.11
 TICKET_STAYS_OPEN = 0.04
 EVENTS_PER_ACTIVE_USER = 6.3
 """Product events per active user in a standard month at the default size of the sandbox."""
@@ -420,7 +420,7 @@ class _Simulation:
             self._close(CORE, tries, at[tries], np.where(a["prospect"][tries], CANCELED, PLAN_CHANGE))
         draw = self.rng("arrive", m).random((2, self.world.size))
         new = (a["joined"] == m) & ~a["prospect"]
-        back = (self.left_month < m) & (draw[0] < MONTHLY_RETURN)
+        back = (self.left_month < m - 1) & (draw[0] < MONTHLY_RETURN)
         self.sub_no[back] += 1
         self.since[back] = m
         self.mood[back] += 0.8
@@ -495,7 +495,8 @@ class _Simulation:
         rng = self.rng("use", m)
         eager = _sigmoid(0.55 + 0.9 * self.drive + 0.25 * a["fit"])
         ramp = 1.0 - 0.45 * np.exp(-np.maximum(0, m - self.since) / 1.5)
-        users = rng.binomial(self.seats, (eager * ramp).clip(0.0, 0.97))
+        # Mostly the same people come each month, so the number of users varies less than a binomial one would.
+        users = np.floor(self.seats * (eager * ramp).clip(0.0, 0.97) + rng.random(world.size))
         users = np.where(share > 0, np.maximum(1, np.round(users * np.minimum(1.0, 0.4 + share))), 0).astype(np.int64)
         pace = EVENTS_PER_ACTIVE_USER * self.events_scale * np.exp(0.5 * self.drive)
         count = rng.poisson(users * pace * share).astype(np.int64)
@@ -657,9 +658,9 @@ class _Simulation:
         self.declining = np.where(
             self.declining, draw[0] > DECLINE_ENDS, draw[1] < DECLINE_STARTS * np.exp(-0.5 * self.mood).clip(0.4, 4.0)
         )
-        self.mood = 0.84 * self.mood + 0.05 * a["fit"] + 0.42 * noise[0] - 0.22 * self.declining
-        pull = 0.15 * (0.45 * a["fit"] + 0.35 * self.mood + 0.1 - self.drive)
-        self.drive = (self.drive + pull + 0.13 * noise[1] - 0.34 * self.declining).clip(-4.0, 2.0)
+        self.mood = 0.91 * self.mood + 0.05 * a["fit"] + 0.3 * noise[0] - 0.2 * self.declining
+        pull = 0.1 * (0.6 * a["fit"] + 0.35 * self.mood + 0.1 - self.drive)
+        self.drive = (self.drive + pull + 0.13 * noise[1] - 0.32 * self.declining).clip(-4.0, 2.0)
 
     def finish(self) -> None:
         """Close the books: write the ends into the rows they belong to."""
