@@ -242,7 +242,7 @@ def ui(
     transform.manifest(tenure)
     os.environ.update({"TENURE_CONFIG": str(tenure.config_path), "TENURE_HOME": str(tenure.home)})
     command = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions", "-h", host, "-p", str(port)]
-    os.execv(sys.executable, command)  # noqa: S606 - the command becomes Dagster, so that signals reach it
+    os.execv(sys.executable, command)  # the command becomes Dagster, so that signals reach it
 
 
 @sandbox_app.command(

@@ -62,8 +62,8 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
         ],
         asset_checks=guard.checks(tenure),
         jobs=[job, publish, replay],
-        schedules=triggers.schedules(tenure, job),
-        sensors=triggers.sensors(tenure, job),
+        schedules=triggers.schedules(tenure, JOB),
+        sensors=triggers.sensors(tenure, JOB),
         executor=dg.in_process_executor,
         resources={
             "warehouse": Warehouse(home=str(tenure.home), memory_limit=tenure.memory_limit, threads=tenure.threads),

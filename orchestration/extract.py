@@ -4,23 +4,21 @@ Lives here: which assets extraction has, and the counts they report. Must not li
 (`sources/`) or made up (`sandbox/`).
 """
 
-from __future__ import annotations
-
-import itertools
-from typing import TYPE_CHECKING, Any
+# Dagster reads the annotations of an asset's arguments: they must not be postponed.
+from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
 from core import clock, settings
 from core.errors import Retriable
+from core.settings import Tenure
 from core.warehouse import Connection, rows
 from orchestration.resources import Warehouse
 from sources import base, ledger
 from sources.base import StreamId
+from sources.ledger import LoadReport
 from sources.load import load_stream
-
-if TYPE_CHECKING:
-    from core.settings import Tenure
 
 WRITERS = "warehouse"
 """The pool of everything that writes to the working warehouse; it has one place."""
@@ -34,19 +32,13 @@ ATTEMPTS = 4
 def assets(tenure: Tenure, *, full: bool) -> list[dg.AssetsDefinition]:
     """The assets of extraction. With `full`, everything is read anew instead of what is new."""
     streams = base.stream_ids(tenure.config)
-    by_table = itertools.groupby(sorted(streams, key=_table_of), key=_table_of)
-    tables = [_raw_table(tenure, list(members), streams, full=full) for _, members in by_table]
     company = [_sandbox_company(tenure)] if tenure.config.sandbox else []
-    return [*company, *tables, _clock(tenure, streams)]
+    return [*company, _raw_tables(tenure, streams, full=full), _clock(tenure, streams)]
 
 
 def raw_key(stream: StreamId) -> dg.AssetKey:
     """The asset of the raw table that a stream fills."""
     return dg.AssetKey([stream.raw_schema, stream.entity_name])
-
-
-def _table_of(stream: StreamId) -> tuple[str, str]:
-    return stream.raw_schema, stream.entity_name
 
 
 def _sandbox_company(tenure: Tenure) -> dg.AssetsDefinition:
@@ -65,50 +57,81 @@ def _sandbox_company(tenure: Tenure) -> dg.AssetsDefinition:
     return company
 
 
-def _raw_table(tenure: Tenure, members: list[StreamId], streams: list[StreamId], *, full: bool) -> dg.AssetsDefinition:
-    first = members[0]
-    accounts_first = [raw_key(s) for s in streams if s.entity_name == "accounts" and first.entity_name != "accounts"]
-    owners = sorted({owner for m in members for owner in [tenure.config.sources[m.source].owner] if owner})
+def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.AssetsDefinition:
+    """All raw tables in one op: accounts come first, since the rows of the others are checked against them.
 
-    @dg.asset(
-        key=raw_key(first),
-        deps=[*dict.fromkeys(accounts_first), *([SANDBOX] if tenure.config.sandbox else [])],
-        group_name="extract",
-        kinds={"duckdb", first.connector},
-        owners=owners or None,
+    Dependencies between the assets would say so too, but then a blocking check of the accounts would have to pass before
+    the other tables are loaded, and the gate judges all of them together.
+    """
+    tables: dict[dg.AssetKey, list[StreamId]] = {}
+    for stream in streams:
+        tables.setdefault(raw_key(stream), []).append(stream)
+
+    @dg.multi_asset(
+        specs=[_raw_spec(tenure, key, members) for key, members in tables.items()],
+        name="extract",
+        can_subset=True,
         pool=WRITERS,
-        description=f"{first.entity.description}. Filled by {', '.join(m.label for m in members)}.",
     )
-    def raw_table(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult[Any]:
-        last_attempt = context.retry_number >= ATTEMPTS - 1
+    def extract(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
+        waiting: list[Retriable] = []
+        chosen = {key: members for key, members in tables.items() if key in context.selected_asset_keys}
         with warehouse.open() as connection:
             ledger.ensure_tables(connection, streams)
-            try:
+            for key, members in chosen.items():
                 reports = [
-                    load_stream(
-                        connection,
-                        base.open_stream(
-                            m, tenure.config.sources[m.source], now=now, temp_directory=tenure.temp_directory
-                        ),
-                        tenure,
-                        now=now,
-                        run_id=context.run_id,
-                        full=full,
-                        last_attempt=last_attempt,
-                    )
-                    for m in members
-                    for now in [ledger.next_moment(connection, settings.utc_now())]
+                    report
+                    for stream in members
+                    for report in [_load(context, connection, tenure, stream, waiting, full=full)]
+                    if report is not None
                 ]
-            except Retriable as error:
-                raise dg.RetryRequested(
-                    max_retries=ATTEMPTS - 1, seconds_to_wait=2.0 ** (context.retry_number + 1)
-                ) from error
-            return dg.MaterializeResult(metadata=_counts(connection, first, reports))
+                # A table that has to wait is reported when it is whole: by the attempt that loads its last stream.
+                if len(reports) == len(members):
+                    yield dg.MaterializeResult(asset_key=key, metadata=_counts(connection, members[0], reports))
+        if waiting:
+            raise dg.RetryRequested(
+                max_retries=ATTEMPTS - 1, seconds_to_wait=2.0 ** (context.retry_number + 1)
+            ) from waiting[0]
 
-    return raw_table
+    return extract
 
 
-def _counts(connection: Connection, stream: StreamId, reports: list[ledger.LoadReport]) -> dict[str, Any]:
+def _load(
+    context: dg.AssetExecutionContext,
+    connection: Connection,
+    tenure: Tenure,
+    stream: StreamId,
+    waiting: list[Retriable],
+    *,
+    full: bool,
+) -> LoadReport | None:
+    """Load one stream; one that may be there a moment later is noted in `waiting`, until the last attempt stops it."""
+    now = ledger.next_moment(connection, settings.utc_now())
+    opened = base.open_stream(
+        stream, tenure.config.sources[stream.source], now=now, temp_directory=tenure.temp_directory
+    )
+    last = context.retry_number >= ATTEMPTS - 1
+    try:
+        return load_stream(connection, opened, tenure, now=now, run_id=context.run_id, full=full, last_attempt=last)
+    except Retriable as error:
+        context.log.warning(f"{error.message} Trying again.")
+        waiting.append(error)
+        return None
+
+
+def _raw_spec(tenure: Tenure, key: dg.AssetKey, members: list[StreamId]) -> dg.AssetSpec:
+    owners = sorted({owner for m in members for owner in [tenure.config.sources[m.source].owner] if owner})
+    return dg.AssetSpec(
+        key,
+        deps=[SANDBOX] if tenure.config.sandbox else [],
+        group_name="extract",
+        kinds={"duckdb", members[0].connector},
+        owners=owners,
+        description=f"{members[0].entity.description}. Filled by {', '.join(m.label for m in members)}.",
+    )
+
+
+def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport]) -> dict[str, Any]:
     table = f"{stream.raw_schema}.{stream.entity_name}"
     total = rows(connection, f"select count(*) as n, max({stream.entity.happened_at}) as newest from {table}")[0]
     counted = (

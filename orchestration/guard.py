@@ -3,20 +3,17 @@
 Lives here: which assets the checks belong to and what blocks. Must not live here: what is checked (`data_quality/`).
 """
 
-from __future__ import annotations
-
+# Dagster reads the annotations of an asset's arguments: they must not be postponed.
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from core import settings
-from data_quality.checks import CheckOutcome, CheckSpec, catalogue
+from core.settings import Tenure
+from data_quality.checks import CheckOutcome, CheckSpec, catalogue, outcomes
 from orchestration.extract import WRITERS
 from orchestration.resources import Warehouse
-
-if TYPE_CHECKING:
-    from core.settings import Tenure
 
 
 def checks(tenure: Tenure) -> list[dg.AssetChecksDefinition]:
@@ -46,8 +43,8 @@ def _raw_gate(tenure: Tenure, specs: list[CheckSpec]) -> dg.AssetChecksDefinitio
         from data_quality.run import check_raw as judge
 
         with warehouse.open() as connection:
-            outcomes = judge(connection, tenure, context.op_execution_context.run_id, settings.utc_now())
-        yield from map(_result, outcomes)
+            found = judge(connection, tenure, run_id=context.op_execution_context.run_id, now=settings.utc_now())
+        yield from map(_result, outcomes(specs, found))
 
     return check_raw
 
@@ -59,9 +56,9 @@ def _mart_gate(tenure: Tenure, specs: list[CheckSpec]) -> dg.AssetChecksDefiniti
         from data_quality.run import check_marts as judge
 
         with warehouse.open() as connection:
-            outcomes = judge(connection, tenure, context.op_execution_context.run_id, settings.utc_now())
-            build_docs(connection, tenure, context.op_execution_context.run_id)
-        yield from map(_result, outcomes)
+            found = judge(connection, tenure, run_id=context.op_execution_context.run_id, now=settings.utc_now())
+        build_docs(tenure)
+        yield from map(_result, outcomes(specs, found))
 
     return check_marts
 

@@ -120,9 +120,12 @@ class _Watcher:
     def see(self, entry: EventLogEntry, cursor: Any = None) -> None:
         event = entry.dagster_event
         if event is None:
-            if entry.level >= logging.WARNING:
+            level = int(entry.level)
+            if entry.user_message.endswith("Not executing."):
+                return  # Dagster's account of what a failure kept from running; the failure itself is told
+            if level >= logging.WARNING:
                 self.on_progress(Progress("log", entry.step_key or "", entry.user_message, ok=False))
-            elif entry.level == logging.INFO and entry.step_key:
+            elif level == logging.INFO and entry.step_key:
                 self.on_progress(Progress("log", entry.step_key, entry.user_message))
         elif event.is_step_materialization:
             self._materialized(event)

@@ -3,27 +3,24 @@
 Lives here: the assets and what they report. Must not live here: how a file is replaced (`publish.py`).
 """
 
-from __future__ import annotations
-
+# Dagster reads the annotations of an asset's arguments: they must not be postponed.
 import json
 import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from core import clock, settings
 from core.errors import TenureError
+from core.settings import Tenure
 from core.warehouse import Connection, scalar
 from orchestration import transform
 from orchestration.extract import WRITERS, raw_key
 from orchestration.publish import Publication, git_commit, publish
 from orchestration.resources import Warehouse
 from sources.base import stream_ids
-
-if TYPE_CHECKING:
-    from core.settings import Tenure
 
 PUBLICATION = dg.AssetKey(["serving", "publication"])
 REPLAY = dg.AssetKey(["replays", "customer_360"])

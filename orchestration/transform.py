@@ -4,8 +4,7 @@ Lives here: dbt's variables, its manifest and its one call per run. Must not liv
 configuration means.
 """
 
-from __future__ import annotations
-
+# Dagster reads the annotations of an asset's arguments: they must not be postponed.
 import hashlib
 import json
 import os
@@ -14,19 +13,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from core.errors import TenureError
-from core.settings import PROJECT_ROOT
+from core.settings import PROJECT_ROOT, Config, Tenure
 from core.warehouse import rows
 from orchestration.extract import CLOCK, WRITERS
 from orchestration.resources import Warehouse
 from sources.base import entities_by_connector
-
-if TYPE_CHECKING:
-    from core.settings import Config, Tenure
 
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 MODELS = PROJECT_ROOT / "models"

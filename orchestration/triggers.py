@@ -3,35 +3,31 @@
 Lives here: schedules and sensors. Must not live here: what a run does, or how an alert is sent (`alerts.py`).
 """
 
-from __future__ import annotations
-
+# Dagster reads the annotations of an asset's arguments: they must not be postponed.
 import hashlib
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from core import settings
 from core.errors import Fatal
+from core.settings import Tenure
 from core.warehouse import rows, table_exists, warehouse
 from orchestration import alerts
 from sources.base import stream_ids
 from sources.files import SETTLE_SECONDS, Found, find
 
-if TYPE_CHECKING:
-    from core.settings import Tenure
-
 STARTED_BY = "tenure/started_by"
 """Tag of runs that the command started; it reports their failure itself."""
 
 
-def schedules(tenure: Tenure, job: dg.UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
+def schedules(tenure: Tenure, job: str) -> list[dg.ScheduleDefinition]:
     """The daily run, on while the daemon is up."""
     return [
         dg.ScheduleDefinition(
             name="daily",
-            job=job,
+            job_name=job,
             cron_schedule=tenure.config.schedule,
             execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.RUNNING,
@@ -40,12 +36,12 @@ def schedules(tenure: Tenure, job: dg.UnresolvedAssetJobDefinition) -> list[dg.S
     ]
 
 
-def sensors(tenure: Tenure, job: dg.UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
+def sensors(tenure: Tenure, job: str) -> list[dg.SensorDefinition]:
     """New files start a run; a failed run is told."""
 
     @dg.sensor(
         name="new_files",
-        job=job,
+        job_name=job,
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts a run when a configured folder holds files that the last published run had not read.",
