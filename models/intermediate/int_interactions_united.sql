@@ -1,3 +1,5 @@
+{{ config(materialized="view") }}
+
 -- Touches between team and account, of all sources, before the as-of date.
 
 with

@@ -1,3 +1,5 @@
+{{ config(materialized="view") }}
+
 -- Survey answers of all sources before the as-of date.
 
 with

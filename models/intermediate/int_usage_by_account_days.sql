@@ -8,16 +8,11 @@
 }}
 
 -- depends_on: {{ ref("stg_ledger__restated_days") }}
--- Ten million events are counted once. After that a run recounts exactly the days of those accounts that a load touched:
--- new events, late ones, and days from which the loader took events away.
+-- All events are counted once. After that a run recounts exactly the days of those accounts that a load touched: new events, late
+-- ones, and days from which the loader took events away. The union of events is written out where it is read, because DuckDB
+-- would copy ten million rows for a CTE that is read twice.
 
 with
-
-events as (
-
-    select * from {{ union_staged("usage_events") }} as staged
-
-),
 
 {% if is_incremental() %}
 
@@ -40,7 +35,7 @@ events as (
             events.source_account_id,
             cast(events.occurred_at as date) as activity_date,
             events.loaded_at
-        from events
+        from {{ union_staged("usage_events") }} as events
         left join watermarks on events.source = watermarks.source
         where
             -- The same condition for all sources first: it needs no join, so whole blocks of old rows are skipped unread.
@@ -81,14 +76,12 @@ events as (
 
     ),
 
-    -- Raw rows lie roughly in time order: the range lets whole blocks of other days go unread.
-    events_in_range as (
+    affected_range as (
 
-        select *
-        from events
-        where
-            occurred_at >= (select min(activity_date) from affected_days)
-            and occurred_at < (select {{ days_after("max(activity_date)", 1) }} from affected_days)
+        select
+            min(activity_date) as first_date,
+            max(activity_date) as last_date
+        from affected_days
 
     ),
 
@@ -104,7 +97,14 @@ events as (
             events.quantity,
             affected_days.loaded_at
         from affected_days
-        left join events_in_range as events
+        left join (
+            select *
+            from {{ union_staged("usage_events") }} as staged
+            -- Raw rows lie roughly in time order: the range lets whole blocks of other days go unread.
+            where
+                occurred_at >= (select first_date from affected_range)
+                and occurred_at < (select {{ days_after("last_date", 1) }} from affected_range)
+        ) as events
             on
                 affected_days.source = events.source
                 and affected_days.account_source = events.account_source
@@ -126,7 +126,7 @@ events as (
             occurred_at,
             quantity,
             loaded_at
-        from events
+        from {{ union_staged("usage_events") }} as events
 
     ),
 

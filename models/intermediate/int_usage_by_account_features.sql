@@ -13,12 +13,6 @@
 
 with
 
-events as (
-
-    select * from {{ union_staged("usage_events") }} as staged
-
-),
-
 {% if is_incremental() %}
 
     watermarks as (
@@ -40,7 +34,7 @@ events as (
             events.event_name,
             min(events.occurred_at) as first_used_at,
             max(events.loaded_at) as loaded_at
-        from events
+        from {{ union_staged("usage_events") }} as events
         left join watermarks on events.source = watermarks.source
         where
             events.loaded_at > (select coalesce(min(loaded_at), timestamp '1970-01-01 00:00:00') from watermarks)
@@ -80,7 +74,7 @@ events as (
             min(events.occurred_at) as first_used_at,
             max(doubtful.loaded_at) as loaded_at
         from doubtful_first_uses as doubtful
-        left join events
+        left join {{ union_staged("usage_events") }} as events
             on
                 doubtful.source = events.source
                 and doubtful.account_source = events.account_source
@@ -141,7 +135,7 @@ events as (
             event_name,
             min(occurred_at) as first_used_at,
             max(loaded_at) as loaded_at
-        from events
+        from {{ union_staged("usage_events") }} as events
         group by source, account_source, source_account_id, event_name
 
     )

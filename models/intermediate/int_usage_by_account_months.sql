@@ -4,20 +4,23 @@ with
 
 days as (
 
-    select * from {{ ref("account_days") }}
+    select * from {{ ref("int_usage_by_account_days") }}
+    where activity_date < {{ as_of_date() }} and events > 0
 
 ),
 
 counted as (
 
     select
-        account_id,
+        source,
+        account_source,
+        source_account_id,
         {{ month_of("activity_date") }} as month_start_date,
         cast(sum(events) as bigint) as events,
-        cast(count(*) as bigint) as active_days,
-        max(last_event_at) as last_event_at
+        max(last_event_at) as last_event_at,
+        max(loaded_at) as loaded_at
     from days
-    group by account_id, {{ month_of("activity_date") }}
+    group by source, account_source, source_account_id, {{ month_of("activity_date") }}
 
 )
 

@@ -1,10 +1,12 @@
--- Usage of the last four weeks beside the four weeks before. People are counted once however many days they came, which the
--- counts by day cannot tell; so the raw events of these eight weeks are read, and only those.
 {% set window_days = 28 %}
+{% set window_start = days_after(as_of_date(), -window_days) %}
+
+-- Usage of the last four weeks beside the four weeks before. People are counted once however many days they came, which counts by
+-- day cannot tell; so the raw events of these eight weeks are read, and only those: once by user, once by feature.
 
 with
 
-accounts as (
+records as (
 
     select
         source,
@@ -14,36 +16,71 @@ accounts as (
 
 ),
 
-events as (
+by_user as (
 
     select
-        accounts.account_id,
-        staged.user_id,
-        staged.event_name,
-        cast(staged.occurred_at as date) as activity_date,
-        staged.occurred_at >= {{ days_after(as_of_date(), -window_days) }} as is_current
-    from {{ union_staged("usage_events") }} as staged
-    inner join accounts
+        records.account_id,
+        events.user_id,
+        {{ count_where("events.occurred_at >= " ~ window_start) }} as events_28d,
+        {{ count_where("events.occurred_at < " ~ window_start) }} as events_prev_28d
+    from {{ union_staged("usage_events") }} as events
+    inner join records
         on
-            staged.account_source = accounts.source
-            and staged.source_account_id = accounts.source_account_id
+            events.account_source = records.source
+            and events.source_account_id = records.source_account_id
     where
-        staged.occurred_at >= {{ days_after(as_of_date(), -2 * window_days) }}
-        and staged.occurred_at < {{ as_of() }}
+        events.occurred_at >= {{ days_after(as_of_date(), -2 * window_days) }}
+        and events.occurred_at < {{ as_of() }}
+    group by records.account_id, events.user_id
 
 ),
 
-windowed as (
+users as (
 
     select
         account_id,
-        {{ count_where("is_current") }} as events_28d,
-        {{ count_where("not is_current") }} as events_prev_28d,
-        cast(count(distinct case when is_current then user_id end) as bigint) as active_users_28d,
-        cast(count(distinct case when not is_current then user_id end) as bigint) as active_users_prev_28d,
-        cast(count(distinct case when is_current then activity_date end) as bigint) as active_days_28d,
-        cast(count(distinct case when is_current then event_name end) as bigint) as features_used_28d
-    from events
+        sum(events_28d) as events_28d,
+        sum(events_prev_28d) as events_prev_28d,
+        count(case when events_28d > 0 then user_id end) as active_users_28d,
+        count(case when events_prev_28d > 0 then user_id end) as active_users_prev_28d
+    from by_user
+    group by account_id
+
+),
+
+used_features as (
+
+    select distinct
+        records.account_id,
+        events.event_name
+    from {{ union_staged("usage_events") }} as events
+    inner join records
+        on
+            events.account_source = records.source
+            and events.source_account_id = records.source_account_id
+    where
+        events.occurred_at >= {{ window_start }}
+        and events.occurred_at < {{ as_of() }}
+
+),
+
+features as (
+
+    select
+        account_id,
+        count(*) as features_used_28d
+    from used_features
+    group by account_id
+
+),
+
+active_days as (
+
+    select
+        account_id,
+        count(*) as active_days_28d
+    from {{ ref("account_days") }}
+    where activity_date >= {{ window_start }}
     group by account_id
 
 ),
@@ -51,25 +88,38 @@ windowed as (
 ever_seen as (
 
     select
-        account_id,
-        max(last_event_at) as last_seen_at
-    from {{ ref("int_usage_by_account_months") }}
-    group by account_id
+        records.account_id,
+        max(months.last_event_at) as last_seen_at
+    from {{ ref("int_usage_by_account_months") }} as months
+    inner join records
+        on
+            months.account_source = records.source
+            and months.source_account_id = records.source_account_id
+    group by records.account_id
+
+),
+
+first_uses as (
+
+    select distinct
+        records.account_id,
+        first_uses.event_name
+    from {{ ref("int_usage_by_account_features") }} as first_uses
+    inner join records
+        on
+            first_uses.account_source = records.source
+            and first_uses.source_account_id = records.source_account_id
+    where first_uses.first_used_at < {{ as_of() }}
 
 ),
 
 ever_used as (
 
     select
-        accounts.account_id,
-        cast(count(distinct features.event_name) as bigint) as features_used_ever
-    from {{ ref("int_usage_by_account_features") }} as features
-    inner join accounts
-        on
-            features.account_source = accounts.source
-            and features.source_account_id = accounts.source_account_id
-    where features.first_used_at < {{ as_of() }}
-    group by accounts.account_id
+        account_id,
+        count(*) as features_used_ever
+    from first_uses
+    group by account_id
 
 ),
 
@@ -77,16 +127,18 @@ combined as (
 
     select
         ever_seen.account_id,
-        coalesce(windowed.events_28d, 0) as events_28d,
-        coalesce(windowed.events_prev_28d, 0) as events_prev_28d,
-        coalesce(windowed.active_users_28d, 0) as active_users_28d,
-        coalesce(windowed.active_users_prev_28d, 0) as active_users_prev_28d,
-        coalesce(windowed.active_days_28d, 0) as active_days_28d,
-        coalesce(windowed.features_used_28d, 0) as features_used_28d,
-        coalesce(ever_used.features_used_ever, 0) as features_used_ever,
+        cast(coalesce(users.events_28d, 0) as bigint) as events_28d,
+        cast(coalesce(users.events_prev_28d, 0) as bigint) as events_prev_28d,
+        cast(coalesce(users.active_users_28d, 0) as bigint) as active_users_28d,
+        cast(coalesce(users.active_users_prev_28d, 0) as bigint) as active_users_prev_28d,
+        cast(coalesce(active_days.active_days_28d, 0) as bigint) as active_days_28d,
+        cast(coalesce(features.features_used_28d, 0) as bigint) as features_used_28d,
+        cast(coalesce(ever_used.features_used_ever, 0) as bigint) as features_used_ever,
         ever_seen.last_seen_at
     from ever_seen
-    left join windowed on ever_seen.account_id = windowed.account_id
+    left join users on ever_seen.account_id = users.account_id
+    left join features on ever_seen.account_id = features.account_id
+    left join active_days on ever_seen.account_id = active_days.account_id
     left join ever_used on ever_seen.account_id = ever_used.account_id
 
 )

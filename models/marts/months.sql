@@ -18,12 +18,25 @@ invoices as (
 
 ),
 
+active_accounts as (
+
+    select distinct
+        matched.account_id,
+        usage_months.month_start_date
+    from {{ ref("int_usage_by_account_months") }} as usage_months
+    inner join {{ ref("int_accounts_matched") }} as matched
+        on
+            usage_months.account_source = matched.source
+            and usage_months.source_account_id = matched.source_account_id
+
+),
+
 usage_months as (
 
     select
         month_start_date,
         count(*) as active_accounts
-    from {{ ref("int_usage_by_account_months") }}
+    from active_accounts
     group by month_start_date
 
 ),
