@@ -162,6 +162,7 @@ class QualityConfig(Strict):
     max_quarantined_share: float = Field(default=0.5, ge=0, le=1)
     min_volume_share: float = Field(default=0.3, ge=0)
     max_volume_share: float = Field(default=3.0, gt=0)
+    min_kept_share: float = Field(default=0.5, ge=0, le=1)
 
 
 class PublishConfig(Strict):

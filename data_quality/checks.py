@@ -16,7 +16,7 @@ from typing import Literal
 
 from core.contract import ENTITIES, Entity
 from core.settings import Config
-from data_quality.marts import MARTS
+from data_quality.marts import MARTS, Mart
 
 Boundary = Literal["raw", "marts"]
 Severity = Literal["critical", "warning"]
@@ -125,7 +125,7 @@ def raw_tables(config: Config) -> list[RawTable]:
 def catalogue(config: Config) -> list[CheckSpec]:
     """Every check of this configuration, by table in the order of the flow. Cheap: nothing is read or imported for it."""
     return [spec for table in raw_tables(config) for spec in raw_checks(table, config)] + [
-        spec for mart in MARTS for spec in mart_checks(mart.table)
+        spec for mart in MARTS for spec in mart_checks(mart)
     ]
 
 
@@ -159,9 +159,42 @@ def raw_checks(table: RawTable, config: Config) -> list[CheckSpec]:
     return checks
 
 
-def mart_checks(table: str) -> list[CheckSpec]:
+def mart_checks(mart: Mart) -> list[CheckSpec]:
     """The checks of one published mart."""
-    return []
+
+    def spec(name: str, severity: Severity, description: str) -> CheckSpec:
+        return CheckSpec(name, "marts", mart.table, severity, description)
+
+    checks = [
+        spec("schema", "critical", "Every published column is there with its type."),
+        spec("required", "critical", "Required columns are filled."),
+        spec("keys_unique", "critical", f"{', '.join(mart.rule.key)} occur together once."),
+        spec("ranges", "critical", "Numbers lie within their limits; no fact lies after the run's clock."),
+    ]
+    if mart.has_words:
+        checks.append(spec("accepted_values", "critical", "Only the documented words occur."))
+    if mart.refers_to_accounts:
+        checks.append(spec("references", "critical", "Every row belongs to an account of marts.accounts."))
+    if mart.sums:
+        checks.append(spec("sums", "critical", "What is told in two places agrees."))
+    if mart.entity is not None:
+        checks.append(spec("complete", "critical", f"Every raw row of {mart.entity} before the clock is there once."))
+    if mart.name == "accounts":
+        checks.append(spec("not_empty", "critical", "There are accounts."))
+        checks.append(spec("built", "critical", "The accounts were built for this run's clock."))
+        checks.append(
+            spec("not_collapsed", "critical", "Accounts and MRR have not collapsed since the last run that passed.")
+        )
+    elif mart.lasting:
+        checks.append(spec("not_collapsed", "warning", "Rows have not collapsed since the last run that passed."))
+    checks.append(spec("exclusions", "critical", "Every column that publishing should leave out exists."))
+    if any(column.sql_type == "varchar" for column in mart.rule.columns):
+        checks.append(spec("personal", "warning", "No column with personal data or e-mail addresses is published."))
+    if mart.name == "source_freshness":
+        checks.append(
+            spec("freshness", "warning", "The newest fact of each source is no older than `stale_after_days`.")
+        )
+    return checks
 
 
 def outcomes(specs: Iterable[CheckSpec], results: Sequence[CheckResult]) -> list[CheckOutcome]:

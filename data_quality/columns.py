@@ -63,6 +63,14 @@ def profile_expectations(specs: dict[str, CheckSpec]) -> list[Expect]:
         ("accepted_values", "between", "unaccepted", {"minimum": 0, "maximum": 0}, "Only known words occur"),
         ("keys_unique", "between", "repeated_keys", {"minimum": 0, "maximum": 0}, "No key stands on two rows"),
         ("references", "between", "orphans", {"minimum": 0, "maximum": 0}, "Every reference leads to a row"),
+        ("personal", "between", "published_personal", {"minimum": 0, "maximum": 0}, "No personal column is published"),
+        (
+            "personal",
+            "between",
+            "addresses",
+            {"minimum": 0, "maximum": 0},
+            "No published column holds e-mail addresses",
+        ),
     ]
     return [
         Expect(check, specs[check].severity, kind, column, says, **limits)  # type: ignore[arg-type]
@@ -186,11 +194,25 @@ class ProfileWords:
                     "rows' keys",
                     tuple(record["repeated_sample"]),
                 )
+            case "personal":
+                return self._personal(column.name, record, expect.column)
             case _:
                 says = f"{column.name} leads to a row of {record['refers_to']}"
                 return self._broken(
                     "references", column, says, record["orphans"], record["table_rows"], column.is_orphan, "true"
                 )
+
+    def _personal(self, column: str, record: Record, measure: str) -> Words:
+        what = "is personal data" if measure == "published_personal" else "holds e-mail addresses"
+        count = record["rows"] - record["nulls"] if measure == "published_personal" else record["addresses"]
+        return Words(
+            observed=f"{column} {what} ({number(count)} rows) and is published",
+            expected="personal data stays in the warehouse",
+            unexpected_count=count,
+            column=column,
+            message=f"{self.rule.table}.{column} {what} ({number(count)} rows) and is published."
+            f" Add {self.rule.name}.{column} to publish.exclude_columns unless readers may see it.",
+        )
 
     def _broken(
         self,

@@ -15,6 +15,8 @@ from data_quality import engine, profile, results
 from data_quality.checks import CheckResult, RawTable, raw_tables
 from data_quality.gate import Gate, Run
 from data_quality.gate import results as gate_results
+from data_quality.marts import MARTS
+from data_quality.published import clock_of, last_measures, mart_gate, measures
 from data_quality.raw import newest_facts, raw_gate, unguarded
 
 
@@ -24,7 +26,7 @@ def store_path(tenure: Tenure) -> Path:
 
 
 def check_raw(
-    connection: Connection, tenure: Tenure, *, run_id: str, now: datetime, as_of: datetime | None = None
+    connection: Connection, tenure: Tenure, run_id: str, now: datetime, *, as_of: datetime | None = None
 ) -> list[CheckResult]:
     """Judge what was loaded since the last gate that passed, and write the results to `quality.checks`.
 
@@ -40,13 +42,36 @@ def check_raw(
     gates = [raw_gate(connection, config, table, newest, run) for table in tables]
     found = _judge(gates, tenure, run)
     guarded = {table.name: _runs(connection, table, run) for table in tables}
-    measures = [
+    sizes = [
         results.Measure(table.name, "rows", float(profile.count(connection, table.name, "true")))
         for table in tables
         if profile.shape(connection, table.schema, table.entity.name).types
     ]
-    results.record(connection, "raw", run_id, now, instant, found, measures, guarded)
+    results.record(connection, "raw", run_id, now, instant, found, sizes, guarded)
     return found
+
+
+def check_marts(connection: Connection, tenure: Tenure, run_id: str, now: datetime) -> list[CheckResult]:
+    """Judge the marts as they stand in the working warehouse, and write the results to `quality.checks`.
+
+    `now` is the wall clock (UTC); the run's clock is read from `ledger.clock`, as the models read it. A second call for
+    the same run replaces what the first one wrote.
+    """
+    results.ensure_tables(connection)
+    instant = clock_of(connection) or datetime(now.year, now.month, now.day)
+    run = Run(run_id, now, instant)
+    before = last_measures(connection, run)
+    gates = [mart_gate(connection, tenure.config, mart, before.get(mart.table, {}), run) for mart in MARTS]
+    found = _judge(gates, tenure, run)
+    results.record(connection, "marts", run_id, now, instant, found, measures(connection), {})
+    return found
+
+
+def build_docs(tenure: Tenure) -> Path:
+    """Build Data Docs from the results of the last runs; returns the index page, `$TENURE_HOME/data_docs/index.html`."""
+    from data_quality import docs
+
+    return docs.build(store_path(tenure), tenure.home / "data_docs")
 
 
 def _judge(gates: list[Gate], tenure: Tenure, run: Run) -> list[CheckResult]:
