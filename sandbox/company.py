@@ -27,9 +27,9 @@ import pyarrow as pa
 from core.errors import UserError
 from core.warehouse import Connection, scratch
 from sandbox import delivery, events, records
-from sandbox.delivery import Outbox
+from sandbox.delivery import Outbox, Window
 from sandbox.identity import Identity, identify
-from sandbox.timeline import DAY, Months, add_months, day_of, epoch, month_index
+from sandbox.timeline import Months, add_months, day_of, epoch, month_index
 from sandbox.vendors import OWNERS
 from sandbox.world import ALREADY_CUSTOMERS, World, simulate
 
@@ -144,7 +144,7 @@ def generate(
         with _database() as connection:
             outbox = Outbox(connection, new)
             _history(company, connection, outbox, progress)
-        _write_state(new, company)
+        _write_state(new, company, aside=new)
         _sync(new)
         if folder(home).exists():
             folder(home).rename(old)
@@ -248,15 +248,6 @@ def _database() -> Iterator[Connection]:
         yield connection
 
 
-def _timestamp(day: date) -> str:
-    return f"timestamp '{day:%Y-%m-%d} 00:00:00'"
-
-
-def _register(connection: Connection, world: World, who: Identity) -> None:
-    for name, table in records.all_tables(world, who).items():
-        connection.register(name, table)
-
-
 def _truths(world: World, who: Identity) -> dict[str, pa.Table]:
     return {
         "hazards": records.hazards(world, who),
@@ -265,62 +256,70 @@ def _truths(world: World, who: Identity) -> dict[str, pa.Table]:
     }
 
 
-# --- the history and the days after it ---------------------------------------------------------------------------------
+def _merged(parts: list[dict[str, pa.Table]]) -> dict[str, pa.Table]:
+    return {name: pa.concat_tables([part[name] for part in parts]) for name in parts[0]}
+
+
+# --- the history and the days after it --------------------------------------------------------------------------------
 
 
 def _history(company: Company, connection: Connection, outbox: Outbox, progress: Progress) -> None:
     """One delivery of all objects on the last day, and one of events on the last day of each month."""
     months, last_day = Months(company.start), company.last_day
+    everything = Window(BEGINNING_OF_TIME, epoch(company.history_end), last_day)
     chunks = list(_chunks(company, company.months))
     steps = len(chunks) * (company.months + 1)
     outbox.vendor(OWNERS, last_day, records.owners(_owners(company)))
     for done, chunk in enumerate(chunks):
         world, who = _simulated(company, chunk, company.months)
-        _register(connection, world, who)
-        delivery.deliver_objects(
-            connection, outbox, since="timestamp 'epoch'", until=_timestamp(company.history_end), day=last_day
-        )
-        for name, table in _truths(world, who).items():
-            end = epoch(company.history_end)
-            delivery.deliver_truth(outbox, name, table, since=BEGINNING_OF_TIME, until=end, day=last_day)
+        delivery.deliver_objects(connection, outbox, records.all_tables(world, who), [everything])
+        delivery.deliver_truth(outbox, _truths(world, who), [everything])
         progress("writing the history", done * (company.months + 1) + 1, steps)
         before: list[events.Events] = []
         for month in range(company.months):
-            found = events.of_month(world, who, month)
             since, until = int(months.begin(month)), int(months.begin(month + 1))
-            day = day_of(until - 1)
+            window = Window(since, until, day_of(until - 1))
+            found = events.of_month(world, who, month)
             for part in (*before, found):
-                delivery.deliver_events(outbox, part.between(since, until), who.crm_id, day=day)
+                delivery.deliver_events(outbox, part, who.crm_id, window)
             before = [found]
-            if chunk is chunks[-1] and day != last_day:
-                outbox.close(day, keep_empty=False)
+            if chunk is chunks[-1] and window.day != last_day:
+                outbox.close(window.day, keep_empty=False)
             progress("writing the history", done * (company.months + 1) + month + 2, steps)
     outbox.close(last_day, keep_empty=True)
 
 
+def _groups(company: Company, last_month: int) -> Iterator[list[_Chunk]]:
+    """Chunks whose rows are delivered together: later cohorts are small, so all of them share a group."""
+    chunks = list(_chunks(company, last_month))
+    history = [chunk for chunk in chunks if not chunk.first_month]
+    if len(history) == 1:
+        yield chunks
+        return
+    yield from ([chunk] for chunk in history)
+    if len(history) < len(chunks):
+        yield chunks[len(history) :]
+
+
 def _days(company: Company, count: int, connection: Connection, outbox: Outbox) -> None:
     """The deliveries of the `count` days after the company's last one."""
-    days = [company.last_day + timedelta(days=n + 1) for n in range(count)]
-    horizon = month_index(company.start, days[-1]) + 1
-    for chunk in _chunks(company, horizon):
-        world, who = _simulated(company, chunk, horizon)
-        _register(connection, world, who)
-        truths = _truths(world, who)
-        first = month_index(company.start, days[0] - timedelta(days=events.LONGEST_DELAY_DAYS))
-        happened = [events.of_month(world, who, month) for month in range(max(0, first), horizon)]
-        for day in days:
-            if chunk.first_month > month_index(company.start, day) + 1:
-                continue
-            since, until = epoch(day), epoch(day) + DAY
-            delivery.deliver_objects(
-                connection, outbox, since=_timestamp(day), until=_timestamp(day + timedelta(days=1)), day=day
-            )
-            for month in happened:
-                delivery.deliver_events(outbox, month.between(since, until), who.crm_id, day=day)
-            for name, table in truths.items():
-                delivery.deliver_truth(outbox, name, table, since=since, until=until, day=day)
-    for day in days:
-        outbox.close(day, keep_empty=False)
+    windows = [Window.of_day(company.last_day + timedelta(days=n + 1)) for n in range(count)]
+    horizon = month_index(company.start, windows[-1].day) + 1
+    first = month_index(company.start, windows[0].day - timedelta(days=events.LONGEST_DELAY_DAYS))
+    for group in _groups(company, horizon):
+        tables, truths = [], []
+        for chunk in group:
+            world, who = _simulated(company, chunk, horizon)
+            tables.append(records.all_tables(world, who))
+            truths.append(_truths(world, who))
+            for month in range(max(0, first), horizon):
+                found = events.of_month(world, who, month)
+                for window in windows:
+                    delivery.deliver_events(outbox, found, who.crm_id, window)
+        delivery.deliver_objects(connection, outbox, _merged(tables), windows)
+        delivery.deliver_truth(outbox, _merged(truths), windows)
+    for window in windows:
+        outbox.close(window.day, keep_empty=False)
 
 
 # --- the disk ----------------------------------------------------------------------------------------------------------
@@ -338,9 +337,9 @@ def _lock(home: Path) -> Iterator[None]:
         yield
 
 
-def _write_state(root: Path, company: Company) -> None:
+def _write_state(root: Path, company: Company, *, aside: Path) -> None:
     document = {"format": FORMAT, **asdict(company)}
-    written = root / "company.json.new"
+    written = aside / "company.json.new"
     written.write_text(json.dumps(document, default=str, indent=1) + "\n", encoding="utf-8")
     _sync_file(written)
     written.replace(root / "company.json")
@@ -358,7 +357,7 @@ def _move_in(home: Path, company: Company, files: list[Path], count: int) -> Com
             _sync_file(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
-        _write_state(folder(home), company)
+        _write_state(folder(home), company, aside=home / ".sandbox-new")
     shutil.rmtree(home / ".sandbox-new")
     return company
 

@@ -7,6 +7,7 @@ Lives here: the choice of rows for a delivery, copies and broken rows, writing f
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from core.warehouse import Connection, identifier, literal
 from sandbox import faults
 from sandbox.events import KINDS, Events
+from sandbox.timeline import DAY, epoch
 from sandbox.vendors import CSV, CSV_ZSTD, EVENTS, JSONL_GZIP, LAYOUTS, MACROS, OWNERS, PARQUET, Layout
 
 PART_ROWS = 250_000
@@ -28,7 +30,6 @@ _COPY_OPTIONS = {
     CSV_ZSTD: "format csv, header, compression zstd",
     JSONL_GZIP: "format json, compression gzip",
 }
-_ROLES = ("plain", "twice", "stale", "broken")
 FAULTS = pa.schema(
     [
         ("vendor", pa.string()),
@@ -140,65 +141,104 @@ def _value(layout: Layout, name: str, expression: str) -> str:
     return f"case case when _role = 'broken' then _broken end {cases} else {expression} end" if cases else expression
 
 
-def _changes_sql(layout: Layout, since: str, until: str) -> str:
-    """Rows of a delivery: what is new or changed between two instants, as it stands at the later one, and its faults."""
+@dataclass(frozen=True)
+class Window:
+    """What one delivery covers: from `since` (inclusive) to `until` (exclusive), in seconds since 1970."""
+
+    since: int
+    until: int
+    day: date
+
+    @classmethod
+    def of_day(cls, day: date) -> Window:
+        return cls(epoch(day), epoch(day) + DAY, day)
+
+
+def _windows_sql(windows: Sequence[Window]) -> str:
+    listed = ", ".join(
+        f"(make_timestamp({w.since}000000), make_timestamp({w.until}000000), date '{w.day}')" for w in windows
+    )
+    return f"(values {listed}) as w(_since, _until, _day)"
+
+
+def _changes_sql(layout: Layout, windows: Sequence[Window]) -> str:
+    """Rows of deliveries: what is new or changed in each window, as it stands at its end, and the faults among it."""
     shown = ", ".join(f"{_value(layout, name, sql)} as {identifier(name)}" for name, sql in layout.columns.items())
     derived = "".join(f", {sql} as {identifier(name)}" for name, sql in layout.derived.items())
-    new = f"_visible >= {since} and _visible < {until}"
+    new = "_visible >= _since and _visible < _until"
     again = f"_visible + interval {faults.REDELIVERY_DAYS} day"
     roles = " union all ".join(
-        f"select *, {at} as _at, '{role}' as _role from {layout.name} where {condition}"
+        f"select *, {at} as _at, '{role}' as _role from {layout.name} join windows on {condition}"
         for role, at, condition in (
-            ("plain", until, f"_visible < {until}"),
-            ("twice", until, f"_copy = 1 and {new}"),
-            ("stale", "_visible + interval 1 second", f"_copy = 2 and {again} >= {since} and {again} < {until}"),
-            ("broken", until, f"_broken > 0 and {new}"),
+            ("plain", "_until", "_visible < _until"),
+            ("twice", "_until", f"_copy = 1 and {new}"),
+            ("stale", "_visible + interval 1 second", f"_copy = 2 and {again} >= _since and {again} < _until"),
+            ("broken", "_until", f"_broken > 0 and {new}"),
         )
     )
     reasons = " ".join(f"when {n} then {literal(b.reason)}" for n, b in enumerate(layout.broken, start=1))
     kinds = " ".join(f"when {n} then {literal('broken: ' + b.kind)}" for n, b in enumerate(layout.broken, start=1))
     return f"""
-        select {shown}, _account,
+        with windows as materialized (from {_windows_sql(windows)})
+        select {shown}, _account, _day,
             case _role when 'twice' then 'duplicate' when 'stale' then 'stale duplicate'
-                when 'broken' then case _broken {kinds or "when 0 then ''"} end
-                else case when _created < {since} and _visible >= {since} then 'late' end end as _kind,
-            case when _role = 'broken' then case _broken {reasons or "when 0 then ''"} end end as _reason
+                when 'broken' then case _broken {kinds} end
+                else case when _created < _since and _visible >= _since then 'late' end end as _kind,
+            case when _role = 'broken' then case _broken {reasons} end end as _reason
         from (select *, {layout.updated} as _updated from (select *{derived} from ({roles})))
-        where _role <> 'plain' or greatest(_visible, _updated) >= {since}
-        order by _id, _role
+        where _role <> 'plain' or greatest(_visible, _updated) >= _since
+        order by _day, _id, _role
     """
 
 
-def deliver_objects(connection: Connection, outbox: Outbox, *, since: str, until: str, day: date) -> None:
-    """Put what changed between two instants (SQL timestamps) of every object but owners and events into the outbox.
+def _by_day(table: pa.Table) -> Iterator[tuple[date, pa.Table]]:
+    """The parts of a table that is sorted by `_day`, without that column."""
+    days = table["_day"].combine_chunks()
+    table = table.drop(["_day"])
+    first = 0
+    for counted in pc.value_counts(days).to_pylist():
+        yield counted["values"], table.slice(first, counted["counts"])
+        first += counted["counts"]
 
-    The tables of `sandbox/records.py` are registered under the objects' names.
-    """
+
+def deliver_objects(
+    connection: Connection, outbox: Outbox, tables: dict[str, pa.Table], windows: Sequence[Window]
+) -> None:
+    """Put what changed in each window of every object but owners and events (`sandbox/records.py`) into the outbox."""
     for layout in LAYOUTS:
-        table = connection.execute(_changes_sql(layout, since, until)).to_arrow_table()
-        kind = table["_kind"]
-        found = table.filter(pc.is_valid(kind)).select([layout.key, "_account", "_kind", "_reason"])
-        outbox.vendor(
-            layout, day, table.drop(["_account", "_kind", "_reason"]), found.rename_columns(_FOUND.names).cast(_FOUND)
-        )
+        connection.register(layout.name, tables[layout.name])
+        changed = connection.execute(_changes_sql(layout, windows)).to_arrow_table()
+        for day, table in _by_day(changed):
+            found = table.filter(pc.is_valid(table["_kind"])).select([layout.key, "_account", "_kind", "_reason"])
+            rows = table.drop(["_account", "_kind", "_reason"])
+            outbox.vendor(layout, day, rows, found.rename_columns(_FOUND.names).cast(_FOUND))
+        if not changed.num_rows and len(windows) == 1:
+            outbox.vendor(layout, windows[0].day, changed.drop(["_account", "_kind", "_reason", "_day"]))
         if layout.name == "companies":
-            _note_identity_changes(connection, outbox, since=since, until=until, day=day)
+            _note_identity_changes(connection, outbox, windows)
+        connection.unregister(layout.name)
 
 
-def _note_identity_changes(connection: Connection, outbox: Outbox, *, since: str, until: str, day: date) -> None:
-    """Tell the truth which companies were renamed or merged away in the window."""
+def _note_identity_changes(connection: Connection, outbox: Outbox, windows: Sequence[Window]) -> None:
+    """Tell the truth which companies were renamed or merged away in each window."""
     columns = "'crm' as vendor, 'companies' as object, null::varchar as file, _id as key, _account as account_id"
-    for kind, moment in (("renamed", "renamed"), ("merged", "merged")):
-        table = connection.execute(
-            f"select {columns}, '{kind}' as kind, null::varchar as reason from companies"
-            f" where {moment} >= {since} and {moment} < {until} order by _id"
-        ).to_arrow_table()
-        if table.num_rows:
-            outbox.truth("faults", day, table.cast(FAULTS))
+    table = connection.execute(
+        " union all ".join(
+            f"select {columns}, '{kind}' as kind, null::varchar as reason, _day"
+            f" from companies join {_windows_sql(windows)} on {kind} >= _since and {kind} < _until"
+            for kind in ("merged", "renamed")
+        )
+        + " order by _day, kind, key"
+    ).to_arrow_table()
+    for day, rows in _by_day(table):
+        outbox.truth("faults", day, rows.cast(FAULTS))
 
 
-def deliver_events(outbox: Outbox, events: Events, accounts: pa.Array, *, day: date) -> None:
-    """Put events into the outbox; `accounts` are the CRM's ids of the chunk's accounts."""
+def deliver_events(outbox: Outbox, events: Events, accounts: pa.Array, window: Window) -> None:
+    """Put the events received in the window into the outbox; `accounts` are the CRM's ids of the chunk's accounts."""
+    events = events.between(window.since, window.until)
+    if not events.table.num_rows:
+        return
     rows = np.flatnonzero(events.fault)
     fault = events.fault[rows]
     kinds = ["", "late", "duplicate", *(f"broken: {kind.kind}" for kind in KINDS)]
@@ -212,10 +252,14 @@ def deliver_events(outbox: Outbox, events: Events, accounts: pa.Array, *, day: d
         ],
         schema=_FOUND,
     )
-    outbox.vendor(EVENTS, day, events.table, found)
+    outbox.vendor(EVENTS, window.day, events.table, found)
 
 
-def deliver_truth(outbox: Outbox, name: str, table: pa.Table, *, since: int, until: int, day: date) -> None:
-    """Put the rows of a table of the truth that came to pass in the window (seconds since 1970) into the outbox."""
-    at = np.asarray(table["_at"].cast(pa.int64())) // 1_000_000
-    outbox.truth(name, day, table.filter(pa.array((at >= since) & (at < until))).drop(["_at"]))
+def deliver_truth(outbox: Outbox, tables: dict[str, pa.Table], windows: Sequence[Window]) -> None:
+    """Put the rows of the truth that came to pass in each window into the outbox."""
+    for name, table in tables.items():
+        at = np.asarray(table["_at"].cast(pa.int64())) // 1_000_000
+        for window in windows:
+            rows = np.flatnonzero((at >= window.since) & (at < window.until))
+            if len(rows) or len(windows) == 1:
+                outbox.truth(name, window.day, table.drop(["_at"]).take(pa.array(rows)))
