@@ -19,7 +19,10 @@ from core import telemetry
 from core.errors import TenureError, UserError
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from core.settings import Tenure
+    from sandbox.company import Company, Delivered
 
 app = typer.Typer(
     name="tenure",
@@ -119,15 +122,21 @@ def run(
     _end(tenure, outcome, path, as_json=as_json)
 
 
+def _day(text: str) -> date:
+    from datetime import date
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"{text!r} is not a date.", hint="Write it as 2024-03-01.") from None
+
+
 def _past_day(text: str) -> str:
     from datetime import date
 
     from core.settings import utc_now
 
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise UserError(f"--as-of {text!r} is not a date.", hint="Write it as 2024-03-01.") from None
+    day = _day(text)
     if not date(2000, 1, 1) <= day <= utc_now().date():
         raise UserError(f"--as-of {text} lies outside 2000-01-01 to today.")
     return day.isoformat()
@@ -253,23 +262,30 @@ def sandbox_generate(
     accounts: Annotated[int | None, typer.Option(help="Accounts, up to a million.", min=1)] = None,
     months: Annotated[int | None, typer.Option(help="Months of history.", min=2)] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same company.")] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="DATE", help="First day of the history, the first of a month.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the company that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the company and its history, as each vendor would hold them."""
     import sandbox
     from core.settings import SandboxConfig
+    from orchestration import console
 
     tenure = _tenure(context)
     wanted = tenure.config.sandbox or SandboxConfig()
-    made = sandbox.generate(
-        tenure.home,
-        accounts=accounts or wanted.accounts,
-        months=months or wanted.months,
-        seed=wanted.seed if seed is None else seed,
-        force=force,
-    )
-    _show_company(tenure, made, as_json=as_json)
+    with console.step_display("sandbox") as progress:
+        delivered = sandbox.generate(
+            tenure.home,
+            accounts=accounts or wanted.accounts,
+            months=months or wanted.months,
+            seed=wanted.seed if seed is None else seed,
+            start=_day(start) if start else None,
+            force=force,
+            progress=progress,
+        )
+    _show_company(tenure, delivered.company, delivered, as_json=as_json)
 
 
 @sandbox_app.command("advance", epilog="Examples: tenure sandbox advance --days 7 && tenure run")
@@ -280,9 +296,12 @@ def sandbox_advance(
 ) -> None:
     """Let the company live on: new files appear as the vendors would deliver them."""
     import sandbox
+    from orchestration import console
 
     tenure = _tenure(context)
-    _show_company(tenure, sandbox.advance(tenure.home, days=days), as_json=as_json)
+    with console.step_display("sandbox") as progress:
+        delivered = sandbox.advance(tenure.home, days=days, progress=progress)
+    _show_company(tenure, delivered.company, delivered, as_json=as_json)
 
 
 @sandbox_app.command("status", epilog="Examples: tenure sandbox status --json")
@@ -294,18 +313,19 @@ def sandbox_status(context: typer.Context, as_json: AsJson = False) -> None:
     state = sandbox.state(tenure.home)
     if state is None:
         raise UserError(f"There is no sandbox company in {tenure.home}.", hint="tenure sandbox generate")
-    _show_company(tenure, state, as_json=as_json)
+    _show_company(tenure, state, None, as_json=as_json)
 
 
-def _show_company(tenure: Tenure, company: Any, *, as_json: bool) -> None:
+def _show_company(tenure: Tenure, company: Company, delivered: Delivered | None, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from orchestration import console
 
-    facts = {**asdict(company), "data": str(tenure.home / "sandbox" / "data")}
+    facts: dict[str, Any] = {**asdict(company), "data": str(tenure.home / "sandbox" / "data")}
+    if delivered is not None:
+        facts |= {"files_written": delivered.files, "rows_written": delivered.rows}
     if as_json:
         console.print_json(facts)
         return
-    for name, value in facts.items():
-        console.OUT.print(f"[dim]{name.replace('_', ' '):<12}[/] {value}", soft_wrap=True)
+    console.show_facts(facts)
     console.show_next("tenure run")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,31 @@ def progress_display() -> Iterator[Any]:
     columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=ERR, transient=True) as bar:
         yield _Bar(bar)
+
+
+@contextmanager
+def step_display(name: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A listener for work that tells what it does, how many steps are done, and how many there are."""
+    if not ERR.is_terminal:
+        yield lambda what, done, total: None
+        return
+    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=ERR, transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda what, done, total: bar.update(task, description=escape(what), completed=done, total=total)
+
+
+def show_facts(facts: Mapping[str, Any]) -> None:
+    """Names and values, one a line."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        shown = (
+            ", ".join(f"{_cell(n)} {key}" for key, n in value.items()) if isinstance(value, Mapping) else _cell(value)
+        )
+        table.add_row(name.replace("_", " "), shown)
+    OUT.print(table)
 
 
 def show_outcome(outcome: runs.RunOutcome, company: str) -> None:

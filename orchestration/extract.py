@@ -48,11 +48,20 @@ def _sandbox_company(tenure: Tenure) -> dg.AssetsDefinition:
     @dg.asset(
         key=SANDBOX, group_name="sandbox", kinds={"python"}, description="The built-in company, as its vendors hold it."
     )
-    def company() -> dg.MaterializeResult[Any]:
+    def company(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         import sandbox
 
-        made = sandbox.generate(tenure.home, accounts=wanted.accounts, months=wanted.months, seed=wanted.seed)
-        return dg.MaterializeResult(metadata={"accounts": made.accounts, "months": made.months, "seed": made.seed})
+        delivered = sandbox.generate(
+            tenure.home,
+            accounts=wanted.accounts,
+            months=wanted.months,
+            seed=wanted.seed,
+            progress=lambda what, done, total: context.log.info(f"{what} ({done} of {total})"),
+        )
+        made = delivered.company
+        return dg.MaterializeResult(
+            metadata={"accounts": made.accounts, "last_day": str(made.last_day), "files_written": delivered.files}
+        )
 
     return company
 
