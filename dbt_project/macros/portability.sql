@@ -72,3 +72,16 @@
 {% macro count_where(condition) -%}
     cast(count(case when {{ condition }} then 1 end) as bigint)
 {%- endmacro %}
+
+{# The values of a group in alphabetical order, in one text. Give it distinct rows. #}
+{% macro listed(value) -%}
+    {{ return(adapter.dispatch("listed", "tenure")(value)) }}
+{%- endmacro %}
+
+{% macro default__listed(value) -%}
+    string_agg({{ value }}, ', ' order by {{ value }})
+{%- endmacro %}
+
+{% macro spark__listed(value) -%}
+    array_join(array_sort(collect_list({{ value }})), ', ')
+{%- endmacro %}

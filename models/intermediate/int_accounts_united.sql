@@ -60,6 +60,25 @@ united as (
 
 ),
 
+sources_of_accounts as (
+
+    select distinct
+        account_id,
+        source
+    from records
+
+),
+
+listed_sources as (
+
+    select
+        account_id,
+        {{ listed("source") }} as sources
+    from sources_of_accounts
+    group by account_id
+
+),
+
 with_parents as (
 
     select
@@ -76,10 +95,12 @@ with_parents as (
         united.crm_account_id,
         united.match_rule,
         united.account_sources,
+        listed_sources.sources,
         united.merged_records,
         united.is_derived,
         united.created_at
     from united
+    inner join listed_sources on united.account_id = listed_sources.account_id
     left join matched as parent
         on
             united.parent_source = parent.source

@@ -1,9 +1,15 @@
+{% set movements = ["new", "expansion", "contraction", "churn", "completion", "reactivation"] %}
+
 with
 
 movements as (
 
     select
-        *,
+        account_id,
+        movement_date,
+        movement,
+        mrr_delta_usd,
+        mrr_after_usd,
         {{ month_of("movement_date") }} as month_start_date
     from {{ ref("mrr_movements") }}
 
@@ -14,25 +20,24 @@ by_month as (
     select
         account_id,
         month_start_date,
-        sum(case when movement = 'new' then mrr_delta_usd else 0 end) as new_usd,
-        sum(case when movement = 'expansion' then mrr_delta_usd else 0 end) as expansion_usd,
-        sum(case when movement = 'contraction' then mrr_delta_usd else 0 end) as contraction_usd,
-        sum(case when movement = 'churn' then mrr_delta_usd else 0 end) as churn_usd,
-        sum(case when movement = 'reactivation' then mrr_delta_usd else 0 end) as reactivation_usd,
+        {% for movement in movements -%}
+            sum(case when movement = '{{ movement }}' then mrr_delta_usd else 0 end) as {{ movement }}_usd,
+        {% endfor -%}
         sum(mrr_delta_usd) as net_usd,
-        {{ last_by("case when is_completed then 1 else 0 end", "movement_date") }} as ended_as_agreed
+        {{ last_by("mrr_after_usd", "movement_date") }} as end_usd,
+        {{ last_by("movement", "movement_date") }} as last_movement,
+        {{ last_by("case when movement in ('churn', 'completion') then movement end", "movement_date") }} as last_loss
     from movements
     group by account_id, month_start_date
 
 ),
 
-first_months as (
+spells as (
 
     select
-        account_id,
-        min(month_start_date) as first_month_date
+        *,
+        lead(month_start_date) over (partition by account_id order by month_start_date) as next_month_date
     from by_month
-    group by account_id
 
 ),
 
@@ -42,37 +47,34 @@ months as (
 
 ),
 
--- Every month since the first payment, also those in which nothing moved.
+-- A month in which MRR moved, and every month after it in which there is still some; a former customer's empty months say nothing.
 filled as (
 
     select
-        first_months.account_id,
-        months.month_start_date,
-        coalesce(by_month.new_usd, 0) as new_usd,
-        coalesce(by_month.expansion_usd, 0) as expansion_usd,
-        coalesce(by_month.contraction_usd, 0) as contraction_usd,
-        coalesce(by_month.churn_usd, 0) as churn_usd,
-        coalesce(by_month.reactivation_usd, 0) as reactivation_usd,
-        coalesce(by_month.net_usd, 0) as net_usd,
-        by_month.account_id is not null as has_movement,
-        coalesce(by_month.ended_as_agreed, 0) as ended_as_agreed
-    from first_months
-    inner join months on first_months.first_month_date <= months.month_start_date
-    left join by_month
+        spells.*,
+        months.month_start_date as filled_month_date,
+        months.month_start_date = spells.month_start_date as has_movement
+    from spells
+    inner join months
         on
-            first_months.account_id = by_month.account_id
-            and months.month_start_date = by_month.month_start_date
+            spells.month_start_date <= months.month_start_date
+            and (spells.next_month_date is null or months.month_start_date < spells.next_month_date)
+            and (spells.end_usd > 0 or months.month_start_date = spells.month_start_date)
 
 ),
 
-running as (
+waterfall as (
 
     select
-        *,
-        sum(net_usd) over (
-            partition by account_id order by month_start_date
-            rows between unbounded preceding and current row
-        ) as end_usd
+        account_id,
+        filled_month_date as month_start_date,
+        {% for movement in movements -%}
+            case when has_movement then {{ movement }}_usd else 0 end as {{ movement }}_usd,
+        {% endfor -%}
+        end_usd - case when has_movement then net_usd else 0 end as start_usd,
+        end_usd,
+        has_movement and new_usd > 0 as is_first,
+        case when has_movement then last_loss end as last_loss
     from filled
 
 ),
@@ -82,21 +84,16 @@ final as (
     select
         account_id,
         month_start_date,
-        {{ money("end_usd - net_usd") }} as start_mrr_usd,
-        {{ money("new_usd") }} as new_mrr_usd,
-        {{ money("expansion_usd") }} as expansion_mrr_usd,
-        {{ money("contraction_usd") }} as contraction_mrr_usd,
-        {{ money("churn_usd") }} as churn_mrr_usd,
-        {{ money("reactivation_usd") }} as reactivation_mrr_usd,
+        {{ money("start_usd") }} as start_mrr_usd,
+        {% for movement in movements -%}
+            {{ money(movement ~ "_usd") }} as {{ movement }}_mrr_usd,
+        {% endfor -%}
         {{ money("end_usd") }} as end_mrr_usd,
-        {{ money("case when end_usd - net_usd > 0 then end_usd else 0 end") }} as retained_mrr_usd,
-        -- Gross retention knows no growth: what an account pays more than at the start does not make up for another's loss.
-        {{ money("case when end_usd < end_usd - net_usd then end_usd else end_usd - net_usd end") }} as retained_gross_mrr_usd,
-        end_usd - net_usd > 0 and end_usd = 0 and ended_as_agreed = 0 as is_logo_churned,
-        end_usd - net_usd > 0 and end_usd = 0 and ended_as_agreed = 1 as is_logo_completed
-    from running
-    -- A former customer's empty months say nothing.
-    where has_movement or end_usd > 0
+        start_usd = 0 and end_usd > 0 and is_first as is_logo_new,
+        start_usd = 0 and end_usd > 0 and not is_first as is_logo_reactivated,
+        start_usd > 0 and end_usd = 0 and last_loss = 'churn' as is_logo_churned,
+        start_usd > 0 and end_usd = 0 and last_loss = 'completion' as is_logo_completed
+    from waterfall
 
 )
 

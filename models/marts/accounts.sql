@@ -47,7 +47,7 @@ products as (
 
     select
         account_id,
-        {{ dbt.listagg("product", "', '", "order by product") }} as products
+        {{ listed("product") }} as products
     from running_products
     group by account_id
 
@@ -73,7 +73,8 @@ revenue_history as (
     select
         account_id,
         min(movement_date) as customer_since_date,
-        max(case when movement = 'churn' then movement_date end) as last_loss_date
+        max(case when mrr_after_usd = 0 then movement_date end) as last_loss_date,
+        {{ last_by("movement", "movement_date") }} as last_movement
     from {{ ref("mrr_movements") }}
     group by account_id
 
@@ -194,11 +195,13 @@ joined as (
                 when activity.last_active_at is not null then identities.created_at
             end as date) as customer_since_date,
             {{ days_after("activity.last_active_at", churn["active_within_days"]) }} as last_loss_date,
+            false as has_left_as_agreed,
         {%- else -%}
             coalesce(contracts.mrr_usd, 0) > 0 as is_customer,
             revenue_history.account_id is not null as was_customer,
             revenue_history.customer_since_date,
             revenue_history.last_loss_date,
+            coalesce(revenue_history.last_movement = 'completion', false) as has_left_as_agreed,
         {%- endif %}
         usage_windows.events_28d,
         usage_windows.events_prev_28d,
@@ -256,6 +259,7 @@ final as (
         crm_account_id,
         leading_source,
         account_sources,
+        sources,
         match_rule,
         is_derived,
         created_at,
@@ -263,13 +267,14 @@ final as (
         -- What it pays
         case
             when is_customer then 'customer'
+            when was_customer and has_left_as_agreed then 'completed'
             when was_customer then 'churned'
             when has_trial then 'trial'
             else 'prospect'
         end as lifecycle_status,
         is_customer,
         customer_since_date,
-        case when not is_customer and was_customer then last_loss_date end as churned_date,
+        case when was_customer and not is_customer and not has_left_as_agreed then last_loss_date end as churned_date,
         cast({{ days_between("customer_since_date", as_of()) }} as bigint) as tenure_days,
         plan,
         products,

@@ -1,3 +1,5 @@
+{% set movements = ["new", "expansion", "contraction", "churn", "completion", "reactivation"] %}
+
 with
 
 account_months as (
@@ -41,6 +43,17 @@ usage_months as (
 
 ),
 
+-- What nobody delivers is unknown, not zero.
+delivered as (
+
+    select
+        {% for entity in ["subscriptions", "invoices", "usage_events"] -%}
+            max(case when entity = '{{ entity }}' then 1 else 0 end) = 1 as has_{{ entity }}{{ "," if not loop.last }}
+        {% endfor %}
+    from {{ ref("int_sources_measured") }}
+
+),
+
 first_months as (
 
     select min(month_start_date) as month_start_date from account_months
@@ -60,21 +73,23 @@ months as (
 
 ),
 
+-- Retention asks what became of the customers a month began with. Whoever left as agreed is taken out of both sides: that end was
+-- no success and no failure. Gross retention knows no growth: what one pays more does not make up for another's loss.
 waterfall as (
 
     select
         month_start_date,
         sum(start_mrr_usd) as start_mrr_usd,
-        sum(new_mrr_usd) as new_mrr_usd,
-        sum(expansion_mrr_usd) as expansion_mrr_usd,
-        sum(contraction_mrr_usd) as contraction_mrr_usd,
-        sum(churn_mrr_usd) as churn_mrr_usd,
-        sum(reactivation_mrr_usd) as reactivation_mrr_usd,
+        {% for movement in movements -%}
+            sum({{ movement }}_mrr_usd) as {{ movement }}_mrr_usd,
+        {% endfor -%}
         sum(end_mrr_usd) as end_mrr_usd,
-        sum(retained_mrr_usd) as retained_mrr_usd,
-        sum(retained_gross_mrr_usd) as retained_gross_mrr_usd,
+        sum(case when start_mrr_usd > 0 and not is_logo_completed then start_mrr_usd end) as retainable_usd,
+        sum(case when start_mrr_usd > 0 then end_mrr_usd end) as retained_usd,
+        sum(case when end_mrr_usd < start_mrr_usd then end_mrr_usd else start_mrr_usd end) as retained_gross_usd,
         {{ count_where("start_mrr_usd > 0") }} as customers_at_start,
-        {{ count_where("new_mrr_usd > 0") }} as customers_new,
+        {{ count_where("is_logo_new") }} as customers_new,
+        {{ count_where("is_logo_reactivated") }} as customers_reactivated,
         {{ count_where("is_logo_churned") }} as customers_churned,
         {{ count_where("is_logo_completed") }} as customers_completed,
         {{ count_where("end_mrr_usd > 0") }} as customers_at_end
@@ -88,24 +103,23 @@ final as (
     select
         months.month_start_date,
         {{ next_month("months.month_start_date") }} <= {{ as_of_date() }} as is_complete,
-        {% for measure in [
-            "start", "new", "expansion", "contraction", "churn", "reactivation", "end"
-        ] -%}
-            {{ money("coalesce(waterfall." ~ measure ~ "_mrr_usd, 0)") }} as {{ measure }}_mrr_usd,
+        {% for measure in ["start"] + movements + ["end"] -%}
+            case when delivered.has_subscriptions then {{ money("coalesce(waterfall." ~ measure ~ "_mrr_usd, 0)") }} end as {{ measure }}_mrr_usd,
         {% endfor -%}
-        {% for measure in ["at_start", "new", "churned", "completed", "at_end"] -%}
-            coalesce(waterfall.customers_{{ measure }}, 0) as customers_{{ measure }},
+        {% for measure in ["at_start", "new", "reactivated", "churned", "completed", "at_end"] -%}
+            case when delivered.has_subscriptions then coalesce(waterfall.customers_{{ measure }}, 0) end as customers_{{ measure }},
         {% endfor -%}
-        {{ pct("waterfall.retained_mrr_usd", "waterfall.start_mrr_usd") }} as nrr_pct,
-        {{ pct("waterfall.retained_gross_mrr_usd", "waterfall.start_mrr_usd") }} as grr_pct,
-        {{ pct("waterfall.customers_churned", "waterfall.customers_at_start") }} as logo_churn_pct,
-        {{ money("coalesce(invoices.invoiced_usd, 0)") }} as invoiced_usd,
-        cast(coalesce(invoices.invoiced_accounts, 0) as bigint) as invoiced_accounts,
-        cast(coalesce(usage_months.active_accounts, 0) as bigint) as active_accounts
+        {{ pct("waterfall.retained_usd", "waterfall.retainable_usd") }} as nrr_pct,
+        {{ pct("waterfall.retained_gross_usd", "waterfall.retainable_usd") }} as grr_pct,
+        {{ pct("waterfall.customers_churned", "(waterfall.customers_at_start - waterfall.customers_completed)") }} as logo_churn_pct,
+        case when delivered.has_invoices then {{ money("coalesce(invoices.invoiced_usd, 0)") }} end as invoiced_usd,
+        case when delivered.has_invoices then cast(coalesce(invoices.invoiced_accounts, 0) as bigint) end as invoiced_accounts,
+        case when delivered.has_usage_events then cast(coalesce(usage_months.active_accounts, 0) as bigint) end as active_accounts
     from months
     left join waterfall on months.month_start_date = waterfall.month_start_date
     left join invoices on months.month_start_date = invoices.month_start_date
     left join usage_months on months.month_start_date = usage_months.month_start_date
+    cross join delivered
 
 )
 
