@@ -41,7 +41,8 @@ def build(store: Path, site: Path) -> Path:
 
 
 def _page(site: Path, key: Any) -> Path:
-    return site.joinpath("validations", *key.to_tuple()).with_suffix(".html")
+    *folders, name = key.to_tuple()
+    return site.joinpath("validations", *folders, f"{name}.html")
 
 
 def _forget_old_runs(store: Path) -> None:

@@ -49,7 +49,8 @@ class Frame:
 
     @property
     def name(self) -> str:
-        return f"{self.table}.{self.part}"
+        """Without dots: the judge would make a folder of each part of a dotted name."""
+        return f"{self.table.replace('.', '-')}-{self.part}"
 
 
 @dataclass(frozen=True)

@@ -120,10 +120,16 @@ def repeated_keys(
     sample: list[str] = []
     for part in range(slices):
         sliced = f" and hash({key}) % {slices} = {part}" if slices > 1 else ""
-        grouped = f"select {key} from {rule.table} where {where}{sliced} group by {key} having count(*) > 1"
-        repeated = int(scalar(connection, f"select count(*) from ({grouped})"))
-        found += repeated
-        if repeated and len(sample) < SAMPLE:
+        # Few keys repeat, if any: grouping their hashes first takes a third of the time of grouping keys of text.
+        hashes = f"select h from (select hash({key}) as h from {rule.table} where {where}{sliced}) group by h having count(*) > 1"
+        if scalar(connection, f"select 1 from ({hashes}) limit 1") is None:
+            continue
+        grouped = (
+            f"select {key} from {rule.table} where {where}{sliced} and hash({key}) in ({hashes})"
+            f" group by {key} having count(*) > 1"
+        )
+        found += int(scalar(connection, f"select count(*) from ({grouped})"))
+        if len(sample) < SAMPLE:
             named = f"select {key_sql(rule)} as key from ({grouped}) order by key limit {SAMPLE - len(sample)}"
             sample += [row["key"] for row in rows(connection, named)]
     return found, tuple(sample)

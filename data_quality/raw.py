@@ -33,7 +33,7 @@ from data_quality.gate import Gate, Run, Words
 from data_quality.profile import Record
 from data_quality.rules import ColumnRule, TableRule
 
-ROWS_AT_ONCE = 50_000
+ROWS_AT_ONCE = 10_000
 """Up to this many new rows are judged themselves; of more, a profile is judged that covers all of them."""
 
 FEW_ROWS = 50
@@ -230,7 +230,7 @@ class _Measure:
             return
         orphans = profile.count(self.connection, self.table.name, orphan)
         by_column["account_id"].update(orphans=orphans, table_rows=total, refers_to="raw accounts of the same source")
-        self.gate.note("references", f"all {number(total)} rows", "every account is listed by its source")
+        self.gate.note("references", f"all {number(total)} rows do", "every account is listed by its source")
 
     def _add_rows(self, rule: TableRule) -> None:
         visible = [column for column in rule.columns if not column.personal]
@@ -488,10 +488,11 @@ class _Measure:
             if not found:
                 unjudged.append(source)
         if not records:
-            self.gate.skip("volume", "fewer than four comparable weeks, or too few rows a week to compare")
+            self.gate.skip("volume", "less than four comparable weeks, too few rows, or no weekly rhythm")
             return
         text = "; ".join(
-            f"{r['source']} {r['day']}: {number(r['rows'])} rows, usually {number(r['usual'])}" for r in records[-3:]
+            f"{r['source']} {r['day']}: {number(r['rows'])} rows{'' if r['basis'] == 'day' else ' in seven days'}, usually {number(r['usual'])}"
+            for r in records[-3:]
         )
         self.gate.note("volume", text, "within the band of the weekday")
         severity = self.specs["volume"].severity
