@@ -11,7 +11,7 @@ import dagster as dg
 
 from core import settings
 from core.settings import Tenure
-from data_quality.checks import CheckOutcome, CheckSpec, catalogue
+from data_quality.checks import CheckOutcome, CheckSpec, catalogue, outcomes
 from orchestration.extract import WRITERS
 from orchestration.resources import Warehouse
 
@@ -44,7 +44,7 @@ def _raw_gate(tenure: Tenure, specs: list[CheckSpec]) -> dg.AssetChecksDefinitio
 
         with warehouse.open() as connection:
             found = judge(connection, tenure, run_id=context.op_execution_context.run_id, now=settings.utc_now())
-        yield from map(_result, found)
+        yield from map(_result, outcomes(specs, found))
 
     return check_raw
 
@@ -58,7 +58,7 @@ def _mart_gate(tenure: Tenure, specs: list[CheckSpec]) -> dg.AssetChecksDefiniti
         with warehouse.open() as connection:
             found = judge(connection, tenure, run_id=context.op_execution_context.run_id, now=settings.utc_now())
         build_docs(tenure)
-        yield from map(_result, found)
+        yield from map(_result, outcomes(specs, found))
 
     return check_marts
 
