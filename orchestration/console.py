@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from orchestration import runs
     from orchestration.report import Published
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+# Bound to the streams as they are now: a run sends what its tools print elsewhere.
+OUT = Console(file=sys.stdout, highlight=False)
+ERR = Console(file=sys.stderr, highlight=False)
 SHOWN = 10
 """How many sentences of a kind are shown before the rest is counted."""
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core import settings
@@ -79,14 +81,15 @@ def execute(
         instance.add_event_listener(outcome.run_id, watcher.see)
         job_definition = definitions.resolve_job_def(job)
         on_progress(Progress("begin", job, total=watcher.nodes_of(job_definition)))
-        result = job_definition.execute_in_process(
-            instance=instance,
-            run_id=outcome.run_id,
-            raise_on_error=False,
-            partition_key=partition,
-            tags={triggers.STARTED_BY: "command"},
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        )
+        with _output_to(tenure.home / "logs" / "run.log"):
+            result = job_definition.execute_in_process(
+                instance=instance,
+                run_id=outcome.run_id,
+                raise_on_error=False,
+                partition_key=partition,
+                tags={triggers.STARTED_BY: "command"},
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )
     outcome.seconds = (settings.utc_now() - begun).total_seconds()
     if watcher.failed_step == "dbt_build":
         outcome.problems = transform.failures(tenure) or outcome.problems
@@ -95,6 +98,14 @@ def execute(
         failure = alerts.Failure(tenure.config.company, outcome.run_id, job, tuple(outcome.problems))
         outcome.warnings += alerts.send(failure, tenure.config.alerts)
     return outcome
+
+
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """What tools print while the run goes on (dbt does, a lot) goes to a file; Dagster keeps it for the UI as well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        yield
 
 
 class _Watcher:
@@ -123,7 +134,9 @@ class _Watcher:
             level = int(entry.level)
             if entry.user_message.endswith("Not executing."):
                 return  # Dagster's account of what a failure kept from running; the failure itself is told
-            if level >= logging.WARNING:
+            if (
+                level >= logging.WARNING and entry.step_key != "dbt_build"
+            ):  # dbt_build warns of tests that are no asset check
                 self.on_progress(Progress("log", entry.step_key or "", entry.user_message, ok=False))
             elif level == logging.INFO and entry.step_key:
                 self.on_progress(Progress("log", entry.step_key, entry.user_message))
