@@ -2,19 +2,26 @@
 
 Lives here: what a source, a stream and a chunk of rows are, and how a connector is chosen for a configured source.
 Must not live here: how a connector reads (`files.py`, `database.py`), how rows are checked and written (`load.py`).
+
+A connector is a module with a function `open_stream(stream, source, *, now, temp_directory) -> Stream`, named in
+`CONNECTORS`. Its rows reach DuckDB as an SQL table expression: a file reader, or an Arrow table that it registers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from core.contract import ENTITIES, Entity
 from core.settings import Config, SourceConfig, StreamConfig
 from core.warehouse import Connection
+
+CONNECTORS = {"files": "sources.files", "database": "sources.database"}
+"""The module of each connector; imported only when it is used: SQLAlchemy alone takes a second."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,13 @@ class StreamId:
 
 @dataclass(frozen=True)
 class FileVersion:
-    """One file as it was when it was read. `mtime_ns` is in nanoseconds, `size` in bytes."""
+    """One file as it was when it was read. `mtime_ns` is in nanoseconds, `size` in bytes; `columns` are a JSON file's keys."""
 
     path: str
     size: int
     mtime_ns: int
     sha256: str
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,18 +63,30 @@ class Chunk:
     """Rows that DuckDB can read now, in the source's own columns.
 
     `relation` is an SQL table expression with the source's columns and `_file`, the origin that messages name.
-    `ordered_relation` gives the same rows plus `_row`, the line or row number within `_file`.
-    `is_text` says that values are text that still needs trimming and casting.
-    `rejects` is an SQL table expression (_file, _row, detail) of rows that could not be read at all, valid once
+    `numbered` gives, for some values of `_file`, the same rows plus `_row`, the record's number within its file (the
+    header is record 1) or NULL. It is asked for only when rows are broken.
+    `is_text` says that values are text that still needs trimming.
+    `has_malformed` says that `relation` has a column `_malformed`: true for a record that could not be taken apart.
+    `files` replace what the same paths gave before.
+    `rejects` is an SQL table expression (_file, _row, detail) of records that could not be read at all, valid once
     `relation` was read.
-    `files` are remembered as read when the stream commits, and replace what the same paths gave before.
     """
 
     relation: str
-    ordered_relation: str
+    numbered: Callable[[Sequence[str]], str]
     is_text: bool
+    has_malformed: bool = False
     files: tuple[FileVersion, ...] = ()
     rejects: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a stream remembers when it commits: its cursor, the files it knows by now, and old → new paths of moved ones."""
+
+    cursor: str | None = None
+    files: tuple[FileVersion, ...] = ()
+    moved: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stream(Protocol):
@@ -75,17 +95,30 @@ class Stream(Protocol):
     id: StreamId
     config: StreamConfig
 
-    def chunks(self, connection: Connection, *, full: bool) -> Iterator[Chunk]:
-        """What is new, piece by piece; each piece is written before the next is asked for.
+    def chunks(self, connection: Connection, *, full: bool, sample_rows: int | None = None) -> Iterator[Chunk]:
+        """What is new (with `full`, everything), piece by piece; each piece is written before the next is asked for.
 
+        With `sample_rows`, about so many rows from all over the input, in bounded time.
         Raises `Fatal` when the input is broken (the stream stops and keeps what it had), `Retriable` when it may be
         there later.
         """
         ...
 
-    def cursor(self) -> str | None:
-        """Where the next run goes on, valid after the last chunk; saved with the rows."""
+    def progress(self) -> Progress:
+        """Where the next run goes on, valid after the last chunk; saved in the transaction of the rows."""
         ...
+
+
+class Opener(Protocol):
+    """What a connector's module offers as `open_stream`. `temp_directory` is for files that outlive no run."""
+
+    def __call__(self, stream: StreamId, source: SourceConfig, *, now: datetime, temp_directory: Path) -> Stream: ...
+
+
+def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_directory: Path) -> Stream:
+    """The connector's stream for a configured stream."""
+    opener = cast(Opener, import_module(CONNECTORS[stream.connector]).open_stream)
+    return opener(stream, source, now=now, temp_directory=temp_directory)
 
 
 def stream_ids(config: Config) -> list[StreamId]:
@@ -96,21 +129,6 @@ def stream_ids(config: Config) -> list[StreamId]:
         for stream, settings in source.streams.items()
     ]
     return sorted(ids, key=lambda stream: stream.entity_name != "accounts")
-
-
-def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_directory: Path) -> Stream:
-    """The connector's stream for a configured stream."""
-    settings = source.streams[stream.stream]
-    if source.connector == "files":
-        from sources.files import FilesStream
-
-        assert source.path is not None
-        return FilesStream(stream, settings, folder=source.path, now=now)
-    # Imported only where it is used: SQLAlchemy takes a second to load.
-    from sources.database import DatabaseStream
-
-    assert source.url is not None
-    return DatabaseStream(stream, settings, url=source.url.get_secret_value(), temp_directory=temp_directory)
 
 
 def entities_by_connector(config: Config) -> Mapping[str, list[str]]:

@@ -1,10 +1,11 @@
 """The database connector: tables of any SQLAlchemy database, in Arrow batches behind a server-side cursor.
 
-Lives here: the incremental query, its paging, and turning rows into Arrow. Must not live here: what a row means
-(`mapping.py`) and where it goes (`load.py`).
+Lives here: the incremental query and turning rows into Arrow. Must not live here: what a row means (`mapping.py`) and
+where it goes (`load.py`).
 
-With a cursor column, a run reads the rows whose cursor lies after the last committed value less the look-back window;
-the window re-reads rows that were committed late, and the upsert finds them unchanged.
+With a cursor column, a run reads the rows whose cursor is at or after the last committed value less the look-back
+window, and those whose cursor is NULL; the upsert finds unchanged what was read before. Rows that are deleted in the
+database stay in the warehouse: mark them there instead, or reload with `--full`.
 """
 
 from __future__ import annotations
@@ -21,124 +22,161 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError, SQLAlchemyError
 
-from core.errors import Fatal, Retriable, UserError
-from core.settings import StreamConfig
-from core.warehouse import Connection, literal
+from core.errors import Fatal, Retriable
+from core.settings import SourceConfig, StreamConfig
+from core.warehouse import Connection, identifier, literal
 from sources import ledger
-from sources.base import Chunk, StreamId
+from sources.base import Chunk, Progress, StreamId
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(minute|hour|day)s?")
 _CONNECT_SECONDS = 15
+_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+"""PostgreSQL goes through psycopg 3, which is the driver that is installed."""
+
+
+def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_directory: Path) -> DatabaseStream:
+    """The connector's door; see `sources.base.Opener`."""
+    assert source.url is not None
+    return DatabaseStream(stream, source.streams[stream.stream], url=source.url.get_secret_value())
 
 
 class DatabaseStream:
-    """A stream that reads one table, all of it or what lies after its cursor."""
+    """A stream that reads one table or view, all of it or what lies after its cursor."""
 
-    def __init__(self, stream: StreamId, config: StreamConfig, *, url: str, temp_directory: Path) -> None:
+    def __init__(self, stream: StreamId, config: StreamConfig, *, url: str) -> None:
         self.id = stream
         self.config = config
-        self.temp_directory = temp_directory
-        self._url = _with_driver(url)
+        scheme, separator, rest = url.partition("://")
+        self._url = _DRIVERS.get(scheme, scheme) + separator + rest
         self._cursor: str | None = None
 
-    def cursor(self) -> str | None:
-        """The largest cursor value read, as text."""
-        return self._cursor
+    def progress(self) -> Progress:
+        """The largest cursor value read so far, as text."""
+        return Progress(cursor=self._cursor)
 
-    def chunks(self, connection: Connection, *, full: bool) -> Iterator[Chunk]:
-        """Batches of `batch_rows` rows in the order of the cursor and the primary key.
+    def chunks(self, connection: Connection, *, full: bool, sample_rows: int | None = None) -> Iterator[Chunk]:
+        """Batches of `batch_rows` rows; only one is in memory at a time.
 
         Raises `Retriable` when the database cannot be reached, `Fatal` when the table or a column is missing.
         """
-        engine = sa.create_engine(self._url, connect_args=_time_out(self._url))
-        shown = engine.url.render_as_string(hide_password=True)
         self._cursor = None if full else ledger.saved_cursor(connection, self.id)
+        engine = self._engine()
+        shown = engine.url.render_as_string(hide_password=True)
+        batch_rows = min(self.config.batch_rows, sample_rows or self.config.batch_rows)
         try:
-            with engine.connect().execution_options(
-                stream_results=True, max_row_buffer=self.config.batch_rows
-            ) as database:
+            with engine.connect().execution_options(stream_results=True, max_row_buffer=batch_rows) as database:
                 table = self._table(database)
-                result = database.execute(self._query(table))
+                keys = self._keys(table)
+                result = database.execute(self._query(table).limit(sample_rows))
                 names = list(result.keys())
-                for batch in result.partitions(self.config.batch_rows):
-                    connection.register("tenure_chunk", _arrow(names, batch))
+                for batch in result.partitions(batch_rows):
+                    connection.register("tenure_batch", _arrow(names, batch))
                     self._advance(names, batch)
-                    relation = f"(select *, {literal(self.config.table)} as _file from tenure_chunk)"
-                    yield Chunk(relation, f"(select *, row_number() over () as _row from {relation})", is_text=False)
-                    connection.unregister("tenure_chunk")
+                    yield self._chunk(keys)
+                    connection.unregister("tenure_batch")
         except NoSuchTableError as error:
             raise Fatal(
-                f"{self.id.label}: {shown} has no table {self.config.table}.", hint="Check `table`, with its schema."
+                f"{self.id.label}: {shown} has no table {self.config.table}.",
+                hint="Check `table`, with its schema, and what the user may read.",
             ) from error
         except OperationalError as error:
-            raise Retriable(f"{self.id.label}: {shown} cannot be reached: {_cause(error)}") from error
+            raise Retriable(f"{self.id.label}: {shown} cannot be read now: {_cause(error)}") from error
         except SQLAlchemyError as error:
             raise Fatal(f"{self.id.label}: {shown}: {_cause(error)}") from error
         finally:
             engine.dispose()
 
+    def _engine(self) -> sa.Engine:
+        options = {"connect_timeout": _CONNECT_SECONDS} if self._url.startswith("postgresql") else {}
+        try:
+            return sa.create_engine(self._url, connect_args=options)
+        except SQLAlchemyError as error:
+            raise Fatal(
+                f"{self.id.label}: the source's `url` is not understood.",
+                hint="Write for example postgresql://user:password@host/name.",
+            ) from error
+        except ModuleNotFoundError as error:
+            raise Fatal(
+                f"{self.id.label}: the database driver {error.name} is not installed.",
+                hint=f"pip install {error.name}",
+            ) from error
+
     def _table(self, database: sa.Connection) -> sa.Table:
         schema, _, name = (self.config.table or "").rpartition(".")
-        return sa.Table(name, sa.MetaData(), schema=schema or None, autoload_with=database)
-
-    def _query(self, table: sa.Table) -> sa.Select[Any]:
-        for name in (*self.config.primary_key, *([self.config.cursor] if self.config.cursor else [])):
-            if name not in table.c:
+        table = sa.Table(name, sa.MetaData(), schema=schema or None, autoload_with=database)
+        for wanted in (*self.config.primary_key, *([self.config.cursor] if self.config.cursor else [])):
+            if wanted not in table.c:
                 raise Fatal(
-                    f"{self.id.label}: table {self.config.table} has no column {name}.",
+                    f"{self.id.label}: table {self.config.table} has no column {wanted}.",
                     hint=f"It has {', '.join(table.c.keys())}.",
                 )
+        return table
+
+    def _keys(self, table: sa.Table) -> tuple[str, ...]:
+        keys = self.config.primary_key or tuple(column.name for column in table.primary_key.columns)
+        entity = self.id.entity
+        if entity.key not in self.config.columns and not self.config.primary_key:
+            raise Fatal(
+                f"{self.id.label}: rows of a table need a key, so that reading them again does not double them.",
+                hint=f"Set `primary_key`, or map {entity.key}.",
+            )
+        return keys
+
+    def _query(self, table: sa.Table) -> sa.Select[Any]:
         query = sa.select(table)
-        if self.config.cursor:
-            column = table.c[self.config.cursor]
-            if self._cursor is not None:
-                query = query.where(column >= _start(column, self._cursor, self.config.look_back))
-            query = query.order_by(column)
-        return query.order_by(*(table.c[name] for name in self.config.primary_key))
+        if self.config.cursor is None or self._cursor is None:
+            return query
+        column = table.c[self.config.cursor]
+        return query.where(sa.or_(column >= self._start(column, self._cursor), column.is_(None)))
+
+    def _start(self, column: sa.Column[Any], cursor: str) -> Any:
+        """The cursor value to go on from, as the column's own type, less the look-back."""
+        kind, look_back = column.type.python_type, self.config.look_back
+        if issubclass(kind, date):
+            start = datetime.fromisoformat(cursor) - self._span(look_back)
+            return start if issubclass(kind, datetime) else start.date()
+        if issubclass(kind, (int, float, Decimal)):
+            return kind(Decimal(cursor) - Decimal(look_back or 0))
+        if look_back is not None:
+            raise Fatal(
+                f"{self.id.label}: look_back needs a cursor that is a time or a number; {column.name} is {column.type}."
+            )
+        return cursor
+
+    def _span(self, text: str | None) -> timedelta:
+        if text is None:
+            return timedelta(0)
+        match = _SPAN.fullmatch(text.strip())
+        if match is None:
+            raise Fatal(
+                f"{self.id.label}: look_back {text!r} is not a span of time.",
+                hint="Write for example `3 days`, `12 hours` or `30 minutes`.",
+            )
+        return timedelta(**{match.group(2) + "s": float(match.group(1))})
 
     def _advance(self, names: list[str], batch: Sequence[sa.Row[Any]]) -> None:
         if not self.config.cursor:
             return
         position = names.index(self.config.cursor)
         values = [row[position] for row in batch if row[position] is not None]
+        if self._cursor is not None and values:
+            kind = type(values[0])
+            before = kind.fromisoformat(self._cursor) if issubclass(kind, date) else kind(self._cursor)
+            values.append(before)
         if values:
             newest = max(values)
-            self._cursor = newest.isoformat() if isinstance(newest, (date, datetime)) else str(newest)
+            self._cursor = newest.isoformat() if isinstance(newest, date) else str(newest)
 
-
-def _with_driver(url: str) -> str:
-    """PostgreSQL through psycopg 3, which is the driver that is installed."""
-    for prefix in ("postgresql://", "postgres://"):
-        if url.startswith(prefix):
-            return "postgresql+psycopg://" + url.removeprefix(prefix)
-    return url
-
-
-def _time_out(url: str) -> dict[str, Any]:
-    return {"connect_timeout": _CONNECT_SECONDS} if url.startswith("postgresql") else {}
-
-
-def _start(column: sa.Column[Any], cursor: str, look_back: str | None) -> Any:
-    """The cursor value to go on from, as the column's own type, less the look-back."""
-    kind = column.type.python_type
-    if issubclass(kind, datetime):
-        return datetime.fromisoformat(cursor) - _span(look_back)
-    if issubclass(kind, date):
-        return date.fromisoformat(cursor) - _span(look_back)
-    if issubclass(kind, (int, float, Decimal)):
-        return kind(Decimal(cursor) - Decimal(look_back or 0))
-    return cursor
-
-
-def _span(text: str | None) -> timedelta:
-    if text is None:
-        return timedelta(0)
-    match = _SPAN.fullmatch(text.strip())
-    if match is None:
-        raise UserError(
-            f"look_back {text!r} is not a span of time.", hint="Write for example `3 days`, `12 hours` or `30 minutes`."
+    def _chunk(self, keys: tuple[str, ...]) -> Chunk:
+        table = literal(self.config.table)
+        relation = f"(select *, {table} as _file from tenure_batch)"
+        parts = " || ', ' || ".join(
+            f"{literal(key + '=')} || coalesce(cast({identifier(key)} as varchar), '')" for key in keys
         )
-    return timedelta(**{match.group(2) + "s": float(match.group(1))})
+        origin = f"{table} || ' (' || {parts} || ')'" if keys else table
+        # The origin of a broken row names its primary key, which tells more than a position without an order.
+        named = f"(select *, {origin} as _file, cast(null as bigint) as _row from tenure_batch)"
+        return Chunk(relation, lambda _: named, is_text=False)
 
 
 def _arrow(names: list[str], batch: Sequence[sa.Row[Any]]) -> pa.Table:
@@ -147,17 +185,22 @@ def _arrow(names: list[str], batch: Sequence[sa.Row[Any]]) -> pa.Table:
 
 
 def _array(values: tuple[Any, ...]) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        # Values that Arrow has no type for (UUIDs, ranges, mixed JSON) travel as text.
-        return pa.array([_text(value) for value in values], type=pa.string())
+    kinds = {type(value) for value in values} - {type(None)}
+    # JSON and arrays travel as JSON text, whatever their shape is in one batch.
+    if not kinds & {dict, list, tuple, set}:
+        try:
+            array = pa.array(values)
+            if not isinstance(array.type, pa.BaseExtensionType):
+                return array
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            pass  # Values that Arrow has no one type for (ranges, addresses, NaN among decimals) travel as text.
+    return pa.array([_text(value) for value in values], type=pa.string())
 
 
 def _text(value: Any) -> str | None:
     if value is None:
         return None
-    return json.dumps(value, default=str) if isinstance(value, (dict, list)) else str(value)
+    return json.dumps(value, default=str) if isinstance(value, (dict, list, tuple)) else str(value)
 
 
 def _cause(error: SQLAlchemyError) -> str:

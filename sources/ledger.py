@@ -5,6 +5,7 @@ Lives here: their definitions and the reads and writes on them. Must not live he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Literal
@@ -72,7 +73,7 @@ def ensure_tables(connection: Connection, streams: list[StreamId]) -> None:
     connection.execute("create schema if not exists quarantine")
     connection.execute(
         "create table if not exists ledger.files (source varchar, stream varchar, path varchar, size bigint, mtime_ns bigint,"
-        " sha256 varchar, loaded_at timestamp, run_id varchar)"
+        " sha256 varchar, columns varchar[], loaded_at timestamp, run_id varchar)"
     )
     connection.execute(
         "create table if not exists ledger.loads (run_id varchar, source varchar, stream varchar, connector varchar, entity varchar,"
@@ -102,26 +103,35 @@ def known_files(connection: Connection, stream: StreamId) -> dict[str, FileVersi
     """The files of a stream as they were when last read, by path."""
     found = rows(
         connection,
-        "select path, size, mtime_ns, sha256 from ledger.files where source = ? and stream = ?",
+        "select path, size, mtime_ns, sha256, columns from ledger.files where source = ? and stream = ?",
         [stream.source, stream.stream],
     )
-    return {row["path"]: FileVersion(**row) for row in found}
+    return {row["path"]: FileVersion(**{**row, "columns": tuple(row["columns"] or ())}) for row in found}
 
 
 def remember_files(
-    connection: Connection, stream: StreamId, files: list[FileVersion], now: datetime, run_id: str
+    connection: Connection, stream: StreamId, files: Sequence[FileVersion], now: datetime, run_id: str
 ) -> None:
     """Note `files` as read; takes part in the caller's transaction."""
-    for file in files:
-        connection.execute(
-            "delete from ledger.files where source = ? and stream = ? and path = ?",
-            [stream.source, stream.stream, file.path],
-        )
-    if files:
-        connection.executemany(
-            "insert into ledger.files values (?, ?, ?, ?, ?, ?, ?, ?)",
-            [[stream.source, stream.stream, f.path, f.size, f.mtime_ns, f.sha256, now, run_id] for f in files],
-        )
+    if not files:
+        return
+    forget_files(connection, stream, [file.path for file in files])
+    connection.executemany(
+        "insert into ledger.files (source, stream, path, size, mtime_ns, sha256, columns, loaded_at, run_id)"
+        " values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            [stream.source, stream.stream, f.path, f.size, f.mtime_ns, f.sha256, list(f.columns), now, run_id]
+            for f in files
+        ],
+    )
+
+
+def forget_files(connection: Connection, stream: StreamId, paths: Sequence[str]) -> None:
+    """Take files out of the ledger; takes part in the caller's transaction."""
+    connection.execute(
+        "delete from ledger.files where source = ? and stream = ? and path in (select unnest(?))",
+        [stream.source, stream.stream, list(paths)],
+    )
 
 
 def saved_cursor(connection: Connection, stream: StreamId) -> str | None:

@@ -6,23 +6,30 @@ account has turned up. Must not live here: reading files or databases (the conne
 A row that was read is inserted, updated, unchanged, superseded (an older version of a row with the same key) or
 quarantined; the five add up to the rows read. The stream's files or cursor are remembered in the same transaction, so
 that a kill at any point leaves either all of it or nothing.
+
+Of several versions of a row, the one with the latest `updated_at` stands. Where that says nothing, the later delivery
+does, and within one run the file whose name sorts last.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from core.errors import Fatal, Retriable, TenureError
+from core.errors import Fatal, Retriable
 from core.settings import Tenure
-from core.warehouse import Connection, identifier, literal, scalar, transaction
+from core.warehouse import Connection, Error, identifier, literal, rows, scalar, transaction
 from sources import ledger
-from sources.base import Chunk, FileVersion, Stream, StreamId
+from sources.base import Chunk, Stream, StreamId
 from sources.ledger import LoadReport
-from sources.mapping import Mapped, compile_mapping
+from sources.mapping import Mapped, compile_mapping, effective_columns
+
+_TEMPORARY = ("batch", "broken", "accounts_known", "repeated", "matched", "settled", "tenure_sample")
+_BAD = "_fault is not null or not _account_known"
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Counts:
     files: int = 0
     read: int = 0
@@ -43,16 +50,18 @@ def load_stream(
     run_id: str,
     full: bool = False,
     last_attempt: bool = True,
+    sample_rows: int | None = None,
 ) -> LoadReport:
-    """Load what is new in `stream` and record the outcome.
+    """Load what is new in `stream` (with `full`, everything anew) and record the outcome.
 
     A broken input (`Fatal`) is recorded as status `stopped`, with its message, and leaves the tables as they were.
+    With `sample_rows`, only about so many rows are read: for a look at a source, in a scratch database.
     Raises `Retriable` when the input may be there a moment later, unless this is the `last_attempt`, which stops the stream.
     """
     loader = _Loader(connection, stream, tenure, now=now, run_id=run_id)
     try:
         with transaction(connection):
-            loader.load(full=full)
+            loader.load(full=full, sample_rows=sample_rows)
             report = loader.report(finished_at=now)
             ledger.record(connection, report)
         return report
@@ -65,7 +74,8 @@ def load_stream(
         ledger.record(connection, report)
         return report
     finally:
-        connection.execute("drop table if exists temp.batch; drop table if exists temp.accounts_known")
+        for name in _TEMPORARY:
+            connection.execute(f"drop table if exists temp.{name}")
 
 
 class _Loader:
@@ -81,28 +91,35 @@ class _Loader:
         self.run_id = run_id
         self.counts = _Counts()
         self.table = f"{self.id.raw_schema}.{self.id.entity_name}"
-        self.mine = f"_source = {literal(self.id.source)} and _stream = {literal(self.id.stream)}"
+        self.quarantine = f"quarantine.{self.id.entity_name}"
+        self.key = identifier(self.entity.key)
+        self.names = ", ".join(identifier(name) for name in self.entity.column_names)
+        self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
+        self.has_version = "updated_at" in self.entity.column_names
 
-    def load(self, *, full: bool) -> None:
+    def load(self, *, full: bool, sample_rows: int | None) -> None:
         self._note_known_accounts()
+        known = set(ledger.known_files(self.connection, self.id))
         if full:
             self._forget_rows("true")
-            self.connection.execute(f"delete from quarantine.{self.entity.name} where {self.mine}")
-        files: list[FileVersion] = []
-        known = ledger.known_files(self.connection, self.id)
-        for chunk in self.stream.chunks(self.connection, full=full):
-            again = [file.path for file in chunk.files if file.path in known]
-            self._replace_files(again)
+            self.connection.execute(f"delete from {self.quarantine} where {self._mine()}")
+            ledger.forget_files(self.connection, self.id, sorted(known))
+        read = 0
+        for chunk in self.stream.chunks(self.connection, full=full, sample_rows=sample_rows):
+            self._forget_files([file.path for file in chunk.files if file.path in known])
             self._load_chunk(chunk)
-            files.extend(chunk.files)
+            read += len(chunk.files)
+        self._add(files=read)
         self._release()
-        self.counts.files = len(files)
-        ledger.remember_files(self.connection, self.id, files, self.now, self.run_id)
-        ledger.save_cursor(self.connection, self.id, self.stream.cursor(), self.now, self.run_id)
+        progress = self.stream.progress()
+        for old, new in progress.moved.items():
+            self._move_file(old, new)
+        ledger.remember_files(self.connection, self.id, progress.files, self.now, self.run_id)
+        ledger.save_cursor(self.connection, self.id, progress.cursor, self.now, self.run_id)
 
     def report(self, *, finished_at: datetime, stopped: str | None = None) -> LoadReport:
         c = self.counts
-        moved = c.read or c.released or c.files
+        moved = c.files or c.inserted or c.updated or c.quarantined or c.released
         return LoadReport(
             run_id=self.run_id,
             source=self.id.source,
@@ -119,26 +136,30 @@ class _Loader:
             rows_superseded=c.superseded,
             rows_quarantined=c.quarantined,
             rows_released=c.released,
-            cursor=self.stream.cursor() if not stopped else None,
+            cursor=None if stopped else self.stream.progress().cursor,
             started_at=self.now,
             finished_at=finished_at,
         )
+
+    def _mine(self, alias: str = "") -> str:
+        return f"{alias}_source = {literal(self.id.source)} and {alias}_stream = {literal(self.id.stream)}"
+
+    @property
+    def _stamps(self) -> str:
+        return (
+            f"{literal(self.id.source)} as _source, {literal(self.id.stream)} as _stream,"
+            f" {literal(self.id.account_source)} as _account_source"
+        )
+
+    def _add(self, **counted: int) -> None:
+        self.counts = replace(self.counts, **{name: getattr(self.counts, name) + n for name, n in counted.items()})
 
     # --- what a row is checked against -------------------------------------------------------------------------
 
     @property
     def _checks_accounts(self) -> bool:
-        return self.entity.name != "accounts" and any(
-            stream.entity == "accounts"
-            for stream in self.tenure.config.sources[self.id.account_source].streams.values()
-        )
-
-    @property
-    def _known_account(self) -> tuple[str, str]:
-        """SQL over rows `r`: whether the account is known, and the join that it needs."""
-        if not self._checks_accounts:
-            return "true", ""
-        return "k.account_id is not null", "left join temp.accounts_known as k on k.account_id = r.account_id"
+        streams = self.tenure.config.sources[self.id.account_source].streams.values()
+        return self.entity.name != "accounts" and any(stream.entity == "accounts" for stream in streams)
 
     def _note_known_accounts(self) -> None:
         if not self._checks_accounts:
@@ -147,6 +168,16 @@ class _Loader:
         self.connection.execute(
             f"create or replace temp table accounts_known as select distinct account_id from raw_{connector}.accounts"
             f" where _source = {literal(self.id.account_source)}"
+        )
+
+    def _judged(self, mapped: Mapped, relation: str, *, numbered: bool) -> str:
+        """SQL of the mapped rows with `_account_known`."""
+        checked = f"({mapped.rows(relation, numbered=numbered)}) as r"
+        if not self._checks_accounts:
+            return f"(select r.*, true as _account_known from {checked})"
+        return (
+            f"(select r.*, k.account_id is not null as _account_known from {checked}"
+            " left join temp.accounts_known as k on k.account_id = r.account_id)"
         )
 
     # --- one chunk ---------------------------------------------------------------------------------------------
@@ -160,195 +191,201 @@ class _Loader:
             now=self.now,
             derived_accounts=self.tenure.config.identity.derive_accounts,
         )
-        self._read(chunk, mapped)
-        bad = self._count("batch", "_fault is not null or not _account_known")
-        if bad:
-            self._quarantine(chunk, mapped, bad)
-            self.connection.execute("delete from temp.batch where _fault is not null or not _account_known")
+        self._read(
+            chunk,
+            f"create or replace temp table batch as select {self.names}, _file, _fault, _account_known"
+            f" from {self._judged(mapped, chunk.relation, numbered=False)}",
+        )
+        found = rows(self.connection, f"select count(*) as n, count(*) filter (where {_BAD}) as bad from temp.batch")[0]
+        self._add(read=found["n"], quarantined=found["bad"])
+        if found["bad"]:
+            self._note_broken(chunk, mapped, found["bad"])
+        if not chunk.files:
+            self._judge_anew(any_broken=found["bad"] > 0)
+        if found["bad"]:
+            self.connection.execute(f"insert into {self.quarantine} by name select * from temp.broken")
+            self.connection.execute(f"delete from temp.batch where {_BAD}")
         if chunk.rejects is not None:
             self._quarantine_rejects(chunk.rejects)
         self._upsert()
 
-    def _read(self, chunk: Chunk, mapped: Mapped) -> None:
+    def _read(self, chunk: Chunk, sql: str, parameters: Sequence[object] = ()) -> None:
         # Without this, DuckDB would share the failing part of `try(x)` and `try(x is null)` outside of both.
         self.connection.execute("set disabled_optimizers = 'common_subexpressions'")
-        known, join = self._known_account
-        selected = ", ".join(f"r.{identifier(name)}" for name in self.entity.column_names)
         try:
-            self.connection.execute(
-                f"create or replace temp table batch as select {selected}, _file, _fault, {known} as _account_known"
-                f" from ({mapped.rows(chunk.relation, numbered=False)}) as r {join}"
+            self.connection.execute(sql, list(parameters))
+        except Error as error:
+            text = " ".join(str(error).split())
+            paths = [file.path for file in chunk.files]
+            named = [path for path in paths if path in text] or paths
+            origin = (
+                named[0] if len(named) == 1 else f"one of {len(named)} files" if named else self.stream.config.table
             )
-        except TenureError:
-            raise
-        except Exception as error:
-            raise self._explain(chunk, error) from error
+            hint = "Do its lines end in more than one way?" if "state machine" in text else None
+            raise Fatal(f"{self.id.label}: {origin} cannot be read: {text[:300]}", hint=hint) from error
         finally:
             self.connection.execute("reset disabled_optimizers")
-        self.counts.read += self._count("batch", "true")
 
-    def _explain(self, chunk: Chunk, error: Exception) -> Exception:
-        first = " ".join(str(error).split("\n")[0].split())
-        origin = chunk.files[0].path if len(chunk.files) == 1 else f"one of {len(chunk.files)} files"
-        for file in chunk.files:
-            if file.path in str(error):
-                origin = file.path
-        return Fatal(f"{self.id.label}: {origin} cannot be read: {first}")
-
-    def _quarantine(self, chunk: Chunk, mapped: Mapped, expected: int) -> None:
-        """Write the bad rows with their line numbers: a second read, paid only when there are bad rows."""
-        known, join = self._known_account
+    def _note_broken(self, chunk: Chunk, mapped: Mapped, expected: int) -> None:
+        """Put the broken rows, with their record numbers, into temp.broken: a second read of the files that hold any."""
+        files = [row["_file"] for row in rows(self.connection, f"select distinct _file from temp.batch where {_BAD}")]
         given = ", ".join(
-            f"coalesce(cast({identifier(name)} as varchar), _given_{name})" for name in self.entity.column_names
+            f"coalesce(cast({identifier(n)} as varchar), _given_{n}) as {identifier(n)}"
+            for n in self.entity.column_names
         )
         codes = " ".join(f"when {n} then {literal(f.code)}" for n, f in enumerate(mapped.faults, start=1))
         details = " ".join(f"when {n} then {f.detail}" for n, f in enumerate(mapped.faults, start=1))
-        unknown = (
-            literal(f"account_id is not among the accounts of {self.id.account_source}: ")
-            + " || coalesce(account_id, '')"
+        among = literal(f"' is not among the accounts of {self.id.account_source}")
+        unknown = literal("account_id '") + f" || account_id || {among}"
+        self._read(
+            chunk,
+            f"create or replace temp table broken as select {given}, {self._stamps}, _file, _row,"
+            f" case _fault {codes} else 'unknown_account' end as _reason,"
+            f" case _fault {details} else {unknown} end as _detail,"
+            " cast(? as timestamp) as _quarantined_at, cast(? as varchar) as _run_id"
+            f" from {self._judged(mapped, chunk.numbered(files), numbered=True)} where {_BAD}",
+            [self.now, self.run_id],
         )
-        self.connection.execute("set disabled_optimizers = 'common_subexpressions'")
-        try:
-            inserted = self.connection.execute(
-                f"insert into quarantine.{self.entity.name}"
-                f" select {given}, {literal(self.id.source)}, {literal(self.id.stream)}, {literal(self.id.account_source)}, _file, _row,"
-                f" case _fault {codes} else 'unknown_account' end, case _fault {details} else {unknown} end, ?, ?"
-                f" from (select r.*, {known} as _account_known from ({mapped.rows(chunk.ordered_relation, numbered=True)}) as r {join})"
-                " where _fault is not null or not _account_known",
-                [self.now, self.run_id],
-            ).fetchone()
-        finally:
-            self.connection.execute("reset disabled_optimizers")
-        written = int(inserted[0]) if inserted else 0
+        written = scalar(self.connection, "select count(*) from temp.broken")
         if written != expected:
-            raise Fatal(
-                f"{self.id.label}: {expected} broken rows were counted but {written} were written; a file changed while it was read.",
-                hint="Run again.",
+            raise Retriable(
+                f"{self.id.label}: {expected} broken rows became {written}: the input changed while it was read."
             )
-        self.counts.quarantined += written
+
+    def _judge_anew(self, *, any_broken: bool) -> None:
+        """Rows of a table that were quarantined before and are read again: their earlier record goes."""
+        keys = f"{self.key} in (select {self.key} from temp.batch where {self.key} is not null)"
+        origins = f"or ({self.key} is null and _quarantined_at < ? and _file in (select _file from temp.broken))"
+        self.connection.execute(
+            f"delete from {self.quarantine} where {self._mine()} and ({keys} {origins if any_broken else ''})",
+            [self.now] if any_broken else [],
+        )
 
     def _quarantine_rejects(self, rejects: str) -> None:
-        empty = ", ".join("null" for _ in self.entity.column_names)
         inserted = self.connection.execute(
-            f"insert into quarantine.{self.entity.name}"
-            f" select {empty}, {literal(self.id.source)}, {literal(self.id.stream)}, {literal(self.id.account_source)},"
-            f" _file, _row, 'malformed_row', detail, ?, ? from {rejects}",
+            f"insert into {self.quarantine} by name select {self._stamps}, _file, _row, 'malformed_row' as _reason,"
+            " detail as _detail, cast(? as timestamp) as _quarantined_at, cast(? as varchar) as _run_id"
+            f" from {rejects}",
             [self.now, self.run_id],
         ).fetchone()
         written = int(inserted[0]) if inserted else 0
-        self.counts.read += written
-        self.counts.quarantined += written
+        self._add(read=written, quarantined=written)
 
     # --- the upsert --------------------------------------------------------------------------------------------
 
-    def _upsert(self) -> None:
-        if self.entity.key_is_optional and self.entity.key not in self.stream.config.columns:
-            self._insert("temp.batch")
-            return
-        self._keep_latest_of_batch()
-        if scalar(self.connection, f"select 1 from {self.table} where {self.mine} limit 1"):
-            self._settle_with_existing()
-        self._insert("temp.batch")
-
-    def _newest_first(self, alias: str = "") -> str:
-        version = [f"{alias}updated_at desc nulls last"] if "updated_at" in self.entity.column_names else []
-        content = [f"{alias}{identifier(name)} desc nulls last" for name in self.entity.column_names]
-        return ", ".join([*version, f"{alias}_file desc", *content])
+    def _upsert(self, *, released: bool = False) -> None:
+        if self.has_key:
+            self._keep_latest_of_batch()
+            self._settle_with_existing(released=released)
+        inserted = self.connection.execute(
+            f"insert into {self.table} by name select {self.names}, {self._stamps}, _file,"
+            " cast(? as timestamp) as _loaded_at, cast(? as varchar) as _run_id from temp.batch",
+            [self.now, self.run_id],
+        ).fetchone()
+        self._add(inserted=int(inserted[0]) if inserted else 0)
 
     def _keep_latest_of_batch(self) -> None:
-        """Of rows with one key keep the latest by `updated_at`, then by file name. Keys are grouped by hash first: few repeat."""
-        key = identifier(self.entity.key)
+        # Keys are counted by hash first: few repeat, and hashes are smaller than keys.
         self.connection.execute(
-            f"create or replace temp table repeated as select {key} as key from temp.batch where hash({key}) in"
-            f" (select h from (select hash({key}) as h from temp.batch) group by h having count(*) > 1)"
-            f" group by {key} having count(*) > 1"
+            f"create or replace temp table repeated as select {self.key} as key from temp.batch where hash({self.key}) in"
+            f" (select h from (select hash({self.key}) as h from temp.batch) group by h having count(*) > 1)"
+            f" group by {self.key} having count(*) > 1"
         )
         if not scalar(self.connection, "select 1 from temp.repeated limit 1"):
             return
+        content = [f"{identifier(name)} desc nulls last" for name in self.entity.column_names]
+        order = ", ".join([*(["updated_at desc nulls last"] if self.has_version else []), "_file desc", *content])
         removed = self.connection.execute(
             "delete from temp.batch where rowid in (select id from (select rowid as id, row_number() over ("
-            f" partition by {key} order by {self._newest_first()}) as n from temp.batch"
-            f" where {key} in (select key from temp.repeated)) where n > 1)"
+            f" partition by {self.key} order by {order}) as n from temp.batch"
+            f" where {self.key} in (select key from temp.repeated)) where n > 1)"
         ).fetchone()
-        self.counts.superseded += int(removed[0]) if removed else 0
+        self._add(superseded=int(removed[0]) if removed else 0)
 
-    def _settle_with_existing(self) -> None:
-        """Take out of the batch what is unchanged or older than the loaded row; take out of the table what the batch renews."""
-        key = identifier(self.entity.key)
+    def _settle_with_existing(self, *, released: bool) -> None:
+        """Take out of the batch what is unchanged or older than the loaded row; take out of the table what it renews."""
+        # Keys alone first: a day of new events meets none of the millions that are there, and no other column is read.
+        self.connection.execute(
+            "create or replace temp table matched as select b.rowid as batch_row, e.rowid as table_row"
+            f" from {self.table} as e join temp.batch as b on e.{self.key} = b.{self.key} where {self._mine('e.')}"
+        )
+        if not scalar(self.connection, "select 1 from temp.matched limit 1"):
+            return
         same = " and ".join(
             f"b.{identifier(n)} is not distinct from e.{identifier(n)}" for n in self.entity.column_names
         )
-        older = "b.updated_at < e.updated_at" if "updated_at" in self.entity.column_names else "false"
         self.connection.execute(
-            f"create or replace temp table settled as select b.rowid as batch_row, e.rowid as table_row,"
-            f" case when {same} then 'unchanged' when {older} then 'superseded' else 'updated' end as outcome"
-            f" from temp.batch as b join {self.table} as e on e.{key} = b.{key} and e.{self.mine.replace(' and ', ' and e.')}"
+            "create or replace temp table settled as select batch_row, table_row, case"
+            f" when {same} then 'unchanged' when {self._is_older(released)} then 'superseded' else 'updated' end as outcome"
+            " from temp.matched as m"
+            f" join temp.batch as b on b.rowid = m.batch_row join {self.table} as e on e.rowid = m.table_row"
         )
-        self.counts.unchanged += self._count("settled", "outcome = 'unchanged'")
-        self.counts.superseded += self._count("settled", "outcome = 'superseded'")
-        updated = self._count("settled", "outcome = 'updated'")
-        self.counts.updated += updated
-        self.counts.inserted -= updated  # they are inserted anew below, but count as updated
-        if updated:
+        counted = rows(self.connection, "select outcome, count(*) as n from temp.settled group by outcome")
+        outcomes = {row["outcome"]: row["n"] for row in counted}
+        # Rows that are renewed are inserted anew, and counted as updated.
+        self._add(**outcomes, inserted=-outcomes.get("updated", 0))
+        if "updated" in outcomes:
             self._forget_rows("rowid in (select table_row from temp.settled where outcome = 'updated')")
         self.connection.execute(
             "delete from temp.batch where rowid in (select batch_row from temp.settled where outcome <> 'updated')"
         )
 
-    def _insert(self, relation: str) -> None:
-        columns = ", ".join(identifier(name) for name in self.entity.column_names)
-        inserted = self.connection.execute(
-            f"insert into {self.table} by name select {columns}, {literal(self.id.source)} as _source,"
-            f" {literal(self.id.stream)} as _stream, {literal(self.id.account_source)} as _account_source, _file,"
-            f" cast(? as timestamp) as _loaded_at, cast(? as varchar) as _run_id from {relation}",
-            [self.now, self.run_id],
-        ).fetchone()
-        self.counts.inserted += int(inserted[0]) if inserted else 0
+    def _is_older(self, released: bool) -> str:
+        """SQL: whether row `b` of the batch is an older version than row `e` of the table."""
+        by_name = "b._file < e._file"
+        unsaid = "true" if released else f"e._loaded_at = timestamp '{self.now}' and {by_name}"
+        if not self.has_version:
+            return unsaid
+        return (
+            f"case when e.updated_at is null and b.updated_at is null then {unsaid} when e.updated_at is null then false"
+            f" when b.updated_at is null then true when b.updated_at <> e.updated_at then b.updated_at < e.updated_at"
+            f" else {'true' if released else by_name} end"
+        )
 
     # --- rows that go away -------------------------------------------------------------------------------------
 
     def _forget_rows(self, condition: str) -> None:
         """Delete rows of this stream; days of usage that lose rows are noted, so that the models restate them."""
-        where = f"{self.mine} and {condition}"
+        where = f"{self._mine()} and {condition}"
         if self.entity.name == "usage_events":
             self.connection.execute(
-                f"insert into ledger.restated_days select distinct _source, _account_source, account_id,"
+                "insert into ledger.restated_days select distinct _source, _account_source, account_id,"
                 f" cast(occurred_at as date), cast(? as timestamp) from {self.table} where {where}",
                 [self.now],
             )
         self.connection.execute(f"delete from {self.table} where {where}")
 
-    def _replace_files(self, paths: list[str]) -> None:
+    def _forget_files(self, paths: list[str]) -> None:
         """A file that changed: its quarantined rows are judged anew, and rows without keys are replaced."""
         if not paths:
             return
         listed = f"_file in ({', '.join(literal(path) for path in paths)})"
-        self.connection.execute(f"delete from quarantine.{self.entity.name} where {self.mine} and {listed}")
-        if self.entity.key_is_optional and self.entity.key not in self.stream.config.columns:
+        self.connection.execute(f"delete from {self.quarantine} where {self._mine()} and {listed}")
+        if not self.has_key:
             self._forget_rows(listed)
+
+    def _move_file(self, old: str, new: str) -> None:
+        ledger.forget_files(self.connection, self.id, [old])
+        for table in (self.quarantine, *([] if self.has_key else [self.table])):
+            self.connection.execute(f"update {table} set _file = ? where {self._mine()} and _file = ?", [new, old])
 
     def _release(self) -> None:
         """Load rows that waited in quarantine for an account that is known by now."""
         if not self._checks_accounts:
             return
         waiting = (
-            f"from quarantine.{self.entity.name} where {self.mine} and _reason = 'unknown_account'"
+            f"from {self.quarantine} where {self._mine()} and _reason = 'unknown_account'"
             " and account_id in (select account_id from temp.accounts_known)"
         )
-        if not scalar(self.connection, f"select 1 {waiting} limit 1"):
+        waited = scalar(self.connection, f"select count(*) {waiting}")
+        if not waited:
             return
         columns = ", ".join(
             f"try_cast({identifier(column.name)} as {column.sql_type}) as {identifier(column.name)}"
             for column in self.entity.columns
         )
-        before = self.counts.inserted + self.counts.updated + self.counts.unchanged + self.counts.superseded
         self.connection.execute(f"create or replace temp table batch as select {columns}, _file {waiting}")
         self.connection.execute(f"delete {waiting}")
-        kept = _Counts(**vars(self.counts))
-        self._upsert()
-        after = self.counts.inserted + self.counts.updated + self.counts.unchanged + self.counts.superseded
-        kept.released = after - before
-        self.counts = kept
-
-    def _count(self, table: str, condition: str) -> int:
-        return int(scalar(self.connection, f"select count(*) from temp.{table} where {condition}"))
+        before = self.counts
+        self._upsert(released=True)
+        self.counts = replace(before, released=waited)

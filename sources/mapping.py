@@ -10,6 +10,8 @@ the vectors that hold a failing value.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,15 +24,30 @@ from sources.base import Chunk, StreamId
 HELPERS = (
     # decimal(18,6), not (38,6): casting text to a 128-bit decimal takes 200 times as long.
     "create or replace temp macro number(x) as cast(nullif(trim(cast(x as varchar)), '') as decimal(18,6))",
-    "create or replace temp macro text_of(x) as nullif(trim(cast(x as varchar)), '')",
+    "create or replace temp macro comma_number(x) as"
+    " cast(replace(replace(nullif(trim(cast(x as varchar)), ''), '.', ''), ',', '.') as decimal(18,6))",
     "create or replace temp macro cents(x) as cast(nullif(trim(cast(x as varchar)), '') as decimal(18,6)) / 100",
+    "create or replace temp macro text_of(x) as nullif(trim(cast(x as varchar)), '')",
     "create or replace temp macro email_domain(x) as nullif(lower(split_part(cast(x as varchar), '@', 2)), '')",
+    "create or replace temp macro total_of(x) as case when count(*) = count(x) then sum(x) end",
 )
-"""SQL helpers that a mapping may use, besides everything DuckDB has."""
+"""SQL helpers that a mapping may use, besides everything DuckDB has. `total_of` is NULL when any value is."""
 
 EARLIEST = datetime(1970, 1, 1)
 LATEST_AHEAD = timedelta(days=2)
 LATEST_PLANNED = timedelta(days=365 * 50)
+
+_NAME = re.compile(r'\w+|"[^"]+"')
+_FLOATS = ("FLOAT", "DOUBLE")
+_NATIVE: dict[str, frozenset[str]] = {
+    "integer": frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}),
+    "double": frozenset({"INTEGER", "BIGINT"}),
+    "timestamp": frozenset({"TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP_S", "TIMESTAMP_NS", "DATE"}),
+    "boolean": frozenset({"BOOLEAN"}),
+    "money": frozenset(),
+    "text": frozenset(),
+}
+"""Source types whose bare columns need no guard: the cast cannot fail."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +86,24 @@ class Mapped:
         """
         source = f"{relation} {self.join}"
         if self.group is not None:
-            groups = ", ".join(["_file", *self.group_by])
-            values = ", ".join(f"{sql} as {name}" for name, sql in self.group)
             row = ", cast(null as bigint) as _row" if numbered else ""
-            source = f"(select _file{row}, {values} from {source} group by {groups})"
+            source = _grouped(source, self.group, self.group_by, extra=row)
         typed = [f"{column.typed} as {identifier(column.name)}" for column in self.columns]
         failing = [f"{column.fails} as {identifier('_bad_' + column.name)}" for column in self.columns if column.fails]
-        given = (
-            [f"{column.given} as {identifier('_given_' + column.name)}" for column in self.columns] if numbered else []
-        )
-        inner = ", ".join(["_file", *(["_row"] if numbered else []), *typed, *failing, *given])
+        given = [f"{column.given} as {identifier('_given_' + column.name)}" for column in self.columns]
+        carried = [name for name in ("_malformed",) if any(fault.predicate == name for fault in self.faults)]
+        inner = ", ".join(["_file", *carried, *typed, *failing, *(["_row", *given] if numbered else [])])
         cases = " ".join(f"when {fault.predicate} then {n}" for n, fault in enumerate(self.faults, start=1))
         fault = f"case {cases} end" if cases else "null"
         return f"select *, cast({fault} as utinyint) as _fault from (select {inner} from {source})"
+
+
+def effective_columns(entity: Entity, config: StreamConfig) -> Mapping[str, ColumnMapping]:
+    """The configured mapping; a key that is not mapped is made of the stream's primary key, if there is one."""
+    if entity.key in config.columns or not config.primary_key:
+        return config.columns
+    parts = " || '-' || ".join(f"cast({identifier(name)} as varchar)" for name in config.primary_key)
+    return {entity.key: ColumnMapping(sql=parts), **config.columns}
 
 
 def compile_mapping(
@@ -95,174 +117,211 @@ def compile_mapping(
 ) -> Mapped:
     """Compile `config` for chunks shaped like `chunk`.
 
-    Raises `Fatal` when an expression names a column that the chunk lacks, or is not valid SQL.
+    Raises `Fatal` that lists every expression that names a column the chunk lacks, or is not valid SQL.
     """
     for helper in HELPERS:
         connection.execute(helper)
-    join = config.join or ""
-    source = f"{chunk.relation} {join}"
-    _check_join(connection, stream, source)
-    mappings = dict(config.columns)
-    group = None
-    if config.group_by:
-        group = tuple((f"_group_{name}", mapping.sql) for name, mapping in mappings.items())
-        groups = ", ".join(["_file", *config.group_by])
-        for name, mapping in mappings.items():
-            _type_of(connection, stream, stream.entity.column(name), mapping, f"{source} group by {groups}")
-        values = ", ".join(f"{sql} as {name}" for name, sql in group)
-        source = f"(select _file, {values} from {source} group by {groups})"
-        mappings = {name: mapping.model_copy(update={"sql": f"_group_{name}"}) for name, mapping in mappings.items()}
-    columns = tuple(
-        _column_sql(column, mapping, _type_of(connection, stream, column, mapping, source) if mapping else None, chunk.is_text)
-        for column in stream.entity.columns
-        for mapping in [mappings.get(column.name)]
-    )
-    return Mapped(
-        columns, tuple(_faults(stream.entity, config, now, derived_accounts, columns)), join, group, config.group_by
-    )
+    compiler = _Compiler(connection, stream, config, chunk)
+    columns, group = compiler.columns()
+    faults = _faults(stream.entity, effective_columns(stream.entity, config), now, derived_accounts, columns)
+    if chunk.has_malformed:
+        faults.insert(0, Fault("malformed_row", "_malformed", literal("the line is not a JSON object")))
+    return Mapped(columns, tuple(faults), config.join or "", group, compiler.group_by)
 
 
-def _check_join(connection: Connection, stream: StreamId, source: str) -> None:
-    try:
-        connection.execute(f"select 1 from {source} limit 0")
-    except BinderError as error:
-        raise Fatal(
-            f"{stream.label}: `join` does not fit the source: {_first_line(error)}",
-            hint="Check the column names against the file's header.",
-        ) from error
+class _Compiler:
+    """Tries each expression of a mapping on a chunk, and collects what is wrong."""
 
+    def __init__(self, connection: Connection, stream: StreamId, config: StreamConfig, chunk: Chunk) -> None:
+        self.connection = connection
+        self.stream = stream
+        self.config = config
+        self.chunk = chunk
+        self.group_by = (*config.group_by, *(["_malformed"] if chunk.has_malformed and config.group_by else []))
+        self.problems: list[str] = []
 
-def _type_of(
-    connection: Connection, stream: StreamId, column: Column, mapping: ColumnMapping, relation: str
-) -> str | None:
-    """The SQL type of the mapping's expression, or None when it is optional and its column is missing."""
-    try:
-        cursor = connection.execute(f"select {mapping.sql} from {relation} limit 0")
-    except BinderError as error:
-        if mapping.optional and "not found in FROM clause" in str(error):
+    def columns(self) -> tuple[tuple[MappedColumn, ...], tuple[tuple[str, str], ...] | None]:
+        entity = self.stream.entity
+        mappings = effective_columns(entity, self.config)
+        source = f"{self.chunk.relation} {self.config.join or ''}"
+        problem = self._try(f"select 1 from {source} limit 0")
+        if problem is not None:
+            self.problems.append(f"`join`: {problem}")
+            self._stop()
+        group = None
+        if self.config.group_by:
+            grouping = ", ".join(["_file", *self.group_by])
+            for name, mapping in mappings.items():
+                self._type_of(name, mapping, f"{source} group by {grouping}")
+            self._stop()
+            group = tuple((f"_group_{name}", mapping.sql) for name, mapping in mappings.items())
+            source = _grouped(source, group, self.group_by)
+            mappings = {name: m.model_copy(update={"sql": f"_group_{name}"}) for name, m in mappings.items()}
+        types = {name: self._type_of(name, mapping, source) for name, mapping in mappings.items()}
+        self._stop()
+        return tuple(self._column(column, mappings, types, source) for column in entity.columns), group
+
+    def _column(
+        self, column: Column, mappings: Mapping[str, ColumnMapping], types: Mapping[str, str | None], source: str
+    ) -> MappedColumn:
+        mapping, given_type = mappings.get(column.name), types.get(column.name)
+        if mapping is None or given_type is None or given_type == '"NULL"':
+            return MappedColumn(column.name, f"cast(null as {column.sql_type})", "cast(null as varchar)", None)
+        is_bare = _NAME.fullmatch(mapping.sql.strip()) is not None
+        given = f"cast({mapping.sql} as varchar)"
+        if is_bare and column.type == "text" and not (given_type in _FLOATS and column.name.endswith("_id")):
+            trimmed = given if not self.chunk.is_text and given_type == "VARCHAR" else f"trim({given})"
+            return MappedColumn(column.name, f"nullif({trimmed}, '')", given, None)
+        if is_bare and given_type in _NATIVE[column.type] and mapping.format is None:
+            return MappedColumn(column.name, f"cast({mapping.sql} as {column.sql_type})", given, None)
+        cast = _cast(column, mapping.sql, mapping.format, given_type)
+        if self._try(f"select try({cast}) from {source} limit 0") is not None:
+            # TRY takes no subqueries and no random functions: a value that fails there stops the stream.
+            return MappedColumn(column.name, cast, given, None)
+        return MappedColumn(column.name, f"try({cast})", f"try({given})", f"try(({cast}) is null) is null")
+
+    def _type_of(self, name: str, mapping: ColumnMapping, relation: str) -> str | None:
+        """The SQL type of the mapping's expression, or None when it is optional and its column is missing."""
+        try:
+            cursor = self.connection.execute(f"select {mapping.sql} from {relation} limit 0")
+        except Error as error:
+            if not (mapping.optional and isinstance(error, BinderError) and "not found in FROM clause" in str(error)):
+                self.problems.append(f"{name} ← {mapping.sql}: {_first_line(error)}")
             return None
+        return str((cursor.description or [])[0][1])
+
+    def _try(self, sql: str) -> str | None:
+        try:
+            self.connection.execute(sql)
+        except Error as error:
+            return _first_line(error)
+        return None
+
+    def _stop(self) -> None:
+        if not self.problems:
+            return
+        origin = f" ({self.chunk.files[0].path})" if self.chunk.files else ""
+        names = self.connection.execute(f"select * from {self.chunk.relation} limit 0").description or []
+        columns = ", ".join(name for name, *_ in names if name not in ("_file", "_malformed"))
         raise Fatal(
-            f"{stream.label}: column {column.name} ← {mapping.sql}: {_first_line(error)}",
-            hint="Mend the mapping, or write `optional: true` if some files lack this column.",
-        ) from error
-    except Error as error:
-        raise Fatal(f"{stream.label}: column {column.name} ← {mapping.sql}: {_first_line(error)}") from error
-    return str((cursor.description or [])[0][1])
+            f"{self.stream.label}{origin}: the mapping does not fit. " + "; ".join(self.problems) + ".",
+            hint=f"The source has {columns}. Mend the mapping, or write `optional: true` where a column may be missing.",
+        )
+
+
+def _grouped(source: str, group: tuple[tuple[str, str], ...], group_by: tuple[str, ...], extra: str = "") -> str:
+    values = ", ".join(f"{sql} as {name}" for name, sql in group)
+    malformed = ", _malformed" if "_malformed" in group_by else ""
+    return f"(select _file{malformed}{extra}, {values} from {source} group by {', '.join(['_file', *group_by])})"
 
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]).removeprefix("Binder Error: ")
-
-
-def _column_sql(column: Column, mapping: ColumnMapping | None, given_type: str | None, is_text: bool) -> MappedColumn:
-    if mapping is None or given_type is None or given_type == "NULL":
-        return MappedColumn(column.name, f"cast(null as {column.sql_type})", "cast(null as varchar)", None)
-    expression = mapping.sql
-    given = f"cast({expression} as varchar)"
-    if column.type == "text":
-        trims = is_text or given_type != "VARCHAR"
-        typed = f"nullif(trim({given}), '')" if trims else f"nullif({expression}, '')"
-        return MappedColumn(column.name, typed, given, None)
-    native = {
-        "integer": {"TINYINT", "SMALLINT", "INTEGER", "BIGINT"},
-        "double": {"FLOAT", "DOUBLE", "INTEGER", "BIGINT"},
-        "timestamp": {"TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_MS", "TIMESTAMP_S", "DATE"},
-        "boolean": {"BOOLEAN"},
-        "money": set(),
-    }[column.type]
-    if given_type.upper() in native and mapping.format is None:
-        return MappedColumn(column.name, f"cast({expression} as {column.sql_type})", given, None)
-    cast = _cast(column, expression, mapping.format, given_type)
-    return MappedColumn(column.name, f"try({cast})", f"try({given})", f"try(({cast}) is null) is null")
+    return lines[0].removeprefix("Binder Error: ")
 
 
 def _cast(column: Column, expression: str, format_: str | tuple[str, ...] | None, given_type: str) -> str:
+    if given_type in _FLOATS:
+        # What is not a number is how data frames write that nothing is there.
+        expression = f"nullif({expression}, 'nan'::{given_type})"
     text = f"nullif(trim(cast({expression} as varchar)), '')"
+    if column.type == "text":
+        if given_type in _FLOATS:
+            return f"regexp_replace({text}, '\\.0$', '')"  # ids that a data frame turned into floats
+        return text
     if column.type == "timestamp":
-        if format_ in ("epoch", "epoch_ms"):
-            unit = 1_000_000 if format_ == "epoch" else 1_000
-            # Double holds microseconds since 1970 exactly until the year 2255; decimal(18,3) overflows when multiplied.
-            return f"make_timestamp(cast(round(cast({text} as double) * {unit}) as bigint))"
-        if format_ is not None:
-            patterns = (format_,) if isinstance(format_, str) else format_
-            return f"strptime({text}, [{', '.join(literal(pattern) for pattern in patterns)}])"
-        if given_type.upper() == "TIMESTAMP WITH TIME ZONE":
-            return f"cast({expression} as timestamp)"
-        return f"cast({text} as timestamp)"
+        return _timestamp(text, expression, format_, given_type)
     if column.type == "boolean":
-        return f"case lower({text}) when 'yes' then true when 'y' then true when 'no' then false when 'n' then false else cast({text} as boolean) end"
+        spoken = "when 'yes' then true when 'y' then true when 'no' then false when 'n' then false"
+        return f"case lower({text}) {spoken} else cast({text} as boolean) end"
     if column.type == "integer":
-        return f"cast({text} as bigint)"
+        # A cast would round 3.7 to 4.
+        return f"case when cast({text} as decimal(18,6)) % 1 = 0 then cast({text} as bigint) else cast('x' || {text} as bigint) end"
+    if column.type == "double":
+        return f"nullif(cast({text} as double), 'nan'::double)"
     return f"cast({text} as {column.sql_type})"
+
+
+def _timestamp(text: str, expression: str, format_: str | tuple[str, ...] | None, given_type: str) -> str:
+    if format_ in ("epoch", "epoch_ms"):
+        unit = 1_000_000 if format_ == "epoch" else 1_000
+        return f"make_timestamp(cast(cast({text} as decimal(18,3)) * {unit} as bigint))"
+    if format_ is not None:
+        patterns = (format_,) if isinstance(format_, str) else format_
+        return f"cast(strptime({text}, [{', '.join(literal(pattern) for pattern in patterns)}]) as timestamp)"
+    if given_type in _NATIVE["timestamp"] or given_type == "TIMESTAMP WITH TIME ZONE":
+        return f"cast({expression} as timestamp)"
+    # Straight to TIMESTAMP, DuckDB would read the +02:00 of 10:00+02:00 and ignore it. The session's zone is UTC.
+    return f"cast(cast({text} as timestamptz) as timestamp)"
 
 
 def _faults(
     entity: Entity,
-    config: StreamConfig,
+    mappings: Mapping[str, ColumnMapping],
     now: datetime,
     derived_accounts: bool,
     columns: tuple[MappedColumn, ...],
 ) -> list[Fault]:
-    faults: list[Fault] = []
+    """The checks of a row, in the order in which the first one that holds is its reason."""
     failing = {column.name for column in columns if column.fails}
-    for column in entity.columns:
-        quoted = identifier(column.name)
-        if column.name in failing:
-            code, what = (
-                ("impossible_date", "a date") if column.type == "timestamp" else ("wrong_type", f"a {column.type}")
-            )
-            faults.append(Fault(code, identifier("_bad_" + column.name), _says(column, f"is not {what}")))
-    for column in entity.columns:
-        quoted = identifier(column.name)
-        is_key = column.name in (entity.key, "account_id")
-        optional = (column.name == entity.key and entity.key_is_optional and not config.columns.get(entity.key)) or (
-            column.name == "created_at" and derived_accounts
+    unreadable = [
+        Fault(
+            "impossible_date" if column.type == "timestamp" else "wrong_type",
+            identifier("_bad_" + column.name),
+            _says(column, "is not a date" if column.type == "timestamp" else f"is not of type {column.type}"),
         )
-        needed = column.required or (column.name == entity.key and not optional)
-        if needed and not optional:
-            faults.append(
-                Fault(
-                    "null_key" if is_key else "missing_value",
-                    f"{quoted} is null",
-                    literal(f"{column.name} is empty"),
-                )
-            )
-    for column in entity.columns:
-        quoted = identifier(column.name)
-        if column.name not in config.columns:
-            continue
-        if column.type == "timestamp":
-            latest = now + (LATEST_PLANNED if column.future else LATEST_AHEAD)
-            faults.append(
-                Fault(
-                    "impossible_date",
-                    f"({quoted} < timestamp '{EARLIEST}' or {quoted} > timestamp '{latest:%Y-%m-%d %H:%M:%S}')",
-                    _says(column, f"lies outside {EARLIEST:%Y-%m-%d} to {latest:%Y-%m-%d}"),
-                )
-            )
-        if column.minimum is not None:
-            faults.append(
-                Fault("out_of_range", f"{quoted} < {column.minimum:g}", _says(column, f"is below {column.minimum:g}"))
-            )
-        if column.maximum is not None:
-            faults.append(
-                Fault("out_of_range", f"{quoted} > {column.maximum:g}", _says(column, f"is above {column.maximum:g}"))
-            )
-    for earlier, later in entity.ordered:
-        faults.append(
-            Fault(
-                "end_before_start",
-                f"{identifier(later)} < {identifier(earlier)}",
-                f"{literal(later + ' ')} || cast({identifier(later)} as varchar) || {literal(f' is before {earlier} ')} || cast({identifier(earlier)} as varchar)",
-            )
+        for column in entity.columns
+        if column.name in failing
+    ]
+    optional = {entity.key} if entity.key_is_optional and entity.key not in mappings else set()
+    if derived_accounts:
+        optional.add("created_at")
+    empty = [
+        Fault(
+            "null_key" if column.name in (entity.key, "account_id") else "missing_value",
+            f"{identifier(column.name)} is null",
+            literal(f"{column.name} is empty"),
         )
-    return faults
+        for column in entity.columns
+        if (column.required or column.name == entity.key) and column.name not in optional
+    ]
+    implausible = [fault for column in entity.columns if column.name in mappings for fault in _ranges(column, now)]
+    disordered = [
+        Fault(
+            "end_before_start",
+            f"{identifier(later)} < {identifier(earlier)}",
+            f"{literal(later + ' ')} || cast({identifier(later)} as varchar)"
+            f" || {literal(f' is before {earlier} ')} || cast({identifier(earlier)} as varchar)",
+        )
+        for earlier, later in entity.ordered
+    ]
+    return [*unreadable, *empty, *implausible, *disordered]
+
+
+def _ranges(column: Column, now: datetime) -> list[Fault]:
+    quoted = identifier(column.name)
+    if column.type == "timestamp":
+        latest = now + (LATEST_PLANNED if column.future else LATEST_AHEAD)
+        outside = f"({quoted} < timestamp '{EARLIEST}' or {quoted} > timestamp '{latest:%Y-%m-%d %H:%M:%S}')"
+        what = f"lies outside {EARLIEST:%Y-%m-%d} to {latest:%Y-%m-%d}"
+        return [Fault("impossible_date", outside, _says(column, what))]
+    faults = []
+    if column.minimum is not None:
+        faults.append(("<", column.minimum, "below"))
+    if column.maximum is not None:
+        faults.append((">", column.maximum, "above"))
+    found = [
+        Fault("out_of_range", f"{quoted} {sign} {limit:g}", _says(column, f"is {word} {limit:g}"))
+        for sign, limit, word in faults
+    ]
+    if column.type == "double":
+        found.append(Fault("out_of_range", f"isinf({quoted})", _says(column, "is not finite")))
+    return found
 
 
 def _says(column: Column, what: str) -> str:
     """SQL for a sentence such as: mrr_usd '-12' is below 0. Personal values are not repeated."""
     if column.personal:
         return literal(f"{column.name} {what}")
-    given = identifier("_given_" + column.name)
-    return f"{literal(column.name + ' ')} || '''' || coalesce(left({given}, 60), '(unreadable)') || '''' || {literal(' ' + what)}"
+    given = f"coalesce(left({identifier('_given_' + column.name)}, 60), '(unreadable)')"
+    return f"{literal(column.name + ' ')} || '''' || {given} || '''' || {literal(' ' + what)}"
