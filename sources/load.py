@@ -196,6 +196,8 @@ class _Loader:
             f"create or replace temp table batch as select {self.names}, _file, _fault, _account_known"
             f" from {self._judged(mapped, chunk.relation, numbered=False)}",
         )
+        if self.stream.config.join:
+            self._check_join(chunk, self.stream.config.join)
         found = rows(self.connection, f"select count(*) as n, count(*) filter (where {_BAD}) as bad from temp.batch")[0]
         self._add(read=found["n"], quarantined=found["bad"])
         if found["bad"]:
@@ -225,6 +227,17 @@ class _Loader:
             raise Fatal(f"{self.id.label}: {origin} cannot be read: {text[:300]}", hint=hint) from error
         finally:
             self.connection.execute("reset disabled_optimizers")
+
+    def _check_join(self, chunk: Chunk, join: str) -> None:
+        """A join that drops rows or doubles them would do so without a word."""
+        plain = chunk.numbered([file.path for file in chunk.files])
+        before = scalar(self.connection, f"select count(*) from {plain}")
+        after = scalar(self.connection, f"select count(*) from {plain} {join}")
+        if before != after:
+            raise Fatal(
+                f"{self.id.label}: `join` turns {before} rows into {after}.",
+                hint="Use a left join, to at most one row for each row of the source.",
+            )
 
     def _note_broken(self, chunk: Chunk, mapped: Mapped, expected: int) -> None:
         """Put the broken rows, with their record numbers, into temp.broken: a second read of the files that hold any."""
