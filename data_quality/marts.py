@@ -100,36 +100,30 @@ _ACCOUNT = replace(_text("account_id", required=True), orphan=ORPHAN)
 _SOURCE = (_text("source", required=True), _text("stream", required=True))
 _RULES = ("primary", "id", "domain", "name", "unmatched")
 _KINDS = (
-    "signup",
-    "trial_started",
-    "trial_ended",
-    "subscription_started",
-    "subscription_ended",
-    "mrr_movement",
-    "invoice_issued",
-    "credit_note_issued",
-    "invoice_paid",
-    "invoice_paid_late",
-    "invoice_overdue",
-    "payment_failed",
-    "ticket_opened",
-    "ticket_solved",
-    "survey_answered",
-    "interaction",
-    "contact_joined",
-    "contact_left",
-    "feature_first_used",
+    *("signup", "contact_joined", "contact_left", "feature_first_used", "interaction", "survey_answered"),
+    *("trial_started", "trial_converted", "trial_ended"),
+    *(
+        "subscription_started",
+        "subscription_renewed",
+        "plan_changed",
+        "seats_changed",
+        "price_changed",
+        "subscription_ended",
+    ),
+    *("mrr_movement", "invoice_issued", "credit_note_issued", "invoice_paid_late", "invoice_overdue", "payment_failed"),
+    *("ticket_opened", "ticket_solved"),
 )
-_STEPS = ("new", "expansion", "contraction", "churn", "reactivation")
+_STEPS = ("new", "expansion", "contraction", "churn", "completion", "reactivation")
 
 
-def _waterfall_columns() -> tuple[ColumnRule, ...]:
-    gains = {
-        name: _money(f"{name}_mrr_usd", required=True) for name in ("start", "new", "expansion", "reactivation", "end")
-    }
-    losses = {name: _money(f"{name}_mrr_usd", None, 0, required=True) for name in ("contraction", "churn")}
-    columns = {**gains, **losses}
-    return tuple(columns[name] for name in ("start", *_STEPS, "end"))
+def _waterfall_columns(*, required: bool) -> tuple[ColumnRule, ...]:
+    losses = ("contraction", "churn", "completion")
+    return tuple(
+        _money(f"{step}_mrr_usd", None, 0, required=required)
+        if step in losses
+        else _money(f"{step}_mrr_usd", required=required)
+        for step in ("start", *_STEPS, "end")
+    )
 
 
 def _mart(name: str, key: tuple[str, ...], *columns: ColumnRule) -> TableRule:
@@ -156,10 +150,11 @@ MARTS: tuple[Mart, ...] = (
             _text("crm_account_id"),
             _text("leading_source", required=True),
             _count("account_sources", 1, required=True),
+            _text("sources", required=True),
             _text("match_rule", required=True, values=_RULES),
             _flag("is_derived"),
             _time("created_at", required=True, past=True),
-            _text("lifecycle_status", required=True, values=("customer", "churned", "trial", "prospect")),
+            _text("lifecycle_status", required=True, values=("customer", "churned", "completed", "trial", "prospect")),
             _flag("is_customer"),
             _date("customer_since_date", past=True),
             _date("churned_date", past=True),
@@ -370,7 +365,6 @@ MARTS: tuple[Mart, ...] = (
             _money("mrr_delta_usd", None, required=True),
             _money("mrr_before_usd", required=True),
             _money("mrr_after_usd", required=True),
-            _flag("is_completed"),
         ),
         sums=(
             Sum(
@@ -393,9 +387,9 @@ MARTS: tuple[Mart, ...] = (
             ("account_id", "month_start_date"),
             _ACCOUNT,
             _date("month_start_date", required=True, past=True),
-            *_waterfall_columns(),
-            _money("retained_mrr_usd", required=True),
-            _money("retained_gross_mrr_usd", required=True),
+            *_waterfall_columns(required=True),
+            _flag("is_logo_new"),
+            _flag("is_logo_reactivated"),
             _flag("is_logo_churned"),
             _flag("is_logo_completed"),
         ),
@@ -428,18 +422,19 @@ MARTS: tuple[Mart, ...] = (
             ("month_start_date",),
             _date("month_start_date", required=True, past=True),
             _flag("is_complete"),
-            *_waterfall_columns(),
-            _count("customers_at_start", required=True),
-            _count("customers_new", required=True),
-            _count("customers_churned", required=True),
-            _count("customers_completed", required=True),
-            _count("customers_at_end", required=True),
+            *_waterfall_columns(required=False),
+            _count("customers_at_start"),
+            _count("customers_new"),
+            _count("customers_reactivated"),
+            _count("customers_churned"),
+            _count("customers_completed"),
+            _count("customers_at_end"),
             _double("nrr_pct"),
             _double("grr_pct", 0, 100),
             _double("logo_churn_pct", 0, 100),
-            _money("invoiced_usd", None, required=True),
-            _count("invoiced_accounts", required=True),
-            _count("active_accounts", required=True),
+            _money("invoiced_usd", None),
+            _count("invoiced_accounts"),
+            _count("active_accounts"),
         ),
         sums=(
             Sum(

@@ -102,7 +102,7 @@ def count(connection: Connection, table: str, where: str) -> int:
 
 
 def repeated_keys(
-    connection: Connection, rule: TableRule, candidates: str | None = None
+    connection: Connection, rule: TableRule, candidates: str | None = None, *, rows_of_table: int
 ) -> tuple[int, tuple[str, ...]]:
     """How many keys stand on more than one row of the table, and a few of them.
 
@@ -115,7 +115,7 @@ def repeated_keys(
         where += f" and {last} in (select {last} from {rule.table} where {candidates})"
         slices = 1
     else:
-        slices = 1 + count(connection, rule.table, "true") // ROWS_PER_SLICE
+        slices = 1 + rows_of_table // ROWS_PER_SLICE
     found = 0
     sample: list[str] = []
     for part in range(slices):

@@ -53,16 +53,15 @@ def clock_of(connection: Connection) -> datetime | None:
     return None if at is None else datetime(at.year, at.month, at.day)
 
 
-def measures(connection: Connection) -> list[Measure]:
-    """The sizes of the marts, for comparison with the next run."""
-    found = []
-    for mart in MARTS:
-        types = profile.shape(connection, mart.rule.schema, mart.name).types
-        if types:
-            found.append(Measure(mart.table, "rows", float(profile.count(connection, mart.table, "true"))))
-        if mart.name == "accounts" and "mrr_usd" in types:
-            mrr = scalar(connection, "select sum(mrr_usd) from marts.accounts")
-            found += [] if mrr is None else [Measure(mart.table, "mrr_usd", float(mrr))]
+def measures(connection: Connection, mart: Mart) -> list[Measure]:
+    """The sizes of a mart, for comparison with the next run."""
+    types = profile.shape(connection, mart.rule.schema, mart.name).types
+    if not types:
+        return []
+    found = [Measure(mart.table, "rows", float(profile.count(connection, mart.table, "true")))]
+    if mart.name == "accounts" and "mrr_usd" in types:
+        mrr = scalar(connection, f"select sum(mrr_usd) from {mart.table}")
+        found += [] if mrr is None else [Measure(mart.table, "mrr_usd", float(mrr))]
     return found
 
 
@@ -90,7 +89,8 @@ class _Measure:
         self.rule = _dated(mart.rule, run.as_of)
         self.shape = profile.shape(connection, mart.rule.schema, mart.name)
         self.fits = self.shape.fits(self.rule)
-        self.rows = profile.count(connection, mart.table, "true") if self.shape.types else 0
+        self.sizes_now = {measure.name: measure.value for measure in measures(connection, mart)}
+        self.rows = int(self.sizes_now.get("rows", 0))
 
     # --- columns -----------------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class _Measure:
         for record in records:
             record.update(measured[record["column"]], table_rows=self.rows)
         add_missing(records, self.rule)
-        repeated, sample = profile.repeated_keys(self.connection, self.rule)
+        repeated, sample = profile.repeated_keys(self.connection, self.rule, rows_of_table=self.rows)
         by_column[self.rule.key[-1]].update(repeated_keys=repeated, repeated_sample=sample)
         for column in self.rule.columns:
             if column.orphan is not None:
@@ -223,7 +223,7 @@ class _Measure:
             return
         import pandas as pd
 
-        now = {measure.name: measure.value for measure in measures(self.connection) if measure.table == self.mart.table}
+        now = self.sizes_now
         kept = self.config.quality.min_kept_share
         records: list[Record] = [
             {"measure": name, "now": value, "before": before.get(name), "lowest": kept * before[name]}

@@ -105,6 +105,8 @@ def raw_rule(connection: Connection, config: Config, table: RawTable, now: datet
     entity = table.entity
     accounts = _account_lists(connection, config)
     before = {later: earlier for earlier, later in entity.ordered}
+    # The models date derived accounts by their first fact.
+    undated = config.identity.derive_accounts and entity.name == "accounts"
 
     def rule(column: Column) -> ColumnRule:
         is_time = column.type == "timestamp"
@@ -112,7 +114,7 @@ def raw_rule(connection: Connection, config: Config, table: RawTable, now: datet
         return ColumnRule(
             name=column.name,
             sql_type=column.sql_type,
-            required=column.required,
+            required=column.required and not (undated and column.name == entity.happened_at),
             minimum=column.minimum,
             maximum=column.maximum,
             values=CLOSED_VALUES.get((entity.name, column.name), ()),
@@ -216,7 +218,9 @@ class _Measure:
         total = profile.count(self.connection, self.table.name, "true")
         by_column = {record["column"]: record for record in records}
         candidates = None if self.new_rows == total else self.new
-        repeated, sample = profile.repeated_keys(self.connection, rule, candidates) if self.new_rows else (0, ())
+        repeated, sample = (
+            profile.repeated_keys(self.connection, rule, candidates, rows_of_table=total) if self.new_rows else (0, ())
+        )
         by_column[self.entity.key].update(repeated_keys=repeated, repeated_sample=sample, table_rows=total)
         if self.new_rows:
             self.gate.note("keys_unique", f"no key of {number(self.new_rows)} new rows stands twice", "")
@@ -490,10 +494,7 @@ class _Measure:
         if not records:
             self.gate.skip("volume", "less than four comparable weeks, too few rows, or no weekly rhythm")
             return
-        text = "; ".join(
-            f"{r['source']} {r['day']}: {number(r['rows'])} rows{'' if r['basis'] == 'day' else ' in seven days'}, usually {number(r['usual'])}"
-            for r in records[-3:]
-        )
+        text = "; ".join(_day(record) for record in records[-3:])
         self.gate.note("volume", text, "within the band of the weekday")
         severity = self.specs["volume"].severity
         expects = (
@@ -562,6 +563,11 @@ class _Measure:
                     }
                 )
         return records
+
+
+def _day(record: Record) -> str:
+    span = "" if record["basis"] == "day" else " in seven days"
+    return f"{record['source']} {record['day']}: {number(record['rows'])} rows{span}, usually {number(record['usual'])}"
 
 
 class _LoadWords:

@@ -63,7 +63,8 @@ def check_marts(connection: Connection, tenure: Tenure, run_id: str, now: dateti
     before = last_measures(connection, run)
     gates = [mart_gate(connection, tenure.config, mart, before.get(mart.table, {}), run) for mart in MARTS]
     found = _judge(gates, tenure, run)
-    results.record(connection, "marts", run_id, now, instant, found, measures(connection), {})
+    sizes = [size for mart in MARTS for size in measures(connection, mart)]
+    results.record(connection, "marts", run_id, now, instant, found, sizes, {})
     return found
 
 
