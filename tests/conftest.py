@@ -1,0 +1,200 @@
+"""What all tests share: the command as a user runs it, a network that refuses and tells, and one small company.
+
+The company is founded, extracted, built, checked and published once per session, by the ordinary command; tests that only
+look share it, tests that change something copy it or make their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import telemetry, warehouse
+
+PROJECT = Path(__file__).parents[1]
+SHARED = PROJECT.parent / "shared" / "data"
+
+REFUSE = """
+import os, socket
+
+def refuse(kind, real):
+    def refused(*args, **kwargs):
+        address = args[-1] if args else kwargs
+        # psutil-like tools and Dagster's own processes may talk to themselves through local sockets.
+        if isinstance(address, (str, bytes)):
+            return real(*args, **kwargs)
+        with open(os.environ["REFUSED_LOG"], "a") as log:
+            log.write(f"{kind} {address!r}\\n")
+        raise OSError("the network is refused")
+    return refused
+
+socket.socket.connect = refuse("connect", socket.socket.connect)
+socket.socket.connect_ex = refuse("connect_ex", socket.socket.connect_ex)
+socket.getaddrinfo = refuse("getaddrinfo", lambda *a, **k: [])
+socket.gethostbyname = refuse("gethostbyname", lambda *a, **k: "")
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Home:
+    """A folder of state and a configuration, and the command on them."""
+
+    path: Path
+    config: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "orchestration", "--config", str(self.config), *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("TENURE_", "DBT_", "DAGSTER_"))
+        }
+        return {**inherited, "TENURE_HOME": str(self.path), "NO_COLOR": "1", "COLUMNS": "200", **self.env}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command, running."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment,
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, timeout: float = 300) -> Answer:
+        """The command, to its end."""
+        done = subprocess.run(
+            self.command(*arguments),
+            env=self.environment,
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def must(self, *arguments: str) -> Any:
+        """The command with --json, which has to succeed; its document."""
+        answer = self.run(*arguments, "--json")
+        assert answer.code == 0, f"{arguments} ended with {answer.code}\n{answer.out}\n{answer.err}"
+        return answer.document
+
+    def ask(self, sql: str, path: Path | None = None) -> list[dict[str, Any]]:
+        """Rows of the published copy."""
+        with warehouse.warehouse(path or self.path / "serving.duckdb", read_only=True) as connection:
+            return warehouse.rows(connection, sql)
+
+
+def published_rows(path: Path) -> dict[str, tuple[int, str]]:
+    """Of each table in schema marts: how many rows, and a fingerprint that does not depend on their order."""
+    with warehouse.warehouse(path, read_only=True) as connection:
+        tables = warehouse.rows(
+            connection, "select table_name from duckdb_tables() where schema_name = 'marts' order by table_name"
+        )
+        found = {}
+        for row in tables:
+            name = row["table_name"]
+            counted = warehouse.rows(
+                connection,
+                f"select count(*) as n, cast(coalesce(sum(hash(t)), 0) as varchar) as h from marts.{name} as t",
+            )[0]
+            found[name] = (counted["n"], counted["h"])
+        return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_telemetry() -> None:
+    telemetry.switch_off()
+
+
+@pytest.fixture(scope="session")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of a process whose every connection is refused and written to REFUSED_LOG."""
+    folder = tmp_path_factory.mktemp("refuse")
+    (folder / "sitecustomize.py").write_text(REFUSE, encoding="utf-8")
+    log = folder / "refused.log"
+    log.touch()
+    return {"PYTHONPATH": str(folder), "REFUSED_LOG": str(log)}
+
+
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Home]:
+    """Makes a home with the built-in configuration for a small company; `changes` are (old, new) texts in it."""
+
+    def make(name: str, *changes: tuple[str, str], accounts: int = 150, months: int = 8, **env: str) -> Home:
+        folder = tmp_path_factory.mktemp(name)
+        text = (PROJECT / "config" / "tenure.yml").read_text(encoding="utf-8")
+        for old, new in (
+            (
+                "sandbox: {accounts: 2000, months: 24, seed: 7}",
+                f"sandbox: {{accounts: {accounts}, months: {months}, seed: 7}}",
+            ),
+            *changes,
+        ):
+            assert old in text, f"{old!r} is not in config/tenure.yml"
+            text = text.replace(old, new)
+        config = folder / "tenure.yml"
+        config.write_text(text, encoding="utf-8")
+        return Home(folder / "var", config, env)
+
+    return make
+
+
+@dataclass(frozen=True)
+class World:
+    """The session's company: its home, and what the first run said."""
+
+    home: Home
+    first: dict[str, Any]
+    first_rows: dict[str, tuple[int, str]]
+
+
+@pytest.fixture(scope="session")
+def world(new_home: Callable[..., Home], refused: dict[str, str]) -> World:
+    """A company after its first run, which ran with the network refused. Do not change it."""
+    home = new_home("world", **refused)
+    first = home.must("run")
+    return World(home, first, published_rows(home.path / "serving.duckdb"))
+
+
+def example_home(name: str, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home on one of the examples; missing data is an error in CI and a skip elsewhere."""
+    data = SHARED / name
+    if not data.is_dir():
+        reason = f"{data} is missing"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    config = PROJECT / "examples" / name / "tenure.yml"
+    return Home(tmp_path_factory.mktemp(name), config, {"TENURE_DATA_DIR": str(data)})
+
+
+@pytest.fixture(scope="session")
+def published_rows_of() -> Callable[[Path], dict[str, tuple[int, str]]]:
+    """`published_rows`, for tests."""
+    return published_rows

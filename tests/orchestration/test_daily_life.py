@@ -1,0 +1,173 @@
+"""A company over some days: the same input again, a new day, late rows, a replay, a broken file, two runs at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+READER = """
+import json, sys, time
+import duckdb
+path, stop = sys.argv[1], sys.argv[2]
+import os
+seen, opens, mixed = [], 0, []
+while not os.path.exists(stop):
+    connection = duckdb.connect(path, read_only=True)
+    (publication,) = connection.execute("select publication_id from publication").fetchone()
+    runs = connection.execute("select distinct as_of_date from marts.accounts").fetchall()
+    days = connection.execute("select as_of_at::date from publication").fetchall()
+    again = connection.execute("select publication_id from publication").fetchone()[0]
+    if again != publication or runs != days:
+        mixed.append([str(publication), str(again), str(runs), str(days)])
+    if publication not in seen:
+        seen.append(publication)
+    opens += 1
+    connection.close()
+    time.sleep(0.01)
+print(json.dumps({"seen": seen, "opens": opens, "mixed": mixed}))
+"""
+
+
+@pytest.fixture(scope="module")
+def days(
+    new_home: Callable[..., Any], published_rows_of: Callable[[Path], Any], tmp_path_factory: Any
+) -> dict[str, Any]:
+    """A company through: a run, the same again, one more day; a second process reads the published copy all the time."""
+    home = new_home("days", accounts=120, months=6)
+    serving = home.path / "serving.duckdb"
+    told: dict[str, Any] = {"home": home, "first": home.must("run"), "first_rows": published_rows_of(serving)}
+    stop = tmp_path_factory.mktemp("reader") / "stop"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, str(serving), str(stop)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        told["second"], told["second_rows"] = home.must("run"), published_rows_of(serving)
+        told["advanced"] = home.must("sandbox", "advance", "--days", "3")
+        told["third"], told["third_rows"] = home.must("run"), published_rows_of(serving)
+    finally:
+        stop.touch()
+        told["reader"] = reader.communicate(timeout=60)
+    return told
+
+
+def test_the_same_input_again_loads_nothing_and_changes_nothing(days: dict[str, Any]) -> None:
+    loads = days["second"]["published"]["loads"]
+    assert len(loads) == 13
+    assert all(load["rows_read"] == 0 and load["status"] == "unchanged" for load in loads)
+    assert days["second_rows"] == days["first_rows"]
+
+
+def test_a_new_day_reads_the_new_files_only(days: dict[str, Any]) -> None:
+    home = days["home"]
+    written = days["advanced"]["rows_written"]["product/events"]
+    (load,) = [load for load in days["third"]["published"]["loads"] if load["stream"] == "usage_events"]
+    assert 0 < written < 20_000
+    assert load["rows_read"] == written
+    (clock,) = home.ask("select max(as_of_date) as day from marts.accounts")
+    assert str(clock["day"]) == days["third"]["published"]["as_of"][:10] > days["first"]["published"]["as_of"][:10]
+
+
+def test_late_events_restate_the_days_they_happened_on(days: dict[str, Any]) -> None:
+    assert days["third_rows"]["account_days"][0] > days["second_rows"]["account_days"][0]
+    home = days["home"]
+    # Days counted one by one from the events as they are loaded now, beside the mart.
+    from core import warehouse
+
+    with warehouse.warehouse(home.path / "warehouse.duckdb", read_only=True) as connection:
+        wrong = warehouse.rows(
+            connection,
+            """
+            with counted as (
+                select s.account_id, cast(e.occurred_at as date) as day, count(*) as events, count(distinct e.user_id) as users
+                from raw_files.usage_events as e
+                join marts.account_sources as s on s.source = e._account_source and s.source_account_id = e.account_id
+                where e.occurred_at < (select as_of_at from ledger.clock)
+                group by all
+            )
+            select count(*) as n from counted as c
+            full join marts.account_days as d on d.account_id = c.account_id and d.activity_date = c.day
+            where c.events is distinct from d.events or c.users is distinct from d.active_users
+            """,
+        )
+    assert wrong[0]["n"] == 0
+
+
+def test_a_reader_sees_whole_publications_and_no_error(days: dict[str, Any]) -> None:
+    import json
+
+    out, err = days["reader"]
+    assert err == ""
+    report = json.loads(out)
+    assert report["mixed"] == []
+    assert len(report["seen"]) == 3
+    assert report["opens"] > 50
+
+
+def test_a_replay_rebuilds_a_past_day_and_leaves_the_published_copy_alone(
+    days: dict[str, Any], published_rows_of: Callable[[Path], Any]
+) -> None:
+    home = days["home"]
+    before = (home.path / "serving.duckdb").read_bytes()
+    history = _history(home)
+    first_day = days["first"]["published"]["as_of"][:10]
+    replayed = home.must("run", "--as-of", first_day)
+    rows = published_rows_of(Path(replayed["published"]["path"]))
+    # As of the first run's day, with what arrived since: late events fill days, but no account or subscription differs.
+    assert rows["accounts"][0] == days["first_rows"]["accounts"][0]
+    assert rows["mrr_movements"] == days["first_rows"]["mrr_movements"]
+    assert rows["account_days"][0] >= days["first_rows"]["account_days"][0]
+    assert (home.path / "serving.duckdb").read_bytes() == before
+    assert _history(home) == history
+    refused = home.run("publish", "--json")
+    assert refused.code == 1
+    assert "replay" in refused.document["problems"][0]
+    home.must("run")
+    assert published_rows_of(home.path / "serving.duckdb") == days["third_rows"]
+
+
+def _history(home: Any) -> list[Any]:
+    from core import warehouse
+
+    with warehouse.warehouse(home.path / "warehouse.duckdb", read_only=True) as connection:
+        return warehouse.rows(connection, "select * from history.accounts_history order by all")
+
+
+def test_a_broken_file_stops_its_stream_only_and_the_run_says_so(days: dict[str, Any]) -> None:
+    home = days["home"]
+    tickets = home.path / "sandbox" / "data" / "support" / "tickets"
+    whole = sorted(tickets.iterdir())[-1].read_bytes()
+    broken = tickets / "2031-01-01.csv.zst"
+    broken.write_bytes(whole[: len(whole) // 2])
+    before = home.ask("select count(*) as n from marts.tickets")
+    home.must("sandbox", "advance")
+    answer = home.run("run", "--json")
+    assert answer.code == 1
+    assert answer.document["status"] == "stopped"
+    assert str(broken) in answer.document["problems"][0]
+    statuses = {(load["source"], load["stream"]): load["status"] for load in answer.document["published"]["loads"]}
+    assert statuses[("support", "tickets")] == "stopped"
+    assert statuses[("product", "usage_events")] == "loaded"
+    assert home.ask("select count(*) as n from marts.tickets") == before
+    broken.unlink()
+    assert home.run("run").code == 0
+
+
+def test_a_second_run_waits_for_the_first(days: dict[str, Any]) -> None:
+    home = days["home"]
+    one = home.start("run", "--json")
+    time.sleep(1.0)
+    two = home.start("run", "--json")
+    for process in (one, two):
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, out + err
+    newest = home.must("status")["runs"][:2]
+    assert [run["status"] for run in newest] == ["done", "done"]
