@@ -17,7 +17,8 @@
     {{ return([
         "inc", "incorporated", "corp", "corporation", "co", "company", "llc", "llp", "lp", "ltd", "limited", "plc",
         "pty", "pte", "pvt", "gmbh", "ag", "kg", "kgaa", "ug", "se", "sa", "sas", "sarl", "srl", "spa", "sl", "bv",
-        "nv", "ab", "as", "aps", "oy", "oyj", "kft", "zrt", "doo", "sro", "spzoo", "kk",
+        "nv", "ab", "as", "aps", "oy", "oyj", "kft", "zrt", "doo", "sro", "spzoo", "kk", "ltda",
+        "eirl", "eurl", "sprl", "snc", "uab", "sia",
     ]) }}
 {%- endmacro %}
 

@@ -1,6 +1,7 @@
 {# What dbt's cross-database macros do not cover. Each has a default for DuckDB and a variant where Spark differs. #}
 
-{# The value of the row that comes first. Rows without a value do not take part: engines differ on them, so their order is NULL. #}
+{# The value of the row that comes first. Rows without a value do not take part: engines differ on them, so their order is
+   NULL. #}
 {% macro first_by(value, order_by) -%}
     {{ return(adapter.dispatch("first_by", "tenure")(value, order_by)) }}
 {%- endmacro %}
@@ -35,6 +36,15 @@
     {{ dbt.datediff("cast(" ~ earlier ~ " as date)", "cast(" ~ later ~ " as date)", "day") }}
 {%- endmacro %}
 
+{# Hours between two points in time, to the minute. #}
+{% macro hours_between(earlier, later) -%}
+    cast({{ dbt.datediff(earlier, later, "minute") }} as double) / 60
+{%- endmacro %}
+
+{% macro a_day_after(moment) -%}
+    {{ dbt.dateadd("day", 1, moment) }}
+{%- endmacro %}
+
 {% macro days_after(day, days) -%}
     cast({{ dbt.dateadd("day", days, day) }} as date)
 {%- endmacro %}
@@ -62,7 +72,7 @@
 
 {# A share in per cent, NULL where there is nothing to share. #}
 {% macro pct(part, whole) -%}
-    case when {{ whole }} <> 0 then 100.0 * cast({{ part }} as double) / cast({{ whole }} as double) end
+    case when ({{ whole }}) <> 0 then 100.0 * cast({{ part }} as double) / cast({{ whole }} as double) end
 {%- endmacro %}
 
 {% macro money(expression) -%}

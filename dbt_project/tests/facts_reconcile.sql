@@ -1,8 +1,8 @@
--- Every staged fact before the as-of date arrives in its mart exactly once, with its amount: joins neither lose nor multiply rows.
--- Only facts of accounts that their source says were created later stay outside.
+-- Every staged fact before the as-of date arrives in its mart exactly once, with its amount: joins neither lose nor multiply
+-- rows. Only facts of accounts that their source says were created later stay outside.
 {% set facts = [
-    ("contacts", "coalesce(created_at, " ~ days_after(as_of_date(), -1) ~ ")", "0", "contacts", "0"),
-    ("subscriptions", "started_at", "case when coalesce(is_trial, false) then 0 else mrr_usd end", "subscriptions", "mrr_usd"),
+    ("contacts", "created_at", "0", "contacts", "0"),
+    ("subscriptions", "started_at", "case when is_trial then 0 else mrr_usd end", "subscriptions", "mrr_usd"),
     ("invoices", "issued_at", "amount_usd", "invoices", "amount_usd"),
     ("tickets", "opened_at", "0", "tickets", "0"),
     ("survey_responses", "responded_at", "0", "int_survey_responses_united", "0"),
@@ -13,7 +13,7 @@ with
 
 later_accounts as (
 
-    select
+    select distinct
         staged.source,
         staged.source_account_id
     from {{ union_staged("accounts") }} as staged
@@ -39,7 +39,9 @@ compared as (
             on
                 staged.account_source = later_accounts.source
                 and staged.source_account_id = later_accounts.source_account_id
-        where {{ happened_at }} < {{ as_of() }} and later_accounts.source is null
+        where
+            coalesce(staged.{{ happened_at }} < {{ as_of() }}, true)
+            and later_accounts.source is null
 
         union all
     {% endfor %}
@@ -47,7 +49,7 @@ compared as (
     -- Counting all events and taking off those of later accounts reads ten million rows without joining them.
     select
         'usage_events' as entity,
-        (select coalesce(sum(events), 0) from {{ ref("account_days") }}) as mart_rows,
+        (select coalesce(sum(days.events), 0) from {{ ref("account_days") }} as days) as mart_rows,
         0 as mart_amount,
         (
             select count(*) from {{ union_staged("usage_events") }} as events

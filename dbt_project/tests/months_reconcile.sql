@@ -27,8 +27,8 @@ from months
 where
     start_mrr_usd <> coalesce(previous_end_mrr_usd, 0)
     or customers_at_start <> coalesce(previous_customers, 0)
-    or start_mrr_usd + new_mrr_usd + expansion_mrr_usd + contraction_mrr_usd + churn_mrr_usd + completion_mrr_usd + reactivation_mrr_usd
-    <> end_mrr_usd
+    or start_mrr_usd + new_mrr_usd + reactivation_mrr_usd + expansion_mrr_usd
+    + contraction_mrr_usd + churn_mrr_usd + completion_mrr_usd <> end_mrr_usd
     or customers_at_start + customers_new + customers_reactivated - customers_churned - customers_completed <> customers_at_end
     or grr_pct < 0
     or grr_pct > 100

@@ -27,7 +27,8 @@ compared as (
         (select count(*) from {{ ref("subscriptions") }}) as expected,
         coalesce(sum(case
             when kind in (
-                'trial_started', 'trial_converted', 'subscription_started', 'subscription_renewed', 'plan_changed', 'seats_changed'
+                'trial_started', 'trial_converted', 'subscription_started', 'subscription_renewed',
+                'plan_changed', 'seats_changed'
             ) then events
         end), 0) as events
     from kinds

@@ -19,8 +19,8 @@ select
     previous_end_mrr_usd
 from months
 where
-    start_mrr_usd + new_mrr_usd + expansion_mrr_usd + contraction_mrr_usd + churn_mrr_usd + completion_mrr_usd + reactivation_mrr_usd
-    <> end_mrr_usd
+    start_mrr_usd + new_mrr_usd + reactivation_mrr_usd + expansion_mrr_usd
+    + contraction_mrr_usd + churn_mrr_usd + completion_mrr_usd <> end_mrr_usd
     or start_mrr_usd <> coalesce(previous_end_mrr_usd, 0)
     or start_mrr_usd < 0
     or end_mrr_usd < 0

@@ -17,7 +17,7 @@ accounts as (
 
 ),
 
-merges as (
+absorptions as (
 
     select
         merged.source,
@@ -39,12 +39,12 @@ merge_chains as (
         first_hop.source,
         first_hop.source_account_id,
         coalesce(third_hop.survivor_id, second_hop.survivor_id, first_hop.survivor_id) as survivor_id
-    from merges as first_hop
-    left join merges as second_hop
+    from absorptions as first_hop
+    left join absorptions as second_hop
         on
             first_hop.source = second_hop.source
             and first_hop.survivor_id = second_hop.source_account_id
-    left join merges as third_hop
+    left join absorptions as third_hop
         on
             second_hop.source = third_hop.source
             and second_hop.survivor_id = third_hop.source_account_id
@@ -59,11 +59,11 @@ ended_merge_chains as (
         merge_chains.source_account_id,
         merge_chains.survivor_id
     from merge_chains
-    left join merges
+    left join absorptions
         on
-            merge_chains.source = merges.source
-            and merge_chains.survivor_id = merges.source_account_id
-    where merges.source_account_id is null
+            merge_chains.source = absorptions.source
+            and merge_chains.survivor_id = absorptions.source_account_id
+    where absorptions.source_account_id is null
 
 ),
 
@@ -239,7 +239,7 @@ identified as (
         surviving.source_account_id,
         case
             when root.is_primary_source then root.source_account_id
-            else {{ dbt.concat(["root.source", "':'", "root.source_account_id"]) }}
+            else root.source || ':' || root.source_account_id
         end as account_id,
         case
             when surviving.is_primary_source then 'primary'

@@ -9,7 +9,7 @@ staged as (
         *,
         row_number() over (
             partition by source, source_account_id
-            order by loaded_at desc, stream
+            order by loaded_at desc, stream asc
         ) as recency
     from {{ union_staged("accounts") }} as staged
     where created_at < {{ as_of() }}
@@ -43,23 +43,41 @@ listed as (
 
     mentions as (
 
-        select account_source, source_account_id, started_at as happened_at
+        select
+            account_source,
+            source_account_id,
+            started_at as happened_at
         from {{ union_staged("subscriptions") }} as subscriptions
         union all
-        select account_source, source_account_id, issued_at as happened_at
+        select
+            account_source,
+            source_account_id,
+            issued_at as happened_at
         from {{ union_staged("invoices") }} as invoices
         union all
-        select account_source, source_account_id, opened_at as happened_at
+        select
+            account_source,
+            source_account_id,
+            opened_at as happened_at
         from {{ union_staged("tickets") }} as tickets
         union all
-        select account_source, source_account_id, responded_at as happened_at
+        select
+            account_source,
+            source_account_id,
+            responded_at as happened_at
         from {{ union_staged("survey_responses") }} as survey_responses
         union all
-        select account_source, source_account_id, occurred_at as happened_at
+        select
+            account_source,
+            source_account_id,
+            occurred_at as happened_at
         from {{ union_staged("interactions") }} as interactions
         union all
         -- Usage is far larger than all else, and the first use of each feature is already known.
-        select account_source, source_account_id, first_used_at as happened_at
+        select
+            account_source,
+            source_account_id,
+            first_used_at as happened_at
         from {{ ref("int_usage_by_account_features") }}
 
     ),
@@ -81,17 +99,17 @@ listed as (
         select
             first_mentions.source,
             first_mentions.source_account_id,
-            cast(null as {{ dbt.type_string() }}) as account_name,
-            cast(null as {{ dbt.type_string() }}) as domain,
-            cast(null as {{ dbt.type_string() }}) as industry,
-            cast(null as {{ dbt.type_string() }}) as segment,
-            cast(null as {{ dbt.type_string() }}) as country,
+            cast(null as string) as account_name,
+            cast(null as string) as domain,
+            cast(null as string) as industry,
+            cast(null as string) as segment,
+            cast(null as string) as country,
             cast(null as bigint) as employees,
-            cast(null as {{ dbt.type_string() }}) as source_parent_account_id,
-            cast(null as {{ dbt.type_string() }}) as owner_email,
+            cast(null as string) as source_parent_account_id,
+            cast(null as string) as owner_email,
             first_mentions.created_at,
-            cast(null as {{ dbt.type_string() }}) as crm_account_id,
-            cast(null as {{ dbt.type_string() }}) as merged_into_account_id,
+            cast(null as string) as crm_account_id,
+            cast(null as string) as merged_into_account_id,
             true as is_derived
         from first_mentions
         left join listed

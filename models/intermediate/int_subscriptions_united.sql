@@ -1,6 +1,7 @@
 {{ config(materialized="view") }}
 
--- Subscription periods of all sources as they stood at the as-of date: an end that lay ahead was not known, and the period still ran.
+-- Subscription periods of all sources as they stood at the as-of date: an end that lay ahead was not known, and the period
+-- still ran.
 -- A trial earns nothing, whatever price the source carries.
 
 with

@@ -27,6 +27,13 @@ with
 
     ),
 
+    oldest_watermark as (
+
+        select coalesce(min(loaded_at), timestamp '1970-01-01 00:00:00') as loaded_at
+        from watermarks
+
+    ),
+
     touched_days as (
 
         select
@@ -39,7 +46,7 @@ with
         left join watermarks on events.source = watermarks.source
         where
             -- The same condition for all sources first: it needs no join, so whole blocks of old rows are skipped unread.
-            events.loaded_at > (select coalesce(min(loaded_at), timestamp '1970-01-01 00:00:00') from watermarks)
+            events.loaded_at > (select oldest.loaded_at from oldest_watermark as oldest)
             and (watermarks.loaded_at is null or events.loaded_at > watermarks.loaded_at)
 
         union all
@@ -102,8 +109,8 @@ with
             from {{ union_staged("usage_events") }} as staged
             -- Raw rows lie roughly in time order: the range lets whole blocks of other days go unread.
             where
-                occurred_at >= (select first_date from affected_range)
-                and occurred_at < (select {{ days_after("last_date", 1) }} from affected_range)
+                occurred_at >= (select affected.first_date from affected_range as affected)
+                and occurred_at < (select {{ days_after("affected.last_date", 1) }} from affected_range as affected)
         ) as events
             on
                 affected_days.source = events.source

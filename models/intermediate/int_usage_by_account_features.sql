@@ -25,6 +25,13 @@ with
 
     ),
 
+    oldest_watermark as (
+
+        select coalesce(min(loaded_at), timestamp '1970-01-01 00:00:00') as loaded_at
+        from watermarks
+
+    ),
+
     first_uses_in_new_events as (
 
         select
@@ -37,7 +44,7 @@ with
         from {{ union_staged("usage_events") }} as events
         left join watermarks on events.source = watermarks.source
         where
-            events.loaded_at > (select coalesce(min(loaded_at), timestamp '1970-01-01 00:00:00') from watermarks)
+            events.loaded_at > (select oldest.loaded_at from oldest_watermark as oldest)
             and (watermarks.loaded_at is null or events.loaded_at > watermarks.loaded_at)
         group by events.source, events.account_source, events.source_account_id, events.event_name
 

@@ -47,7 +47,8 @@ months as (
 
 ),
 
--- A month in which MRR moved, and every month after it in which there is still some; a former customer's empty months say nothing.
+-- A month in which MRR moved, and every month after it in which there is still some; a former customer's empty months say
+-- nothing.
 filled as (
 
     select
@@ -58,8 +59,8 @@ filled as (
     inner join months
         on
             spells.month_start_date <= months.month_start_date
-            and (spells.next_month_date is null or months.month_start_date < spells.next_month_date)
-            and (spells.end_usd > 0 or months.month_start_date = spells.month_start_date)
+            and (spells.next_month_date is null or spells.next_month_date > months.month_start_date)
+            and (spells.end_usd > 0 or spells.month_start_date = months.month_start_date)
 
 ),
 

@@ -110,7 +110,6 @@ features as (
 ),
 
 -- Titles are made of codes and numbers only: no names, addresses or text that somebody wrote.
-{% set text = dbt.type_string() %}
 {% set nothing = "cast(null as decimal(18, 2))" %}
 
 events as (
@@ -121,7 +120,7 @@ events as (
         'signup' as kind,
         leading_source as source,
         account_id as reference_id,
-        cast(null as {{ text }}) as title,
+        cast(null as string) as title,
         {{ nothing }} as amount_usd
     from accounts
 
@@ -156,7 +155,7 @@ events as (
         account_id,
         cast(movement_date as timestamp) as event_at,
         'mrr_movement' as kind,
-        cast(null as {{ text }}) as source,
+        cast(null as string) as source,
         movement as reference_id,
         movement as title,
         mrr_delta_usd as amount_usd
@@ -192,14 +191,14 @@ events as (
     -- An invoice turns into an event of its own on the day after it was due and still open.
     select
         account_id,
-        {{ dbt.dateadd("day", 1, "due_at") }} as event_at,
+        {{ a_day_after("due_at") }} as event_at,
         'invoice_overdue' as kind,
         source,
         invoice_id as reference_id,
         case when failed_payments > 0 then 'after failed payments' end as title,
         amount_usd
     from invoices
-    where late_days > 0 and {{ dbt.dateadd("day", 1, "due_at") }} < {{ as_of() }}
+    where late_days > 0 and {{ a_day_after("due_at") }} < {{ as_of() }}
 
     union all
 
@@ -210,7 +209,7 @@ events as (
         'payment_failed' as kind,
         source,
         invoice_id as reference_id,
-        cast(failed_payments as {{ text }}) as title,
+        cast(failed_payments as string) as title,
         amount_usd
     from invoices
     where failed_payments > 0
@@ -235,7 +234,7 @@ events as (
         'ticket_solved' as kind,
         source,
         ticket_id as reference_id,
-        case when csat is not null then {{ dbt.concat(["'csat '", "cast(cast(csat as bigint) as " ~ text ~ ")"]) }} end as title,
+        case when csat is not null then 'csat ' || cast(cast(csat as bigint) as string) end as title,
         {{ nothing }} as amount_usd
     from tickets
     where solved_at is not null
@@ -248,7 +247,7 @@ events as (
         'survey_answered' as kind,
         source,
         response_id as reference_id,
-        {{ dbt.concat(["coalesce(kind, 'survey')", "' '", "cast(cast(score as bigint) as " ~ text ~ ")"]) }} as title,
+        coalesce(kind, 'survey') || ' ' || cast(cast(score as bigint) as string) as title,
         {{ nothing }} as amount_usd
     from {{ ref("int_survey_responses_united") }}
 
@@ -296,7 +295,7 @@ events as (
         account_id,
         first_used_at as event_at,
         'feature_first_used' as kind,
-        cast(null as {{ text }}) as source,
+        cast(null as string) as source,
         event_name as reference_id,
         event_name as title,
         {{ nothing }} as amount_usd

@@ -26,7 +26,7 @@ running_subscriptions as (
         *,
         row_number() over (
             partition by account_id
-            order by mrr_usd desc, started_at desc, subscription_id
+            order by mrr_usd desc, started_at desc, subscription_id asc
         ) as importance
     from {{ ref("subscriptions") }}
     where is_running
@@ -146,12 +146,14 @@ people as (
 
 ),
 
+-- For churn by inactivity: the last use or, where that is what is seen of a customer, the last purchase.
 activity as (
 
     select
         identities.account_id,
+        bills.first_invoice_at,
         case
-            when bills.last_invoice_at > coalesce(usage_windows.last_seen_at, bills.first_invoice_at) then bills.last_invoice_at
+            when bills.last_invoice_at > usage_windows.last_seen_at then bills.last_invoice_at
             else coalesce(usage_windows.last_seen_at, bills.last_invoice_at)
         end as last_active_at
     from identities
@@ -187,11 +189,12 @@ joined as (
         coalesce(contracts.has_trial, 0) = 1 as has_trial,
         contracts.seats,
         contracts.renews_at,
+        activity.last_active_at,
         {% if churn["definition"] == "inactivity" -%}
             coalesce(activity.last_active_at >= {{ days_after(as_of_date(), -churn["active_within_days"]) }}, false) as is_customer,
             activity.last_active_at is not null as was_customer,
             cast(case
-                when bills.first_invoice_at is not null then bills.first_invoice_at
+                when activity.first_invoice_at is not null then activity.first_invoice_at
                 when activity.last_active_at is not null then identities.created_at
             end as date) as customer_since_date,
             {{ days_after("activity.last_active_at", churn["active_within_days"]) }} as last_loss_date,

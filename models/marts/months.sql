@@ -104,17 +104,21 @@ final as (
         months.month_start_date,
         {{ next_month("months.month_start_date") }} <= {{ as_of_date() }} as is_complete,
         {% for measure in ["start"] + movements + ["end"] -%}
-            case when delivered.has_subscriptions then {{ money("coalesce(waterfall." ~ measure ~ "_mrr_usd, 0)") }} end as {{ measure }}_mrr_usd,
+            {{ money("case when delivered.has_subscriptions then coalesce(waterfall." ~ measure ~ "_mrr_usd, 0) end") }}
+                as {{ measure }}_mrr_usd,
         {% endfor -%}
         {% for measure in ["at_start", "new", "reactivated", "churned", "completed", "at_end"] -%}
-            case when delivered.has_subscriptions then coalesce(waterfall.customers_{{ measure }}, 0) end as customers_{{ measure }},
+            case when delivered.has_subscriptions then coalesce(waterfall.customers_{{ measure }}, 0) end
+                as customers_{{ measure }},
         {% endfor -%}
         {{ pct("waterfall.retained_usd", "waterfall.retainable_usd") }} as nrr_pct,
         {{ pct("waterfall.retained_gross_usd", "waterfall.retainable_usd") }} as grr_pct,
-        {{ pct("waterfall.customers_churned", "(waterfall.customers_at_start - waterfall.customers_completed)") }} as logo_churn_pct,
+        {{ pct("waterfall.customers_churned", "waterfall.customers_at_start - waterfall.customers_completed") }}
+            as logo_churn_pct,
         case when delivered.has_invoices then {{ money("coalesce(invoices.invoiced_usd, 0)") }} end as invoiced_usd,
         case when delivered.has_invoices then cast(coalesce(invoices.invoiced_accounts, 0) as bigint) end as invoiced_accounts,
-        case when delivered.has_usage_events then cast(coalesce(usage_months.active_accounts, 0) as bigint) end as active_accounts
+        case when delivered.has_usage_events then cast(coalesce(usage_months.active_accounts, 0) as bigint) end
+            as active_accounts
     from months
     left join waterfall on months.month_start_date = waterfall.month_start_date
     left join invoices on months.month_start_date = invoices.month_start_date

@@ -23,8 +23,8 @@ final as (
         csat,
         reopens,
         solved_at is null and coalesce(status, 'open') not in ('solved', 'closed') as is_open,
-        cast({{ dbt.datediff("opened_at", "first_response_at", "minute") }} as double) / 60 as first_response_hours,
-        cast({{ dbt.datediff("opened_at", "solved_at", "minute") }} as double) / 60 as solution_hours,
+        {{ hours_between("opened_at", "first_response_at") }} as first_response_hours,
+        {{ hours_between("opened_at", "solved_at") }} as solution_hours,
         subject
     from tickets
 
