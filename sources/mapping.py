@@ -245,7 +245,8 @@ def _cast(column: Column, expression: str, format_: str | tuple[str, ...] | None
 def _timestamp(text: str, expression: str, format_: str | tuple[str, ...] | None, given_type: str) -> str:
     if format_ in ("epoch", "epoch_ms"):
         unit = 1_000_000 if format_ == "epoch" else 1_000
-        return f"make_timestamp(cast(cast({text} as decimal(18,3)) * {unit} as bigint))"
+        # Double holds microseconds since 1970 exactly until the year 2255; decimal(18,3) overflows when multiplied.
+        return f"make_timestamp(cast(round(cast({text} as double) * {unit}) as bigint))"
     if format_ is not None:
         patterns = (format_,) if isinstance(format_, str) else format_
         return f"cast(strptime({text}, [{', '.join(literal(pattern) for pattern in patterns)}]) as timestamp)"
