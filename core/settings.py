@@ -172,7 +172,6 @@ class PublishConfig(Strict):
         "accounts.owner_email",
         "contacts.email",
         "tickets.subject",
-        "tickets.body",
     )
     postgres_url: SecretStr | None = None
 
