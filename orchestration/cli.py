@@ -57,6 +57,17 @@ def main() -> None:
         # The reader of a pipe (such as `head`) has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        if os.environ.get("TENURE_DEBUG"):
+            raise
+        words = f"{type(error).__name__}: {error}"
+        _tell(
+            TenureError(
+                f"This should not have happened: {words}",
+                hint="TENURE_DEBUG=1 shows where. Nothing half-written is visible.",
+            )
+        )
+        sys.exit(1)
 
 
 def _tell(error: TenureError) -> None:

@@ -55,8 +55,7 @@ def _read(connection: Connection, path: Path) -> Published:
     run = [publication["run_id"]]
     failed = rows(
         connection,
-        'select "table" as table_name, name as check_name, severity, message from quality.checks'
-        " where run_id = ? and not passed order by severity, table_name, check_name",
+        "select table_name, check_name, severity, message from quality.checks where run_id = ? and not passed order by severity, table_name, check_name",
         run,
     )
     return Published(
