@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -181,23 +183,25 @@ def show_table(title: str, records: Sequence[Mapping[str, Any]], columns: Sequen
         return
     names = list(columns or records[0])
     table = Table(title=title or None, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
-    numeric = {name for name in names if all(isinstance(r[name], (int, float, type(None))) for r in records)}
+    numeric = {name for name in names if all(isinstance(r[name], (int, float, Decimal, type(None))) for r in records)}
     for name in names:
         table.add_column(escape(name), justify="right" if name in numeric else "left", overflow="fold")
     for record in records:
-        table.add_row(*(_cell(record[name]) for name in names))
+        table.add_row(*(_cell(record[name], name) for name in names))
     OUT.print(table)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, name: str = "") -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, (float, Decimal)):
         return f"{value:,.2f}"
     if isinstance(value, int):
-        return f"{value:,}" if abs(value) >= 10_000 else str(value)  # years stay as they are
+        return str(value) if "year" in name else f"{value:,}"
     return escape(str(value))
 
 
@@ -212,7 +216,7 @@ def show_status(company: str, runs: Sequence[Mapping[str, Any]], published: Publ
     OUT.print()
     show_published(published)
     OUT.print()
-    show_table("Sources", published.sources)
+    show_table("Sources", published.sources, ["source", "entity", "facts", "newest_fact_at", "newest_load_at"])
     stopped = [load for load in published.loads if load["status"] == "stopped"]
     if stopped:
         OUT.print()

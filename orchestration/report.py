@@ -55,7 +55,8 @@ def _read(connection: Connection, path: Path) -> Published:
     run = [publication["run_id"]]
     failed = rows(
         connection,
-        "select table_name, check_name, severity, message from quality.checks where run_id = ? and not passed order by severity, table_name, check_name",
+        "select table_name, check_name, severity, message from quality.checks where run_id = ? and not passed"
+        " order by severity, table_name, check_name",
         run,
     )
     return Published(
@@ -80,7 +81,7 @@ def _read(connection: Connection, path: Path) -> Published:
             "critical": sum(check["severity"] == "critical" for check in failed),
         },
         failed_checks=failed,
-        sources=rows(connection, "select * from marts.source_freshness order by 1, 2"),
+        sources=rows(connection, "select * from marts.source_freshness order by source, entity"),
         loads=rows(
             connection,
             "select source, stream, status, message, rows_read, rows_inserted, rows_updated, rows_quarantined, finished_at"
