@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sandbox import faults
 from sandbox.identity import Identity
@@ -112,9 +113,10 @@ class Events:
     def between(self, since: int, until: int) -> Events:
         """Those received from `since` (inclusive) to `until` (exclusive)."""
         low, high = (int(np.searchsorted(self.received, moment)) for moment in (since, until))
-        return Events(
-            self.table.slice(low, high - low), self.received[low:high], self.account[low:high], self.fault[low:high]
-        )
+        # A short slice is copied: held until its file is full, it would keep the whole month in memory.
+        is_short = 4 * (high - low) < len(self.received)
+        table = self.table.take(pa.array(np.arange(low, high))) if is_short else self.table.slice(low, high - low)
+        return Events(table, self.received[low:high], self.account[low:high], self.fault[low:high])
 
 
 def _dictionary(indices: Ints, size: int, words: pa.Array, missing: Ints | None = None) -> pa.Array:
@@ -194,8 +196,6 @@ def of_month(world: World, identity: Identity, month: int) -> Events:
 
 def _with_broken_ids(ids: pa.Array, fault: Ints) -> pa.Array:
     """Broken events carry an id of their own (the true one with a zero behind), or none."""
-    import pyarrow.compute as pc
-
     rows = np.flatnonzero(fault >= 3)
     if not len(rows):
         return ids

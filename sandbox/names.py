@@ -12,18 +12,23 @@ import pyarrow.compute as pc
 
 from sandbox.randomness import Ints, pick
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 _ONSETS = ("br", "cr", "dr", "fr", "gr", "kr", "pr", "tr", "st", "sk", "sl", "sp", "bl", "cl", "fl", "gl")
 _RIMES = ("an", "el", "or", "um", "ix", "on", "ar", "es", "in", "ul")
 _SHOWN = ("an", "el", "ør", "um", "ix", "on", "ar", "és", "in", "ul")
 _MIDDLES = ("t", "l", "m", "n", "d", "v", "c", "s", "r", "p", "k", "b")
 _ENDINGS = ("ia", "eon", "ara", "ity", "ova", "is", "ent", "ado", "ux", "ette")
-_KINDS = (
+_KINDS = _words(
     "Labs Systems Logistics Health Media Robotics Analytics Energy Foods Retail Capital Mobility Networks Software "
     "Studios Biotech Insurance Learning Travel Security Materials Cloud Dynamics Partners Works Telecom Solar Marine "
     "Aerospace Textiles Chemicals Motors Estates Legal Staffing Printing Games Sports Events Furniture Ceramics Optics "
     "Metals Water Paper Agro Dental Pharma Payments Lending Freight Rail Airways Hotels Music Books Toys Fashion Beauty "
     "Farms"
-).split()
+)
 
 FIRST_SHOWN = tuple((o + r).capitalize() for o in _ONSETS for r in _SHOWN)
 FIRST_PLAIN = tuple(o + r for o in _ONSETS for r in _RIMES)
@@ -96,14 +101,14 @@ INDUSTRIES = (
     "Public Sector",
 )
 FREE_MAIL = ("gmail.com", "outlook.com", "yahoo.com", "gmx.de")
-GIVEN = (
+GIVEN = _words(
     "ada bea chen dana emil fatima goran hana ivan jonas kaja lena marek nadia olu priya quinn rosa sven tariq uma vera "
     "wei ximena yusuf zoe"
-).split()
-FAMILY = (
+)
+FAMILY = _words(
     "abe berg costa dubois ekholm fischer garcia hansen ito jensen kowalski larsen meyer novak okafor patel quist rossi "
     "silva tanaka ueda vogel wang xu yilmaz zhang"
-).split()
+)
 
 
 def join(*parts: pa.Array | pa.Scalar | str) -> pa.Array:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sandbox import faults, names, text
-from sandbox.identity import SECOND_COMPANY, Identity
+from sandbox.hazard import BASE_LOGIT, DRIVERS
+from sandbox.identity import LINKS, NOT_AT_ALL, SECOND_COMPANY, Identity
 from sandbox.randomness import Bools, Ints, Keys, hex_ids, key, pick, uniform
 from sandbox.timeline import DAY, NEVER, moments
 from sandbox.vendors import BY_NAME
@@ -278,8 +279,6 @@ def owners(count: int) -> pa.Table:
 
 def hazards(world: World, who: Identity) -> pa.Table:
     """Truth: the hazard of each paying account at the start of each month, with each driver's share of the logit."""
-    from sandbox.hazard import BASE_LOGIT, DRIVERS
-
     h = world.hazards
     starts = world.months.begin(h["month"])
     return pa.table(
@@ -298,8 +297,6 @@ def hazards(world: World, who: Identity) -> pa.Table:
 
 def departures(world: World, who: Identity) -> pa.Table:
     """Truth: each end of an account's whole business with us, when, for what reason, and which driver weighed most."""
-    from sandbox.hazard import DRIVERS
-
     d = world.departures
     take = pa.array(d["account"])
     driver = pick((*DRIVERS, "noise"), np.where(d["driver"] < 0, len(DRIVERS), d["driver"]))
@@ -319,8 +316,6 @@ def departures(world: World, who: Identity) -> pa.Table:
 
 def identities(world: World, who: Identity) -> pa.Table:
     """Truth: which ids of the four vendors belong together, and by what each vendor's can be matched to the CRM's."""
-    from sandbox.identity import LINKS, NOT_AT_ALL
-
     a = world.accounts
     customer = a["customer"].astype(bool)
     nothing = pa.scalar(None, pa.string())

@@ -409,7 +409,7 @@ class _Simulation:
             self.paying[gone] = False
             self.extra_seats[gone] = 0
             self.left_month[gone] = np.where(leaves[gone], m, 10_000)
-        return np.asarray(leaves | done | moved)
+        return np.asarray(leaves | done | moved, dtype=np.bool_)
 
     def _arrivals(self, m: int, at: Ints) -> Bools:
         """New and returning customers; returns who started to pay in the month."""
@@ -431,7 +431,7 @@ class _Simulation:
         self.left_month[back] = 10_000
         for past in self.history:
             past[back] = np.nan
-        fresh = new | back
+        fresh: Bools = new | back
         who = np.flatnonzero(fresh)
         if len(who):
             self._open(CORE, who, at[who], term_months=np.full(len(who), m + 12))
@@ -552,7 +552,7 @@ class _Simulation:
         self.failures = [np.where(fails, np.minimum(1.0, (attempts - 1) / 2.0), 0.0), self.failures[0]]
 
     def _support(self, m: int, here: Bools, began: Ints, until: Ints) -> None:
-        world, a = self.world, self.world.accounts
+        world = self.world
         rng = self.rng("tickets", m)
         rate = (0.18 + 0.07 * np.sqrt(self.seats)) * np.exp(-0.45 * self.mood).clip(0.3, 5.0)
         window = np.where(here, (until - began) / (30.0 * DAY), 0.0)
