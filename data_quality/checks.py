@@ -33,6 +33,9 @@ CLOSED_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
 FLOWS = ("subscriptions", "invoices", "usage_events", "tickets", "survey_responses", "interactions")
 """Entities whose rows happen day by day, so that a day's volume can be compared with the weeks before."""
 
+STEADY = ("usage_events", "tickets", "interactions")
+"""Flows that do not rest for weeks: each must be fresh by itself. All else is as fresh as its source as a whole."""
+
 
 @dataclass(frozen=True)
 class CheckSpec:
@@ -154,7 +157,7 @@ def raw_checks(table: RawTable, config: Config) -> list[CheckSpec]:
         checks.append(spec("references", "warning", "Every row's account is among the accounts of its source."))
     if entity.name in FLOWS:
         checks.append(spec("volume", "warning", "A day's rows are as many as on that weekday in the weeks before."))
-    checks.append(spec("freshness", "warning", "The newest fact of each stream is no older than `stale_after_days`."))
+    checks.append(spec("freshness", "warning", "The newest fact is no older than `stale_after_days` of its source."))
     checks.append(spec("streams", "warning", "No stream had to stop at a broken input."))
     return checks
 

@@ -16,7 +16,7 @@ from core.contract import ENTITIES
 from core.settings import Config
 from core.warehouse import Connection, identifier, rows, scalar, table_exists
 from data_quality import profile
-from data_quality.checks import FLOWS, CheckSpec, mart_checks, raw_tables
+from data_quality.checks import STEADY, CheckSpec, mart_checks, raw_tables
 from data_quality.columns import ProfileWords, add_missing, columns_frame, number, schema_records
 from data_quality.frames import Expect, Frame
 from data_quality.gate import Gate, Run, Words
@@ -287,7 +287,7 @@ class _Measure:
         import pandas as pd
 
         limits = {name: source.stale_after_days for name, source in self.config.sources.items()}
-        flows = ", ".join(f"'{flow}'" for flow in FLOWS)
+        flows = ", ".join(f"'{flow}'" for flow in STEADY)
         found = rows(
             self.connection,
             "select source, entity, max(newest_fact_at) as newest_fact_at, min(newest_fact_days) as age_days"

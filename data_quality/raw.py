@@ -18,7 +18,7 @@ from core.contract import Column
 from core.settings import Config
 from core.warehouse import Connection, identifier, literal, rows, table_exists
 from data_quality import profile, volume
-from data_quality.checks import CLOSED_VALUES, FLOWS, CheckSpec, RawTable, raw_checks
+from data_quality.checks import CLOSED_VALUES, STEADY, CheckSpec, RawTable, raw_checks
 from data_quality.columns import (
     ProfileWords,
     add_missing,
@@ -58,11 +58,11 @@ META = (
 
 @dataclass(frozen=True)
 class Newest:
-    """When the newest fact of a stream happened, at most the run's clock; None where it has none."""
+    """How many rows a stream has, and when its newest fact happened, at most the run's clock; None where none is dated."""
 
     source: str
     stream: str
-    entity: str
+    rows: int
     at: datetime | None
 
 
@@ -71,28 +71,36 @@ def newest_facts(connection: Connection, tables: Sequence[RawTable], run: Run) -
     found = []
     for table in tables:
         columns = [table.entity.happened_at, *(["updated_at"] if "updated_at" in table.entity.column_names else [])]
-        at: Mapping[tuple[str, str], datetime] = {}
+        at: dict[tuple[str, str], Record] = {}
         there = profile.shape(connection, table.schema, table.entity.name).types
         if {*columns, "_source", "_stream"} <= set(there):
             newest = ", ".join(f"max({name}) filter (where {name} <= $as_of)" for name in columns)
             at = {
-                (row["_source"], row["_stream"]): row["at"]
+                (row["_source"], row["_stream"]): row
                 for row in _rows(
                     connection,
-                    f"select _source, _stream, greatest({newest}) as at from {table.name} group by all",
+                    f"select _source, _stream, count(*) as n, greatest({newest}) as at from {table.name} group by all",
                     as_of=run.as_of,
                 )
             }
-        found += [
-            Newest(source, stream, table.entity.name, at.get((source, stream))) for source, stream in table.streams
-        ]
+        for stream in table.streams:
+            row = at.get(stream, {"n": 0, "at": None})
+            found.append(Newest(*stream, rows=row["n"], at=row["at"]))
     return found
 
 
-def raw_gate(connection: Connection, config: Config, table: RawTable, newest: Sequence[Newest], run: Run) -> Gate:
+def raw_gate(
+    connection: Connection,
+    config: Config,
+    table: RawTable,
+    newest: Sequence[Newest],
+    run: Run,
+    *,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> Gate:
     """Measure one raw table."""
     gate = Gate(raw_checks(table, config))
-    measure = _Measure(connection, config, table, run, gate)
+    measure = _Measure(connection, config, table, run, gate, rows_at_once)
     measure.loads()
     measure.streams(newest)
     measure.columns()
@@ -169,8 +177,11 @@ def _rows(connection: Connection, sql: str, **parameters: Any) -> list[Record]:
 class _Measure:
     """Measures one table for one gate."""
 
-    def __init__(self, connection: Connection, config: Config, table: RawTable, run: Run, gate: Gate) -> None:
+    def __init__(
+        self, connection: Connection, config: Config, table: RawTable, run: Run, gate: Gate, rows_at_once: int
+    ) -> None:
         self.connection, self.config, self.table, self.run, self.gate = connection, config, table, run, gate
+        self.rows_at_once = rows_at_once
         self.entity = table.entity
         self.specs: dict[str, CheckSpec] = {spec.name: spec for spec in gate.specs}
         self.fits = False
@@ -197,10 +208,10 @@ class _Measure:
                 self.gate.skip(check, "no new rows")
             self._add_profile(rule, records)
             return
-        basis = "row by row" if self.new_rows <= ROWS_AT_ONCE else "by a profile of all of them"
+        basis = "row by row" if self.new_rows <= self.rows_at_once else "by a profile of all of them"
         for check in ("required", "ranges", "accepted_values"):
             self.gate.note(check, f"all {number(self.new_rows)} new rows hold it, judged {basis}", "")
-        if self.new_rows <= ROWS_AT_ONCE:
+        if self.new_rows <= self.rows_at_once:
             self._add_profile(rule, records)
             self._add_rows(rule)
             return
@@ -372,15 +383,15 @@ class _Measure:
         """One record per stream: how much of it is in quarantine, and how old its newest fact is."""
         import pandas as pd
 
-        by_stream = {(fact.source, fact.stream): fact.at for fact in newest}
+        by_stream = {(fact.source, fact.stream): fact for fact in newest}
         by_source: dict[str, datetime] = {}
         for fact in newest:
             if fact.at is not None:
                 by_source[fact.source] = max(fact.at, by_source.get(fact.source, fact.at))
         records = []
         for source, stream in self.table.streams:
-            # Lists of accounts and contacts may rest for weeks: they are as fresh as their source as a whole.
-            at = by_stream.get((source, stream)) if self.entity.name in FLOWS else by_source.get(source)
+            mine = by_stream[source, stream]
+            at = mine.at if self.entity.name in STEADY else by_source.get(source)
             limit = self.config.sources[source].stale_after_days
             age = None if at is None else max((self.run.as_of - at).total_seconds() / 86_400, 0.0)
             records.append(
@@ -392,7 +403,7 @@ class _Measure:
                     "newest_fact_at": None if at is None else str(at),
                     "age_days": None if age is None else round(age, 2),
                     "stale_after_days": limit,
-                    "silent": int(at is None) if limit is not None else None,
+                    "silent": int(mine.rows == 0) if limit is not None else None,
                 }
             )
         self._note_streams(records)

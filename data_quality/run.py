@@ -17,7 +17,7 @@ from data_quality.gate import Gate, Run
 from data_quality.gate import results as gate_results
 from data_quality.marts import MARTS
 from data_quality.published import clock_of, last_measures, mart_gate, measures
-from data_quality.raw import newest_facts, raw_gate, unguarded
+from data_quality.raw import ROWS_AT_ONCE, newest_facts, raw_gate, unguarded
 
 
 def store_path(tenure: Tenure) -> Path:
@@ -26,12 +26,19 @@ def store_path(tenure: Tenure) -> Path:
 
 
 def check_raw(
-    connection: Connection, tenure: Tenure, run_id: str, now: datetime, *, as_of: datetime | None = None
+    connection: Connection,
+    tenure: Tenure,
+    run_id: str,
+    now: datetime,
+    *,
+    as_of: datetime | None = None,
+    rows_at_once: int = ROWS_AT_ONCE,
 ) -> list[CheckResult]:
     """Judge what was loaded since the last gate that passed, and write the results to `quality.checks`.
 
     `now` is the wall clock (UTC); `as_of` the run's clock where the run replays a date, else it follows the
-    configuration. A second call for the same run replaces what the first one wrote.
+    configuration. Up to `rows_at_once` new rows of a table are judged one by one, more by a profile of all of them. A
+    second call for the same run replaces what the first one wrote.
     """
     results.ensure_tables(connection)
     config = tenure.config
@@ -39,7 +46,7 @@ def check_raw(
     run = Run(run_id, now, instant)
     tables = raw_tables(config)
     newest = newest_facts(connection, tables, run)
-    gates = [raw_gate(connection, config, table, newest, run) for table in tables]
+    gates = [raw_gate(connection, config, table, newest, run, rows_at_once=rows_at_once) for table in tables]
     found = _judge(gates, tenure, run)
     guarded = {table.name: _runs(connection, table, run) for table in tables}
     sizes = [
