@@ -32,7 +32,7 @@ def refuse(kind, real):
         if isinstance(address, (str, bytes)):
             return real(*args, **kwargs)
         with open(os.environ["REFUSED_LOG"], "a") as log:
-            log.write(f"{kind} {address!r}\\n")
+            log.write(f"{kind} {args!r}\\n")
         raise OSError("the network is refused")
     return refused
 
