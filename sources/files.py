@@ -321,10 +321,9 @@ _LINES = "auto_detect = false, header = false, delim = '\x01', quote = '', escap
 
 # A quote that is not closed swallows the lines that follow: each of them counts as a record that could not be read.
 _REJECTED = (
-    "(select s.file_path as _file, e._row, e.detail from (select scan_id, file_id, line as _row,"
-    " lower(any_value(error_type)) || ': ' || any_value(error_message) as detail,"
+    "(select file_path as _file, line as _row, lower(any_value(error_type)) || ': ' || any_value(error_message) as detail,"
     " unnest(case when any_value(error_type) = 'UNQUOTED VALUE' then string_split(any_value(csv_line), chr(10)) else [''] end)"
-    " from tenure_rejects group by scan_id, file_id, line) as e join tenure_scans as s using (scan_id, file_id))"
+    " from tenure_rejects join tenure_scans using (scan_id, file_id) group by file_path, line)"
 )
 
 

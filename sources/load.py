@@ -96,6 +96,7 @@ class _Loader:
         self.names = ", ".join(identifier(name) for name in self.entity.column_names)
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
         self.has_version = "updated_at" in self.entity.column_names
+        self.is_first = False
 
     def load(self, *, full: bool, sample_rows: int | None) -> None:
         self._note_known_accounts()
@@ -104,12 +105,16 @@ class _Loader:
             self._forget_rows("true")
             self.connection.execute(f"delete from {self.quarantine} where {self._mine()}")
             ledger.forget_files(self.connection, self.id, sorted(known))
+        self.is_first = not scalar(self.connection, f"select 1 from {self.table} where {self._mine()} limit 1")
         read = 0
         for chunk in self.stream.chunks(self.connection, full=full, sample_rows=sample_rows):
             self._forget_files([file.path for file in chunk.files if file.path in known])
             self._load_chunk(chunk)
             read += len(chunk.files)
         self._add(files=read)
+        if self.is_first and self.has_key:
+            removed = self._keep_latest(self.table, self._mine())
+            self._add(inserted=-removed, superseded=removed)
         self._release()
         progress = self.stream.progress()
         for old, new in progress.moved.items():
@@ -191,31 +196,58 @@ class _Loader:
             now=self.now,
             derived_accounts=self.tenure.config.identity.derive_accounts,
         )
-        self._read(
-            chunk,
-            f"create or replace temp table batch as select {self.names}, _file, _fault, _account_known"
-            f" from {self._judged(mapped, chunk.relation, numbered=False)}",
-        )
         if self.stream.config.join:
             self._check_join(chunk, self.stream.config.join)
-        found = rows(self.connection, f"select count(*) as n, count(*) filter (where {_BAD}) as bad from temp.batch")[0]
-        self._add(read=found["n"], quarantined=found["bad"])
-        if found["bad"]:
-            self._note_broken(chunk, mapped, found["bad"])
-        if not chunk.files:
-            self._judge_anew(any_broken=found["bad"] > 0)
-        if found["bad"]:
-            self.connection.execute(f"insert into {self.quarantine} by name select * from temp.broken")
-            self.connection.execute(f"delete from temp.batch where {_BAD}")
+        if self.is_first and chunk.files:
+            self._insert_at_once(chunk, mapped)
+        else:
+            self._merge(chunk, mapped)
         if chunk.rejects is not None:
             self._quarantine_rejects(chunk.rejects)
+
+    def _insert_at_once(self, chunk: Chunk, mapped: Mapped) -> None:
+        """Into a table that has nothing of this stream: no intermediate table; repeated keys are settled at the end.
+
+        For 10 million events this takes half the time: DuckDB scans a table of the running transaction with one thread.
+        """
+        judged = self._judged(mapped, chunk.relation, numbered=False)
+        inserted = self._read(
+            chunk,
+            f"insert into {self.table} by name select {self.names}, {self._stamps}, _file,"
+            " cast(? as timestamp) as _loaded_at, cast(? as varchar) as _run_id"
+            f" from {judged} where not ({_BAD})",
+            [self.now, self.run_id],
+        )
+        read = scalar(self.connection, f"select count(*) from {mapped.source(chunk.relation)}")
+        self._add(read=read, inserted=inserted, quarantined=read - inserted)
+        if read > inserted:
+            self._note_broken(chunk, mapped, judged, read - inserted)
+            self.connection.execute(f"insert into {self.quarantine} by name select * from temp.broken")
+
+    def _merge(self, chunk: Chunk, mapped: Mapped) -> None:
+        judged = self._judged(mapped, chunk.relation, numbered=False)
+        read = self._read(
+            chunk,
+            f"create or replace temp table batch as select {self.names}, _file, _fault, _account_known from {judged}",
+        )
+        bad = scalar(self.connection, f"select count(*) from temp.batch where {_BAD}")
+        self._add(read=read, quarantined=bad)
+        if bad:
+            self._note_broken(chunk, mapped, "temp.batch", bad)
+        if not chunk.files:
+            self._judge_anew(any_broken=bad > 0)
+        if bad:
+            self.connection.execute(f"insert into {self.quarantine} by name select * from temp.broken")
+            self.connection.execute(f"delete from temp.batch where {_BAD}")
         self._upsert()
 
-    def _read(self, chunk: Chunk, sql: str, parameters: Sequence[object] = ()) -> None:
+    def _read(self, chunk: Chunk, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Run `sql`, which reads the source; how many rows it wrote."""
         # Without this, DuckDB would share the failing part of `try(x)` and `try(x is null)` outside of both.
         self.connection.execute("set disabled_optimizers = 'common_subexpressions'")
         try:
-            self.connection.execute(sql, list(parameters))
+            written = self.connection.execute(sql, list(parameters)).fetchone()
+            return int(written[0]) if written else 0
         except Error as error:
             text = " ".join(str(error).split())
             paths = [file.path for file in chunk.files]
@@ -230,7 +262,7 @@ class _Loader:
 
     def _check_join(self, chunk: Chunk, join: str) -> None:
         """A join that drops rows or doubles them would do so without a word."""
-        plain = chunk.numbered([file.path for file in chunk.files])
+        plain = chunk.relation
         before = scalar(self.connection, f"select count(*) from {plain}")
         after = scalar(self.connection, f"select count(*) from {plain} {join}")
         if before != after:
@@ -239,9 +271,9 @@ class _Loader:
                 hint="Use a left join, to at most one row for each row of the source.",
             )
 
-    def _note_broken(self, chunk: Chunk, mapped: Mapped, expected: int) -> None:
+    def _note_broken(self, chunk: Chunk, mapped: Mapped, judged: str, expected: int) -> None:
         """Put the broken rows, with their record numbers, into temp.broken: a second read of the files that hold any."""
-        files = [row["_file"] for row in rows(self.connection, f"select distinct _file from temp.batch where {_BAD}")]
+        files = [row["_file"] for row in rows(self.connection, f"select distinct _file from {judged} where {_BAD}")]
         given = ", ".join(
             f"coalesce(cast({identifier(n)} as varchar), _given_{n}) as {identifier(n)}"
             for n in self.entity.column_names
@@ -250,7 +282,7 @@ class _Loader:
         details = " ".join(f"when {n} then {f.detail}" for n, f in enumerate(mapped.faults, start=1))
         among = literal(f"' is not among the accounts of {self.id.account_source}")
         unknown = literal("account_id '") + f" || account_id || {among}"
-        self._read(
+        written = self._read(
             chunk,
             f"create or replace temp table broken as select {given}, {self._stamps}, _file, _row,"
             f" case _fault {codes} else 'unknown_account' end as _reason,"
@@ -259,7 +291,6 @@ class _Loader:
             f" from {self._judged(mapped, chunk.numbered(files), numbered=True)} where {_BAD}",
             [self.now, self.run_id],
         )
-        written = scalar(self.connection, "select count(*) from temp.broken")
         if written != expected:
             raise Retriable(
                 f"{self.id.label}: {expected} broken rows became {written}: the input changed while it was read."
@@ -288,7 +319,7 @@ class _Loader:
 
     def _upsert(self, *, released: bool = False) -> None:
         if self.has_key:
-            self._keep_latest_of_batch()
+            self._add(superseded=self._keep_latest("temp.batch"))
             self._settle_with_existing(released=released)
         inserted = self.connection.execute(
             f"insert into {self.table} by name select {self.names}, {self._stamps}, _file,"
@@ -297,23 +328,24 @@ class _Loader:
         ).fetchone()
         self._add(inserted=int(inserted[0]) if inserted else 0)
 
-    def _keep_latest_of_batch(self) -> None:
+    def _keep_latest(self, table: str, where: str = "true") -> int:
+        """Of rows with one key keep the latest; how many were taken out."""
         # Keys are counted by hash first: few repeat, and hashes are smaller than keys.
         self.connection.execute(
-            f"create or replace temp table repeated as select {self.key} as key from temp.batch where hash({self.key}) in"
-            f" (select h from (select hash({self.key}) as h from temp.batch) group by h having count(*) > 1)"
-            f" group by {self.key} having count(*) > 1"
+            f"create or replace temp table repeated as select {self.key} as key from {table} where {where}"
+            f" and hash({self.key}) in (select h from (select hash({self.key}) as h from {table} where {where})"
+            f" group by h having count(*) > 1) group by {self.key} having count(*) > 1"
         )
         if not scalar(self.connection, "select 1 from temp.repeated limit 1"):
-            return
+            return 0
         content = [f"{identifier(name)} desc nulls last" for name in self.entity.column_names]
         order = ", ".join([*(["updated_at desc nulls last"] if self.has_version else []), "_file desc", *content])
         removed = self.connection.execute(
-            "delete from temp.batch where rowid in (select id from (select rowid as id, row_number() over ("
-            f" partition by {self.key} order by {order}) as n from temp.batch"
-            f" where {self.key} in (select key from temp.repeated)) where n > 1)"
+            f"delete from {table} where rowid in (select id from (select rowid as id, row_number() over ("
+            f" partition by {self.key} order by {order}) as n from {table}"
+            f" where {where} and {self.key} in (select key from temp.repeated)) where n > 1)"
         ).fetchone()
-        self._add(superseded=int(removed[0]) if removed else 0)
+        return int(removed[0]) if removed else 0
 
     def _settle_with_existing(self, *, released: bool) -> None:
         """Take out of the batch what is unchanged or older than the loaded row; take out of the table what it renews."""

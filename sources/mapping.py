@@ -84,18 +84,20 @@ class Mapped:
 
         With `numbered`, `relation` has `_row`, and the rows also carry it and each value as given.
         """
-        source = f"{relation} {self.join}"
-        if self.group is not None:
-            row = ", cast(null as bigint) as _row" if numbered else ""
-            source = _grouped(source, self.group, self.group_by, extra=row)
+        source = self.source(relation, extra=", cast(null as bigint) as _row" if numbered else "")
         typed = [f"{column.typed} as {identifier(column.name)}" for column in self.columns]
         failing = [f"{column.fails} as {identifier('_bad_' + column.name)}" for column in self.columns if column.fails]
         given = [f"{column.given} as {identifier('_given_' + column.name)}" for column in self.columns]
-        carried = [name for name in ("_malformed",) if any(fault.predicate == name for fault in self.faults)]
+        carried = ["_malformed"] if any(fault.predicate == "_malformed" for fault in self.faults) else []
         inner = ", ".join(["_file", *carried, *typed, *failing, *(["_row", *given] if numbered else [])])
         cases = " ".join(f"when {fault.predicate} then {n}" for n, fault in enumerate(self.faults, start=1))
         fault = f"case {cases} end" if cases else "null"
         return f"select *, cast({fault} as utinyint) as _fault from (select {inner} from {source})"
+
+    def source(self, relation: str, extra: str = "") -> str:
+        """SQL of what the columns are mapped from: `relation` with its joins, or its groups. One row each is one row read."""
+        joined = f"{relation} {self.join}"
+        return joined if self.group is None else _grouped(joined, self.group, self.group_by, extra=extra)
 
 
 def effective_columns(entity: Entity, config: StreamConfig) -> Mapping[str, ColumnMapping]:
