@@ -16,21 +16,11 @@ with
 
 {% if is_incremental() %}
 
-    -- Per source, because one source may lag behind another.
-    watermarks as (
+    -- The loader stamps its loads in order, so one watermark serves all sources.
+    watermark as (
 
-        select
-            source,
-            max(loaded_at) as loaded_at
+        select coalesce(max(loaded_at), timestamp '1970-01-01 00:00:00') as loaded_at
         from {{ this }}
-        group by source
-
-    ),
-
-    oldest_watermark as (
-
-        select coalesce(min(loaded_at), timestamp '1970-01-01 00:00:00') as loaded_at
-        from watermarks
 
     ),
 
@@ -43,11 +33,7 @@ with
             cast(events.occurred_at as date) as activity_date,
             events.loaded_at
         from {{ union_staged("usage_events") }} as events
-        left join watermarks on events.source = watermarks.source
-        where
-            -- The same condition for all sources first: it needs no join, so whole blocks of old rows are skipped unread.
-            events.loaded_at > (select oldest.loaded_at from oldest_watermark as oldest)
-            and (watermarks.loaded_at is null or events.loaded_at > watermarks.loaded_at)
+        where events.loaded_at > (select watermark.loaded_at from watermark)
 
         union all
 
@@ -59,14 +45,13 @@ with
             counted.activity_date,
             restated.loaded_at
         from {{ ref("stg_ledger__restated_days") }} as restated
-        inner join watermarks on restated.source = watermarks.source
         inner join {{ this }} as counted
             on
                 restated.source = counted.source
                 and restated.account_source = counted.account_source
                 and restated.source_account_id = counted.source_account_id
                 and restated.activity_date = counted.activity_date
-        where restated.loaded_at > watermarks.loaded_at
+        where restated.loaded_at > (select watermark.loaded_at from watermark)
 
     ),
 

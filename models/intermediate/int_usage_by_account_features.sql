@@ -15,20 +15,10 @@ with
 
 {% if is_incremental() %}
 
-    watermarks as (
+    watermark as (
 
-        select
-            source,
-            max(loaded_at) as loaded_at
+        select coalesce(max(loaded_at), timestamp '1970-01-01 00:00:00') as loaded_at
         from {{ this }}
-        group by source
-
-    ),
-
-    oldest_watermark as (
-
-        select coalesce(min(loaded_at), timestamp '1970-01-01 00:00:00') as loaded_at
-        from watermarks
 
     ),
 
@@ -42,10 +32,7 @@ with
             min(events.occurred_at) as first_used_at,
             max(events.loaded_at) as loaded_at
         from {{ union_staged("usage_events") }} as events
-        left join watermarks on events.source = watermarks.source
-        where
-            events.loaded_at > (select oldest.loaded_at from oldest_watermark as oldest)
-            and (watermarks.loaded_at is null or events.loaded_at > watermarks.loaded_at)
+        where events.loaded_at > (select watermark.loaded_at from watermark)
         group by events.source, events.account_source, events.source_account_id, events.event_name
 
     ),
@@ -59,14 +46,13 @@ with
             known.event_name,
             max(restated.loaded_at) as loaded_at
         from {{ ref("stg_ledger__restated_days") }} as restated
-        inner join watermarks on restated.source = watermarks.source
         inner join {{ this }} as known
             on
                 restated.source = known.source
                 and restated.account_source = known.account_source
                 and restated.source_account_id = known.source_account_id
                 and restated.activity_date = cast(known.first_used_at as date)
-        where restated.loaded_at > watermarks.loaded_at
+        where restated.loaded_at > (select watermark.loaded_at from watermark)
         group by known.source, known.account_source, known.source_account_id, known.event_name
 
     ),
