@@ -82,11 +82,15 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a stream remembers when it commits: its cursor, the files it knows by now, and old → new paths of moved ones."""
+    """What a stream remembers when it commits: its cursor, the files it knows by now, and old → new paths of moved ones.
+
+    `is_partial` says that a sample left something out.
+    """
 
     cursor: str | None = None
     files: tuple[FileVersion, ...] = ()
     moved: Mapping[str, str] = field(default_factory=dict)
+    is_partial: bool = False
 
 
 class Stream(Protocol):

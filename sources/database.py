@@ -49,10 +49,11 @@ class DatabaseStream:
         scheme, separator, rest = url.partition("://")
         self._url = _DRIVERS.get(scheme, scheme) + separator + rest
         self._cursor: str | None = None
+        self._is_partial = False
 
     def progress(self) -> Progress:
         """The largest cursor value read so far, as text."""
-        return Progress(cursor=self._cursor)
+        return Progress(cursor=self._cursor, is_partial=self._is_partial)
 
     def chunks(self, connection: Connection, *, full: bool, sample_rows: int | None = None) -> Iterator[Chunk]:
         """Batches of `batch_rows` rows; only one is in memory at a time.
@@ -72,6 +73,7 @@ class DatabaseStream:
                 for batch in result.partitions(batch_rows):
                     connection.register("tenure_batch", _arrow(names, batch))
                     self._advance(names, batch)
+                    self._is_partial = len(batch) == sample_rows
                     yield self._chunk(keys)
                     connection.unregister("tenure_batch")
         except NoSuchTableError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from core.errors import Fatal, Retriable
 from core.settings import SourceConfig, StreamConfig
-from core.warehouse import Connection, Error, identifier, literal, rows
+from core.warehouse import Connection, Error, identifier, literal, rows, scalar
 from sources import ledger
 from sources.base import Chunk, FileVersion, Progress, StreamId
 from sources.file_checks import COMPRESSED, SETTLE_SECONDS, Format, check_complete, csv_header, head, sha256
@@ -89,7 +89,8 @@ class FilesStream:
         known = {} if full else ledger.known_files(connection, self.id)
         found = find(self.folder, self.config.files, label=self.id.label, may_be_none=bool(known))
         if sample_rows is not None:
-            found = _spread(found, SAMPLE_FILES)
+            whole, found = len(found), _spread(found, SAMPLE_FILES)
+            self._progress = Progress(is_partial=len(found) < whole)
         changed = self._changed(found, known)
         if not changed:
             return
@@ -120,7 +121,7 @@ class FilesStream:
                 remembered.append(replace(version, columns=origin.columns))
             else:
                 changed.append(version)
-        self._progress = Progress(files=tuple(remembered), moved=moved)
+        self._progress = replace(self._progress, files=tuple(remembered), moved=moved)
         return changed
 
     def _format(self, path: Path) -> Format:
@@ -212,6 +213,9 @@ class FilesStream:
         each = max(1, sample_rows // len(paths))
         parts = [f"(select * from {self._reader(shape, [path], first_time=True)} limit {each})" for path in paths]
         connection.execute("create or replace temp table tenure_sample as " + " union all ".join(parts))
+        fullest = "select max(n) from (select count(*) as n from tenure_sample group by _file)"
+        if scalar(connection, fullest) == each:
+            self._progress = replace(self._progress, is_partial=True)
         return "(select * from tenure_sample order by rowid)"
 
     def _reader_options(self, shape: _Shape) -> str:

@@ -1,0 +1,251 @@
+"""A look at the configured sources before anything is loaded.
+
+Lives here: loading a sample of every stream into a scratch database, by the loader's own code, and saying what came of
+it. Must not live here: a second way to check rows; how the findings are shown.
+
+Of a stream, about `SAMPLE_ROWS` rows are read: from up to 20 of its files, spread evenly, or the first rows of a table.
+Accounts are read whole up to `WHOLE_BYTES` of files or `WHOLE_ROWS` rows, so that rows of unknown accounts can be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from core import warehouse
+from core.errors import TenureError
+from core.settings import StreamConfig, Tenure
+from core.warehouse import Connection, identifier, rows
+from sources import ledger
+from sources.base import StreamId, open_stream, stream_ids
+from sources.files import Found, find
+from sources.ledger import LoadReport
+from sources.load import load_stream
+from sources.mapping import effective_columns
+
+SAMPLE_ROWS = 50_000
+WHOLE_BYTES = 256 * 1024 * 1024
+WHOLE_ROWS = 2_000_000
+EXAMPLES_PER_REASON = 3
+
+
+@dataclass(frozen=True)
+class ColumnFinding:
+    """One column of the contract: its mapping (None: none), and the share of rows that fill it, 0 to 1 (None: no rows)."""
+
+    name: str
+    required: bool
+    mapping: str | None
+    filled: float | None
+
+
+@dataclass(frozen=True)
+class BrokenRow:
+    """One row that would be quarantined. `row` is its number in the file, where it has one."""
+
+    file: str
+    row: int | None
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class StreamFinding:
+    """What a stream would bring.
+
+    status: ok; warning (rows would be quarantined, or a required column is empty); broken (it would stop: `message`).
+    `files` and `bytes` are those of the whole input (None for a table); the counts are those of what was read, which is
+    a part of it when `is_sample`. `judges_accounts` says whether rows of unknown accounts could be told.
+    """
+
+    source: str
+    stream: str
+    connector: str
+    entity: str
+    status: Literal["ok", "warning", "broken"]
+    message: str | None
+    files: int | None
+    bytes: int | None
+    is_sample: bool
+    judges_accounts: bool
+    rows_read: int
+    rows_loaded: int
+    rows_quarantined: int
+    quarantined_by_reason: Mapping[str, int]
+    examples: tuple[BrokenRow, ...]
+    columns: tuple[ColumnFinding, ...]
+
+    @property
+    def required_missing(self) -> tuple[str, ...]:
+        """Required columns that are not mapped, or that no row fills."""
+        return tuple(c.name for c in self.columns if c.required and (c.mapping is None or c.filled == 0))
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All streams, accounts first, and how many account ids each source knows, of what was read of it."""
+
+    streams: tuple[StreamFinding, ...]
+    accounts_by_source: Mapping[str, int]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether no stream would stop."""
+        return all(stream.status != "broken" for stream in self.streams)
+
+
+def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS) -> Examination:
+    """Try every stream in a database that is gone afterwards. A broken stream is a finding, not an error."""
+    with (
+        TemporaryDirectory(prefix="tenure-doctor-") as folder,
+        warehouse.scratch(tenure.memory_limit, tenure.threads, Path(folder)) as connection,
+    ):
+        streams = stream_ids(tenure.config)
+        ledger.ensure_tables(connection, streams)
+        findings: list[StreamFinding] = []
+        for stream in streams:
+            whole_accounts = not any(
+                finding.entity == "accounts"
+                and finding.source == stream.account_source
+                and (finding.is_sample or finding.status == "broken")
+                for finding in findings
+            )
+            finding = _examine_stream(connection, tenure, stream, now, sample_rows)
+            findings.append(finding if whole_accounts else _without_unknown_accounts(finding))
+        return Examination(tuple(findings), _accounts_by_source(connection, streams))
+
+
+def _examine_stream(
+    connection: Connection, tenure: Tenure, stream: StreamId, now: datetime, sample_rows: int
+) -> StreamFinding:
+    source = tenure.config.sources[stream.source]
+    config = source.streams[stream.stream]
+    try:
+        files = None if source.path is None else find(source.path, config.files, label=stream.label)
+        opened = open_stream(stream, source, now=now, temp_directory=tenure.temp_directory)
+        limit = _limit(stream, files, sample_rows)
+        report = load_stream(connection, opened, tenure, now=now, run_id=stream.label, sample_rows=limit)
+    except TenureError as error:
+        return _finding(connection, tenure, stream, None, None, f"{error.message} {error.hint or ''}".strip())
+    partial = opened.progress().is_partial
+    return _finding(connection, tenure, stream, report, files, report.message, is_sample=partial)
+
+
+def _limit(stream: StreamId, files: list[Found] | None, sample_rows: int) -> int | None:
+    if stream.entity_name != "accounts":
+        return sample_rows
+    if files is None:
+        return max(WHOLE_ROWS, sample_rows)
+    return None if sum(file.size for file in files) <= WHOLE_BYTES else sample_rows
+
+
+def _finding(
+    connection: Connection,
+    tenure: Tenure,
+    stream: StreamId,
+    report: LoadReport | None,
+    files: list[Found] | None,
+    message: str | None,
+    *,
+    is_sample: bool = False,
+) -> StreamFinding:
+    config = tenure.config.sources[stream.source].streams[stream.stream]
+    mine = [stream.source, stream.stream]
+    broken = f"from quarantine.{stream.entity_name} where _source = ? and _stream = ?"
+    reasons = rows(
+        connection, f"select _reason, count(*) as n {broken} group by _reason order by n desc, _reason", mine
+    )
+    examples = rows(
+        connection,
+        f"select _file, _row, _reason, _detail {broken} qualify row_number() over (partition by _reason"
+        f" order by _file, _row nulls last) <= {EXAMPLES_PER_REASON} order by _reason, _file, _row",
+        mine,
+    )
+    columns = _columns(connection, stream, config, derived_accounts=tenure.config.identity.derive_accounts)
+    quarantined = report.rows_quarantined if report else 0
+    found = StreamFinding(
+        source=stream.source,
+        stream=stream.stream,
+        connector=stream.connector,
+        entity=stream.entity_name,
+        status="ok",
+        message=message,
+        files=None if files is None else len(files),
+        bytes=None if files is None else sum(file.size for file in files),
+        is_sample=is_sample,
+        judges_accounts=True,
+        rows_read=report.rows_read if report else 0,
+        rows_loaded=report.rows_read - quarantined if report else 0,
+        rows_quarantined=quarantined,
+        quarantined_by_reason={row["_reason"]: row["n"] for row in reasons},
+        examples=tuple(BrokenRow(row["_file"], row["_row"], row["_reason"], row["_detail"]) for row in examples),
+        columns=columns,
+    )
+    return replace(found, status=_status(found))
+
+
+def _status(finding: StreamFinding) -> Literal["ok", "warning", "broken"]:
+    if finding.message is not None:
+        return "broken"
+    return "warning" if finding.rows_quarantined or finding.required_missing or not finding.rows_read else "ok"
+
+
+def _columns(
+    connection: Connection, stream: StreamId, config: StreamConfig, *, derived_accounts: bool
+) -> tuple[ColumnFinding, ...]:
+    """The share of rows, good and bad, that fill each column of the contract."""
+    names = stream.entity.column_names
+    texts = ", ".join(f"cast({identifier(name)} as varchar) as {identifier(name)}" for name in names)
+    mine = "where _source = ? and _stream = ?"
+    shares = ", ".join(f"count({identifier(name)}) / nullif(count(*), 0) as {identifier(name)}" for name in names)
+    filled = rows(
+        connection,
+        f"select {shares} from (select {texts} from {stream.raw_schema}.{stream.entity_name} {mine}"
+        f" union all select {texts} from quarantine.{stream.entity_name} {mine})",
+        [stream.source, stream.stream] * 2,
+    )[0]
+    mappings = effective_columns(stream.entity, config)
+    required = {column.name for column in stream.entity.columns if column.required}
+    if derived_accounts:
+        required.discard("created_at")
+    return tuple(
+        ColumnFinding(
+            name=column.name,
+            required=column.name in required,
+            mapping=mappings[column.name].sql if column.name in mappings else None,
+            filled=filled[column.name],
+        )
+        for column in stream.entity.columns
+    )
+
+
+def _without_unknown_accounts(finding: StreamFinding) -> StreamFinding:
+    """When not all accounts could be read, that an account is unknown says nothing."""
+    if finding.entity == "accounts":
+        return finding
+    unknown = finding.quarantined_by_reason.get("unknown_account", 0)
+    judged = replace(
+        finding,
+        judges_accounts=False,
+        rows_loaded=finding.rows_loaded + unknown,
+        rows_quarantined=finding.rows_quarantined - unknown,
+        quarantined_by_reason={k: n for k, n in finding.quarantined_by_reason.items() if k != "unknown_account"},
+        examples=tuple(example for example in finding.examples if example.reason != "unknown_account"),
+    )
+    return replace(judged, status=_status(judged))
+
+
+def _accounts_by_source(connection: Connection, streams: list[StreamId]) -> dict[str, int]:
+    schemas = sorted({stream.raw_schema for stream in streams if stream.entity_name == "accounts"})
+    counted = [
+        row
+        for schema in schemas
+        for row in rows(
+            connection, f"select _source, count(distinct account_id) as n from {schema}.accounts group by _source"
+        )
+    ]
+    return {row["_source"]: row["n"] for row in counted}
