@@ -1,0 +1,36 @@
+"""The documentation names what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from core import settings
+from core.contract import ENTITIES
+
+DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def test_every_key_of_the_configuration_is_documented() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    models: list[type[BaseModel]] = [
+        settings.Config,
+        settings.SourceConfig,
+        settings.StreamConfig,
+        settings.IdentityConfig,
+        settings.ChurnConfig,
+        settings.QualityConfig,
+        settings.PublishConfig,
+        settings.AlertConfig,
+    ]
+    missing = [f"{m.__name__}.{name}" for m in models for name in m.model_fields if name not in text]
+    assert missing == []
+
+
+def test_every_column_of_the_contract_is_documented_where_its_entity_is() -> None:
+    sections = DOCS.read_text(encoding="utf-8").split("### ")
+    for entity in ENTITIES.values():
+        (section,) = [s for s in sections if s.startswith(f"{entity.name}\n")]
+        missing = [column for column in entity.column_names if f"| `{column}` |" not in section]
+        assert missing == [], entity.name
