@@ -189,16 +189,25 @@ def publish(context: typer.Context, as_json: AsJson = False) -> None:
 @app.command(epilog="Examples: tenure doctor · tenure --config my.yml doctor --json")
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     """Check the configuration and the sources before anything is loaded: what is filled, what would be quarantined."""
+    from dataclasses import asdict
+
+    from core.settings import utc_now
     from orchestration import console
-    from orchestration.diagnosis import diagnose, show
+    from sources.doctor import examine
 
     tenure = _tenure(context)
-    report = diagnose(tenure)
+    if tenure.config.sandbox is not None:
+        import sandbox
+
+        wanted = tenure.config.sandbox
+        sandbox.generate(tenure.home, accounts=wanted.accounts, months=wanted.months, seed=wanted.seed)
+    with console.ERR.status("reading a sample of every stream"):
+        found = examine(tenure, now=utc_now())
     if as_json:
-        console.print_json(report.document())
+        console.print_json({"healthy": found.is_healthy, **asdict(found)})
     else:
-        show(report)
-    raise typer.Exit(0 if report.healthy else 1)
+        console.show_examination(tenure.config.company, found)
+    raise typer.Exit(0 if found.is_healthy else 1)
 
 
 @app.command(epilog="Examples: tenure status · tenure status --json")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from core.errors import TenureError
     from orchestration import runs
     from orchestration.report import Published
+    from sources.doctor import Examination, StreamFinding
 
 # Bound to the streams as they are now: a run sends what its tools print elsewhere.
 OUT = Console(file=sys.stdout, highlight=False)
@@ -226,3 +227,51 @@ def show_status(company: str, runs: Sequence[Mapping[str, Any]], published: Publ
         show_table(
             "Checks that did not pass", published.failed_checks, ["severity", "table_name", "check_name", "message"]
         )
+
+
+def show_examination(company: str, found: Examination) -> None:
+    """What each stream would bring, and what is wrong with it."""
+    OUT.print(f"[bold]{escape(company)}[/]: {len(found.streams)} streams, nothing was loaded\n")
+    for stream in found.streams:
+        _show_stream(stream)
+    known = ", ".join(f"{n:,} of {escape(source)}" for source, n in found.accounts_by_source.items())
+    OUT.print(f"Account ids known: {known or 'none'}")
+    if found.is_healthy:
+        show_next("tenure run")
+
+
+def _show_stream(stream: StreamFinding) -> None:
+    mark = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "broken": "[red]✗[/]"}[stream.status]
+    where = f"{stream.files:,} files, {_size(stream.bytes or 0)}" if stream.files is not None else "a table"
+    part = "a sample of " if stream.is_sample else ""
+    OUT.print(
+        f"{mark} [bold]{stream.source}/{stream.stream}[/] → {stream.entity}  [dim]{where}; {part}{stream.rows_read:,} rows read[/]"
+    )
+    if stream.message:
+        OUT.print(f"    [red]{escape(stream.message)}[/]", soft_wrap=True)
+    filled = [c.name if c.filled == 1 else f"{c.name} {c.filled:.0%}" for c in stream.columns if c.filled]
+    empty = [c.name for c in stream.columns if c.mapping is not None and c.filled == 0]
+    unmapped = [c.name for c in stream.columns if c.mapping is None and not c.required]
+    for title, names in (("filled", filled), ("mapped, but empty", empty), ("not mapped", unmapped)):
+        if names:
+            OUT.print(f"    [dim]{title}:[/] {', '.join(names)}", soft_wrap=True)
+    if stream.required_missing:
+        OUT.print(f"    [red]required, but missing:[/] {', '.join(stream.required_missing)}", soft_wrap=True)
+    if stream.rows_quarantined:
+        reasons = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in stream.quarantined_by_reason.items())
+        OUT.print(f"    [yellow]would be quarantined:[/] {reasons}", soft_wrap=True)
+        for row in stream.examples[:SHOWN]:
+            number = f" row {row.row}" if row.row is not None else ""
+            OUT.print(
+                f"      [dim]{escape(row.file.rsplit('/', 1)[-1])}{number}:[/] {escape(row.detail)}", soft_wrap=True
+            )
+    if not stream.judges_accounts:
+        OUT.print("    [dim]Not all accounts were read: whether rows name unknown accounts is not known.[/]")
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}"
+        count = count // 1000
+    return f"{count:,.0f} GB"
