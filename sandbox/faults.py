@@ -48,7 +48,6 @@ REDELIVERY_DAYS = 4
 """Days after its first delivery on which a row's first version is delivered again."""
 
 IMPOSSIBLE_DATE = "2019-02-30"
-FAR_YEAR = 2199
 FAR_EPOCH = 7_258_118_400 - 180 * DAY
 """A moment in the year 2199, in seconds since 1970."""
 UNKNOWN_CRM_ID = "999"

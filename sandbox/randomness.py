@@ -19,7 +19,7 @@ Bools = npt.NDArray[np.bool_]
 Keys = npt.NDArray[np.uint64]
 
 _HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
-_ACCOUNT_BITS, _MONTH_BITS, _ORDINAL_BITS = 26, 10, 22
+_MONTH_BITS, _ORDINAL_BITS = 10, 22
 
 
 def stream(seed: int, purpose: str, chunk: int = 0, month: int = 0) -> np.random.Generator:

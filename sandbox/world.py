@@ -162,6 +162,10 @@ def _accounts(months: Months, seed: int, chunk: int, index: Ints, first_month: i
         # All accounts of the history are created before its end, though some become customers in the month after.
         unseen = (joined == last_month) & (anchor >= warm_up)
         joined = np.where(unseen & (last_month > 0), last_month - 1, joined)
+    elif first_month == last_month:
+        # The accounts that the history left out of its last arrivals: created after its end.
+        trial &= anchor > 15 * DAY
+        warm_up = np.minimum(np.where(trial, warm_up, warm_up % (13 * DAY)), anchor)
     started = months.begin(joined) + anchor
     first_touch = np.where(trial, started - TRIAL_DAYS * DAY, started)
     created = started - warm_up

@@ -202,7 +202,7 @@ def test_a_process_killed_while_living_on_is_mended_by_the_next_call(
     begun = sum(1 for _ in (home / "sandbox").rglob("*"))
     process = child(f"import sys, pathlib, sandbox; sandbox.advance(pathlib.Path(sys.argv[1]), days={days})", home)
     while sum(1 for _ in (home / "sandbox").rglob("*")) < begun + files_before_the_kill and process.poll() is None:
-        time.sleep(0.0005)
+        time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
 
