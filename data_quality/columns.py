@@ -241,7 +241,7 @@ def columns_frame(
     ]
     hidden = ("repeated_sample", "refers_to")
     shown = [{name: value for name, value in record.items() if name not in hidden} for record in records]
-    return Frame(boundary, rule.table, part, pd.DataFrame(shown), tuple(expects))
+    return Frame(boundary, rule.table, part, pd.DataFrame(shown), tuple(expects), ("column",))
 
 
 def add_missing(records: Sequence[Record], rule: TableRule) -> None:

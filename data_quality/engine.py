@@ -13,11 +13,18 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_quality.frames import Expect, Frame, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POSITION = "position"
+"""The column that numbers the rows of a batch."""
 
 
 def preload() -> None:
@@ -54,31 +61,78 @@ def evaluate(frames: Sequence[Frame], *, run_id: str, run_at: datetime, store: P
 
     An expectation that cannot be evaluated (a column is missing, say) fails with its `error`.
     """
-    judged = [frame for frame in frames if frame.expectations]
-    if not judged:
+    batches = _batches([frame for frame in frames if frame.expectations])
+    if not batches:
         return []
     gx = _library()
-    if store is not None:
-        for frame in judged:
-            shutil.rmtree(store / frame.name / run_id, ignore_errors=True)
     run = gx.RunIdentifier(run_name=run_id, run_time=run_at)
     found = context(store)
     source = found.data_sources.add_pandas("frames")
     verdicts = []
-    for frame in judged:
-        batch = source.add_dataframe_asset(frame.name).add_batch_definition_whole_dataframe("all")
-        suite = gx.ExpectationSuite(name=frame.name)
-        for number, expect in enumerate(frame.expectations):
-            suite.add_expectation(_expectation(expect, number))
-        definition = gx.ValidationDefinition(name=frame.name, data=batch, suite=found.suites.add(suite))
+    for batch in batches:
+        if store is not None:
+            shutil.rmtree(store / batch.name / run_id, ignore_errors=True)
+        asset = source.add_dataframe_asset(batch.name).add_batch_definition_whole_dataframe("all")
+        suite = gx.ExpectationSuite(name=batch.name)
+        for number, expect in enumerate(batch.expectations):
+            suite.add_expectation(_expectation(gx.expectations, expect, number))
+        definition = gx.ValidationDefinition(name=batch.name, data=asset, suite=found.suites.add(suite))
         definition = found.validation_definitions.add(definition)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             done = definition.run(
-                batch_parameters={"dataframe": frame.data.reset_index(drop=True)}, result_format="COMPLETE", run_id=run
+                batch_parameters={"dataframe": batch.data},
+                result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [*batch.labels, POSITION]},
+                run_id=run,
             )
-        verdicts += [_verdict(frame, result) for result in done.results]
+        for result in done.results:
+            verdicts += _verdicts(batch, result)
     return verdicts
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is validated at once; `origin` gives the frame, and the row in it, of each row of `data`."""
+
+    name: str
+    data: pd.DataFrame
+    expectations: tuple[Expect, ...]
+    labels: tuple[str, ...]
+    origin: tuple[tuple[Frame, int], ...]
+
+
+def _batches(frames: Sequence[Frame]) -> list[_Batch]:
+    """Measurements of one kind from all tables together: a validation takes 70 ms, whatever its size."""
+    import pandas as pd
+
+    grouped: dict[str, list[Frame]] = {}
+    for frame in frames:
+        grouped.setdefault(f"{frame.boundary}-{frame.part}" if frame.is_measured else frame.name, []).append(frame)
+    batches = []
+    for name, members in grouped.items():
+        origin = tuple((frame, row) for frame in members for row in range(len(frame.data)))
+        labels = members[0].labels
+        if members[0].is_measured:
+            labels = ("table", *labels)
+            records = [{"table": f.table, **record} for f in members for record in f.data.to_dict("records")]
+            data = pd.DataFrame(records)
+        else:
+            data = members[0].data.reset_index(drop=True)
+        batches.append(
+            _Batch(name, data.assign(**{POSITION: range(len(data))}), _expectations(members), labels, origin)
+        )
+    return batches
+
+
+def _expectations(frames: Sequence[Frame]) -> tuple[Expect, ...]:
+    """The expectations of all frames, each once, with the gravest severity it has in any."""
+    by_meaning: dict[Expect, Expect] = {}
+    for frame in frames:
+        for expect in frame.expectations:
+            meaning = replace(expect, severity="warning")
+            if meaning not in by_meaning or expect.severity == "critical":
+                by_meaning[meaning] = expect
+    return tuple(by_meaning.values())
 
 
 def _library() -> Any:
@@ -89,8 +143,7 @@ def _library() -> Any:
     return gx
 
 
-def _expectation(expect: Expect, number: int) -> Any:
-    gxe = _library().expectations
+def _expectation(gxe: Any, expect: Expect, number: int) -> Any:
     common: dict[str, Any] = {
         "meta": {"check": expect.check, "number": number},
         "severity": expect.severity,
@@ -112,12 +165,21 @@ def _expectation(expect: Expect, number: int) -> Any:
             return gxe.ExpectColumnPairValuesToBeEqual(**pair, **common)
 
 
-def _verdict(frame: Frame, result: Any) -> Verdict:
-    expect = frame.expectations[result.expectation_config.meta["number"]]
-    positions = tuple(int(position) for position in result.result.get("unexpected_index_list") or ())
+def _verdicts(batch: _Batch, result: Any) -> list[Verdict]:
+    """The verdict for each frame of the batch that has the expectation."""
+    judged = batch.expectations[result.expectation_config.meta["number"]]
+    refused: dict[str, list[int]] = {}
+    for index in result.result.get("unexpected_index_list") or ():
+        frame, row = batch.origin[int(index[POSITION])]
+        refused.setdefault(frame.name, []).append(row)
     error = None
-    if not result.success and not positions:
+    if not result.success and not refused:
         raised = result.exception_info or {}
         details = raised if "exception_message" in raised else next(iter(raised.values()), {})
         error = str(details.get("exception_message") or "it cannot be evaluated")
-    return Verdict(frame, expect, bool(result.success), positions, error)
+    verdicts = []
+    for frame in dict.fromkeys(frame for frame, _ in batch.origin):
+        own = [expect for expect in frame.expectations if replace(expect, severity=judged.severity) == judged]
+        rows = tuple(refused.get(frame.name, ()))
+        verdicts += [Verdict(frame, expect, not rows and error is None, rows, error) for expect in own]
+    return verdicts

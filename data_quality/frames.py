@@ -37,15 +37,25 @@ class Expect:
     values: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
-    """Rows of one table, or measurements of it, with the expectations on them. `part` says which: rows, columns, days …"""
+    """Rows of one table, or measurements of it, with the expectations on them. `part` says which: rows, columns, days …
+
+    `labels` are the columns that tell one row from another; Data Docs show them beside a refused value. They hold no
+    personal data.
+    """
 
     boundary: Boundary
     table: str
     part: str
     data: pd.DataFrame
     expectations: tuple[Expect, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it holds measurements, which have the same columns for every table, and not the table's own rows."""
+        return self.part != "rows"
 
     @property
     def name(self) -> str:

@@ -155,7 +155,9 @@ class _Measure:
         says = "Every sum is the same both ways"
         expect = Expect("sums", self.specs["sums"].severity, "between", "off", says, minimum=0, maximum=0)
         data = pd.DataFrame([{k: v for k, v in record.items() if k != "sample"} for record in compared])
-        self.gate.add(Frame("marts", self.mart.table, "sums", data, (expect,)), _SumWords(self.mart, compared))
+        self.gate.add(
+            Frame("marts", self.mart.table, "sums", data, (expect,), ("sum",)), _SumWords(self.mart, compared)
+        )
 
     def _sum(self, identity: Sum) -> Record:
         missing = [table for table in _tables(identity) if not table_exists(self.connection, *table.split("."))]
@@ -197,7 +199,8 @@ class _Measure:
         says = "As many facts as the raw tables hold before the clock"
         expect = Expect("complete", self.specs["complete"].severity, "equal", "mart_rows", says, other="raw_rows")
         self.gate.add(
-            Frame("marts", self.mart.table, "facts", pd.DataFrame([record]), (expect,)), _FactWords(self.mart, record)
+            Frame("marts", self.mart.table, "facts", pd.DataFrame([record]), (expect,), ()),
+            _FactWords(self.mart, record),
         )
 
     def _raw_rows(self, table: str) -> int:
@@ -244,7 +247,7 @@ class _Measure:
             self.gate.note("not_empty", f"{number(now['rows'])} rows", "at least one")
             severity = self.specs["not_empty"].severity
             expects.append(Expect("not_empty", severity, "between", "filled", "There are rows", minimum=1))
-        frame = Frame("marts", self.mart.table, "sizes", pd.DataFrame(records), tuple(expects))
+        frame = Frame("marts", self.mart.table, "sizes", pd.DataFrame(records), tuple(expects), ("measure",))
         self.gate.add(frame, _SizeWords(self.mart, records, kept))
 
     # --- what is published -------------------------------------------------------------------------------------
@@ -264,7 +267,8 @@ class _Measure:
         says = "Every entry of publish.exclude_columns names a column"
         expect = Expect("exclusions", self.specs["exclusions"].severity, "between", "known", says, minimum=1, maximum=1)
         self.gate.add(
-            Frame("marts", self.mart.table, "exclusions", pd.DataFrame(records), (expect,)), _EntryWords(records)
+            Frame("marts", self.mart.table, "exclusions", pd.DataFrame(records), (expect,), ("entry",)),
+            _EntryWords(records),
         )
 
     def _names_a_column(self, entry: str, columns: set[str]) -> bool:
@@ -308,7 +312,8 @@ class _Measure:
             "freshness", self.specs["freshness"].severity, "at_least", "stale_after_days", says, other="age_days"
         )
         self.gate.add(
-            Frame("marts", self.mart.table, "ages", pd.DataFrame(records), (expect,)), _AgeWords(self.mart, records)
+            Frame("marts", self.mart.table, "ages", pd.DataFrame(records), (expect,), ("source", "entity")),
+            _AgeWords(self.mart, records),
         )
 
     def clock(self) -> None:
@@ -326,7 +331,8 @@ class _Measure:
         says = "The table was built for the run's clock"
         expect = Expect("built", self.specs["built"].severity, "equal", "as_of_date", says, other="clock")
         self.gate.add(
-            Frame("marts", self.mart.table, "clock", pd.DataFrame(records), (expect,)), _ClockWords(self.mart, records)
+            Frame("marts", self.mart.table, "clock", pd.DataFrame(records), (expect,), ()),
+            _ClockWords(self.mart, records),
         )
 
 

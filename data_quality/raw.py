@@ -262,7 +262,7 @@ class _Measure:
             for column in self.entity.columns
             if column.type == "timestamp"
         }
-        frame = Frame("raw", self.table.name, "rows", data, tuple(row_expectations(rule, self.specs, limits)))
+        frame = Frame("raw", self.table.name, "rows", data, tuple(row_expectations(rule, self.specs, limits)), rule.key)
         self.gate.add(frame, explain_rows(rule, keys, len(keys), "new rows"))
 
     # --- what the ledger says ----------------------------------------------------------------------------------
@@ -312,7 +312,14 @@ class _Measure:
             hidden = ("message",)
             data = pd.DataFrame([{k: v for k, v in record.items() if k not in hidden} for record in records])
             self.gate.add(
-                Frame("raw", self.table.name, "loads", data, self._load_expectations(bool(counted))),
+                Frame(
+                    "raw",
+                    self.table.name,
+                    "loads",
+                    data,
+                    self._load_expectations(bool(counted)),
+                    ("run_id", "source", "stream"),
+                ),
                 _LoadWords(self.table, records),
             )
 
@@ -408,7 +415,14 @@ class _Measure:
             )
         self._note_streams(records)
         self.gate.add(
-            Frame("raw", self.table.name, "streams", pd.DataFrame(records), self._stream_expectations(records)),
+            Frame(
+                "raw",
+                self.table.name,
+                "streams",
+                pd.DataFrame(records),
+                self._stream_expectations(records),
+                ("source", "stream"),
+            ),
             _StreamWords(self.table, records),
         )
 
@@ -527,7 +541,8 @@ class _Measure:
             ),
         )
         self.gate.add(
-            Frame("raw", self.table.name, "days", pd.DataFrame(records), expects), _DayWords(self.table, records)
+            Frame("raw", self.table.name, "days", pd.DataFrame(records), expects, ("source", "day")),
+            _DayWords(self.table, records),
         )
 
     def _judged_days(self, source: str) -> list[Record]:
