@@ -59,6 +59,8 @@ def load_stream(
     Raises `Retriable` when the input may be there a moment later, unless this is the `last_attempt`, which stops the stream.
     """
     loader = _Loader(connection, stream, tenure, now=now, run_id=run_id)
+    # Else DuckDB would share the failing part of `try(x)` and `try(x is null)` outside of both.
+    connection.execute("set disabled_optimizers = 'common_subexpressions'")
     try:
         with transaction(connection):
             loader.load(full=full, sample_rows=sample_rows)
@@ -74,6 +76,7 @@ def load_stream(
         ledger.record(connection, report)
         return report
     finally:
+        connection.execute("reset disabled_optimizers")
         for name in _TEMPORARY:
             connection.execute(f"drop table if exists temp.{name}")
 
@@ -243,8 +246,6 @@ class _Loader:
 
     def _read(self, chunk: Chunk, sql: str, parameters: Sequence[object] = ()) -> int:
         """Run `sql`, which reads the source; how many rows it wrote."""
-        # Without this, DuckDB would share the failing part of `try(x)` and `try(x is null)` outside of both.
-        self.connection.execute("set disabled_optimizers = 'common_subexpressions'")
         try:
             written = self.connection.execute(sql, list(parameters)).fetchone()
             return int(written[0]) if written else 0
@@ -257,8 +258,6 @@ class _Loader:
             )
             hint = "Do its lines end in more than one way?" if "state machine" in text else None
             raise Fatal(f"{self.id.label}: {origin} cannot be read: {text[:300]}", hint=hint) from error
-        finally:
-            self.connection.execute("reset disabled_optimizers")
 
     def _check_join(self, chunk: Chunk, join: str) -> None:
         """A join that drops rows or doubles them would do so without a word."""
