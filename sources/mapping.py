@@ -11,7 +11,7 @@ the vectors that hold a failing value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -144,12 +144,17 @@ class _Compiler:
 
     def columns(self) -> tuple[tuple[MappedColumn, ...], tuple[tuple[str, str], ...] | None]:
         entity = self.stream.entity
-        mappings = effective_columns(entity, self.config)
         source = f"{self.chunk.relation} {self.config.join or ''}"
         problem = self._try(f"select 1 from {source} limit 0")
         if problem is not None:
             self.problems.append(f"`join`: {problem}")
             self._stop()
+        names = self._names(source)
+        mappings: Mapping[str, ColumnMapping] = {
+            name: mapping.model_copy(update={"sql": _as_name(mapping.sql, names)})
+            for name, mapping in effective_columns(entity, self.config).items()
+        }
+        self.group_by = tuple(_as_name(sql, names) for sql in self.group_by)
         group = None
         if self.config.group_by:
             grouping = ", ".join(["_file", *self.group_by])
@@ -199,16 +204,24 @@ class _Compiler:
             return _first_line(error)
         return None
 
+    def _names(self, relation: str) -> list[str]:
+        described = self.connection.execute(f"select * from {relation} limit 0").description or []
+        return [name for name, *_ in described if name not in ("_file", "_malformed")]
+
     def _stop(self) -> None:
         if not self.problems:
             return
         origin = f" ({self.chunk.files[0].path})" if self.chunk.files else ""
-        names = self.connection.execute(f"select * from {self.chunk.relation} limit 0").description or []
-        columns = ", ".join(name for name, *_ in names if name not in ("_file", "_malformed"))
+        columns = ", ".join(name for name in self._names(self.chunk.relation))
         raise Fatal(
             f"{self.stream.label}{origin}: the mapping does not fit. " + "; ".join(self.problems) + ".",
             hint=f"The source has {columns}. Mend the mapping, or write `optional: true` where a column may be missing.",
         )
+
+
+def _as_name(sql: str, names: Sequence[str]) -> str:
+    """What is just a column's name is quoted, so that names such as `end`, `at` or `Customer ID` need no care."""
+    return identifier(sql.strip()) if sql.strip() in names else sql
 
 
 def _grouped(source: str, group: tuple[tuple[str, str], ...], group_by: tuple[str, ...], extra: str = "") -> str:
