@@ -249,7 +249,7 @@ def _show_stream(stream: StreamFinding) -> None:
     )
     if stream.message:
         OUT.print(f"    [red]{escape(stream.message)}[/]", soft_wrap=True)
-    filled = [c.name if c.filled == 1 else f"{c.name} {c.filled:.0%}" for c in stream.columns if c.filled]
+    filled = [c.name if c.filled == 1 else f"{c.name} {min(c.filled, 0.999):.1%}" for c in stream.columns if c.filled]
     empty = [c.name for c in stream.columns if c.mapping is not None and c.filled == 0]
     unmapped = [c.name for c in stream.columns if c.mapping is None and not c.required]
     for title, names in (("filled", filled), ("mapped, but empty", empty), ("not mapped", unmapped)):
