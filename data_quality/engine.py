@@ -98,6 +98,7 @@ class _Batch:
     data: pd.DataFrame
     expectations: tuple[Expect, ...]
     labels: tuple[str, ...]
+    frames: tuple[Frame, ...]
     origin: tuple[tuple[Frame, int], ...]
 
 
@@ -119,7 +120,14 @@ def _batches(frames: Sequence[Frame]) -> list[_Batch]:
         else:
             data = members[0].data.reset_index(drop=True)
         batches.append(
-            _Batch(name, data.assign(**{POSITION: range(len(data))}), _expectations(members), labels, origin)
+            _Batch(
+                name=name,
+                data=data.assign(**{POSITION: range(len(data))}),
+                expectations=_expectations(members),
+                labels=labels,
+                frames=tuple(members),
+                origin=origin,
+            )
         )
     return batches
 
@@ -178,7 +186,7 @@ def _verdicts(batch: _Batch, result: Any) -> list[Verdict]:
         details = raised if "exception_message" in raised else next(iter(raised.values()), {})
         error = str(details.get("exception_message") or "it cannot be evaluated")
     verdicts = []
-    for frame in dict.fromkeys(frame for frame, _ in batch.origin):
+    for frame in batch.frames:
         own = [expect for expect in frame.expectations if replace(expect, severity=judged.severity) == judged]
         rows = tuple(refused.get(frame.name, ()))
         verdicts += [Verdict(frame, expect, not rows and error is None, rows, error) for expect in own]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 
 from core import clock
 from core.settings import Config, Tenure
-from core.warehouse import Connection, warehouse
+from core.warehouse import Connection, scratch
 from data_quality.checks import CheckResult
 from data_quality.marts import MARTS
 from data_quality.run import check_marts, check_raw
@@ -56,17 +56,12 @@ class Company:
     """A home with a warehouse; rows are delivered into raw tables as the loader would."""
 
     home: Path
-    config: Config = field(default_factory=config)
+    config: Config
+    connection: Connection
 
     @property
     def tenure(self) -> Tenure:
         return Tenure(home=self.home, config_path=self.home / "tenure.yml", config=self.config, memory_limit="1GB")
-
-    @contextmanager
-    def open(self) -> Iterator[Connection]:
-        with warehouse(self.tenure.warehouse_path, memory_limit="1GB") as connection:
-            ledger.ensure_tables(connection, stream_ids(self.config))
-            yield connection
 
     def deliver(
         self,
@@ -79,33 +74,32 @@ class Company:
     ) -> None:
         """Insert rows as one load of `run`, and `bad` rows into quarantine; `counts` overrides what the ledger says."""
         delivered = list(rows)
-        with self.open() as connection:
-            insert(connection, f"raw_files.{entity}", [self._stamped(source, entity, run, row) for row in delivered])
-            quarantined = [
-                {"_source": source, "_stream": entity, "_account_source": source, "_reason": "null_key", "_run_id": run}
-            ] * bad
-            insert(connection, f"quarantine.{entity}", quarantined)
-            report = {
-                "run_id": run,
-                "source": source,
-                "stream": entity,
-                "connector": "files",
-                "entity": entity,
-                "status": "loaded",
-                "message": None,
-                "files": 1,
-                "rows_read": len(delivered) + bad,
-                "rows_inserted": len(delivered),
-                "rows_updated": 0,
-                "rows_unchanged": 0,
-                "rows_superseded": 0,
-                "rows_quarantined": bad,
-                "rows_released": 0,
-                "cursor": None,
-                "started_at": NOW,
-                "finished_at": NOW,
-            }
-            ledger.record(connection, LoadReport(**{**report, **counts}))
+        insert(self.connection, f"raw_files.{entity}", [self._stamped(source, entity, run, row) for row in delivered])
+        quarantined = [
+            {"_source": source, "_stream": entity, "_account_source": source, "_reason": "null_key", "_run_id": run}
+        ] * bad
+        insert(self.connection, f"quarantine.{entity}", quarantined)
+        report = {
+            "run_id": run,
+            "source": source,
+            "stream": entity,
+            "connector": "files",
+            "entity": entity,
+            "status": "loaded",
+            "message": None,
+            "files": 1,
+            "rows_read": len(delivered) + bad,
+            "rows_inserted": len(delivered),
+            "rows_updated": 0,
+            "rows_unchanged": 0,
+            "rows_superseded": 0,
+            "rows_quarantined": bad,
+            "rows_released": 0,
+            "cursor": None,
+            "started_at": NOW,
+            "finished_at": NOW,
+        }
+        ledger.record(self.connection, LoadReport(**{**report, **counts}))
 
     def _stamped(self, source: str, entity: str, run: str, row: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -119,20 +113,16 @@ class Company:
         }
 
     def execute(self, sql: str, *parameters: Any) -> None:
-        with self.open() as connection:
-            connection.execute(sql, list(parameters))
+        self.connection.execute(sql, list(parameters))
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with self.open() as connection:
-            return connection.execute(sql).fetchall()
+        return self.connection.execute(sql).fetchall()
 
     def check_raw(self, run: str = "run1", now: datetime = NOW, **options: Any) -> list[CheckResult]:
-        with self.open() as connection:
-            return check_raw(connection, self.tenure, run, now, **options)
+        return check_raw(self.connection, self.tenure, run, now, **options)
 
     def check_marts(self, run: str = "run1", now: datetime = NOW) -> list[CheckResult]:
-        with self.open() as connection:
-            return check_marts(connection, self.tenure, run, now)
+        return check_marts(self.connection, self.tenure, run, now)
 
 
 def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -238,12 +228,12 @@ def usage(rows_on: Callable[[date], int], weeks: int = 16, last: date = LAST_DAY
 
 def create_marts(company: Company) -> None:
     """Empty marts with the columns that they promise, and the run's clock."""
-    with company.open() as connection:
-        connection.execute("create schema if not exists marts")
-        for mart in MARTS:
-            columns = ", ".join(f"{column.name} {column.sql_type}" for column in mart.rule.columns)
-            connection.execute(f"create or replace table {mart.table} ({columns})")
-        clock.write(connection, AS_OF, is_replay=False)
+    connection = company.connection
+    connection.execute("create schema if not exists marts")
+    for mart in MARTS:
+        columns = ", ".join(f"{column.name} {column.sql_type}" for column in mart.rule.columns)
+        connection.execute(f"create or replace table {mart.table} ({columns})")
+    clock.write(connection, AS_OF, is_replay=False)
 
 
 def fill_marts(company: Company) -> None:
@@ -252,211 +242,224 @@ def fill_marts(company: Company) -> None:
     months = [date(2024, 5, 1), date(2024, 6, 1)]
     steps = ("new", "expansion", "contraction", "churn", "completion", "reactivation")
     none = {f"{step}_mrr_usd": 0 for step in steps}
-    with company.open() as connection:
-        insert(
-            connection,
-            "marts.accounts",
-            [
-                {
-                    "account_id": id_,
-                    "as_of_date": AS_OF.date(),
-                    "account_name": f"Secret {id_}",
-                    "owner_email": "eve@example.com",
-                    "leading_source": "crm",
-                    "account_sources": 1,
-                    "sources": "crm",
-                    "match_rule": "primary",
-                    "is_derived": False,
-                    "created_at": datetime(2023, 1, 1),
-                    "lifecycle_status": "churned" if id_ == "a3" else "customer",
-                    "is_customer": id_ != "a3",
-                    "mrr_usd": 0 if id_ == "a3" else 100,
-                    "arr_usd": 0 if id_ == "a3" else 1200,
-                    "invoiced_usd": 10,
-                    "events_28d": 7 if id_ == "a1" else 0,
-                    "coverage_pct": 50,
-                    **{
-                        f"has_{family}_data": True
-                        for family in ("contact", "subscription", "invoice", "usage", "ticket", "survey", "interaction")
-                    },
-                }
-                for id_ in ids
-            ],
-        )
-        insert(
-            connection,
-            "marts.account_sources",
-            [
-                {
-                    "source": "crm",
-                    "source_account_id": id_,
-                    "account_id": id_,
-                    "match_rule": "primary",
-                    "is_merged": False,
-                    "is_derived": False,
-                    "is_primary_source": True,
-                }
-                for id_ in ids
-            ],
-        )
-        insert(
-            connection,
-            "marts.subscriptions",
-            [
-                {
-                    "source": "billing",
-                    "stream": "subscriptions",
-                    "subscription_id": f"s-{id_}",
-                    "account_id": id_,
-                    "mrr_usd": 100,
-                    "arr_usd": 1200,
-                    "started_at": datetime(2024, 5, 10),
-                    "ended_at": datetime(2024, 6, 10) if id_ == "a3" else None,
-                    "is_running": id_ != "a3",
-                    "is_trial": False,
-                }
-                for id_ in ids
-            ],
-        )
-        insert(
-            connection,
-            "marts.mrr_movements",
-            [
-                {
-                    "account_id": id_,
-                    "movement_date": date(2024, 5, 10),
-                    "movement": "new",
-                    "mrr_delta_usd": 100,
-                    "mrr_before_usd": 0,
-                    "mrr_after_usd": 100,
-                }
-                for id_ in ids
-            ]
-            + [
-                {
-                    "account_id": "a3",
-                    "movement_date": date(2024, 6, 10),
-                    "movement": "churn",
-                    "mrr_delta_usd": -100,
-                    "mrr_before_usd": 100,
-                    "mrr_after_usd": 0,
-                }
-            ],
-        )
-        flags = {f"is_logo_{word}": False for word in ("new", "reactivated", "churned", "completed")}
-        insert(
-            connection,
-            "marts.account_months",
-            [
-                {
-                    **none,
-                    **flags,
-                    "account_id": id_,
-                    "month_start_date": month,
-                    "start_mrr_usd": 0 if month == months[0] else 100,
-                    "new_mrr_usd": 100 if month == months[0] else 0,
-                    "churn_mrr_usd": -100 if (id_, month) == ("a3", months[1]) else 0,
-                    "end_mrr_usd": 0 if (id_, month) == ("a3", months[1]) else 100,
-                }
-                for id_ in ids
-                for month in months
-            ],
-        )
-        insert(
-            connection,
-            "marts.months",
-            [
-                {
-                    **none,
-                    "month_start_date": month,
-                    "is_complete": True,
-                    "start_mrr_usd": 0 if month == months[0] else 300,
-                    "new_mrr_usd": 300 if month == months[0] else 0,
-                    "churn_mrr_usd": 0 if month == months[0] else -100,
-                    "end_mrr_usd": 300 if month == months[0] else 200,
-                    "grr_pct": None if month == months[0] else 66.7,
-                    "invoiced_usd": 0 if month == months[0] else 30,
-                }
-                for month in months
-            ],
-        )
-        insert(
-            connection,
-            "marts.invoices",
-            [
-                {
-                    "source": "billing",
-                    "stream": "invoices",
-                    "invoice_id": f"v-{id_}",
-                    "account_id": id_,
-                    "issued_at": datetime(2024, 6, 2),
-                    "amount_usd": 10,
-                    "is_unpaid": False,
-                    "is_overdue": False,
-                }
-                for id_ in ids
-            ],
-        )
-        insert(
-            connection,
-            "marts.tickets",
-            [
-                {
-                    "source": "support",
-                    "stream": "tickets",
-                    "ticket_id": "t1",
-                    "account_id": "a1",
-                    "opened_at": datetime(2024, 6, 3),
-                    "csat": 4,
-                    "is_open": True,
-                    "subject": "Private words",
-                }
-            ],
-        )
-        insert(
-            connection,
-            "marts.contacts",
-            [
-                {
-                    "source": "crm",
-                    "stream": "contacts",
-                    "contact_id": "c1",
-                    "account_id": "a1",
-                    "email": "eve@example.com",
-                    "role": "champion",
-                    "is_champion": True,
-                    "is_active": True,
-                }
-            ],
-        )
-        insert(
-            connection,
-            "marts.account_days",
-            [
-                {"account_id": "a1", "activity_date": at.date(), "events": 1, "active_users": 1, "last_event_at": at}
-                for at in days(7)
-            ],
-        )
-        insert(
-            connection,
-            "marts.account_timeline",
-            [{"account_id": "a1", "event_at": datetime(2023, 1, 1), "kind": "signup", "reference_id": "a1"}],
-        )
-        insert(
-            connection,
-            "marts.source_freshness",
-            [
-                {
-                    "source": "product",
-                    "account_source": "crm",
-                    "entity": "usage_events",
-                    "facts": 7,
-                    "newest_fact_at": datetime(2024, 6, 30, 12),
-                    "newest_load_at": NOW,
-                    "newest_fact_days": 1,
-                }
-            ],
-        )
+    connection = company.connection
+    insert(
+        connection,
+        "marts.accounts",
+        [
+            {
+                "account_id": id_,
+                "as_of_date": AS_OF.date(),
+                "account_name": f"Secret {id_}",
+                "owner_email": "eve@example.com",
+                "leading_source": "crm",
+                "account_sources": 1,
+                "sources": "crm",
+                "match_rule": "primary",
+                "is_derived": False,
+                "created_at": datetime(2023, 1, 1),
+                "lifecycle_status": "churned" if id_ == "a3" else "customer",
+                "is_customer": id_ != "a3",
+                "mrr_usd": 0 if id_ == "a3" else 100,
+                "arr_usd": 0 if id_ == "a3" else 1200,
+                "invoiced_usd": 10,
+                "events_28d": 7 if id_ == "a1" else 0,
+                "coverage_pct": 50,
+                **{
+                    f"has_{family}_data": True
+                    for family in ("contact", "subscription", "invoice", "usage", "ticket", "survey", "interaction")
+                },
+            }
+            for id_ in ids
+        ],
+    )
+    insert(
+        connection,
+        "marts.account_sources",
+        [
+            {
+                "source": "crm",
+                "source_account_id": id_,
+                "account_id": id_,
+                "match_rule": "primary",
+                "is_merged": False,
+                "is_derived": False,
+                "is_primary_source": True,
+            }
+            for id_ in ids
+        ],
+    )
+    insert(
+        connection,
+        "marts.subscriptions",
+        [
+            {
+                "source": "billing",
+                "stream": "subscriptions",
+                "subscription_id": f"s-{id_}",
+                "account_id": id_,
+                "mrr_usd": 100,
+                "arr_usd": 1200,
+                "started_at": datetime(2024, 5, 10),
+                "ended_at": datetime(2024, 6, 10) if id_ == "a3" else None,
+                "is_running": id_ != "a3",
+                "is_trial": False,
+            }
+            for id_ in ids
+        ],
+    )
+    insert(
+        connection,
+        "marts.mrr_movements",
+        [
+            {
+                "account_id": id_,
+                "movement_date": date(2024, 5, 10),
+                "movement": "new",
+                "mrr_delta_usd": 100,
+                "mrr_before_usd": 0,
+                "mrr_after_usd": 100,
+            }
+            for id_ in ids
+        ]
+        + [
+            {
+                "account_id": "a3",
+                "movement_date": date(2024, 6, 10),
+                "movement": "churn",
+                "mrr_delta_usd": -100,
+                "mrr_before_usd": 100,
+                "mrr_after_usd": 0,
+            }
+        ],
+    )
+    flags = {f"is_logo_{word}": False for word in ("new", "reactivated", "churned", "completed")}
+    insert(
+        connection,
+        "marts.account_months",
+        [
+            {
+                **none,
+                **flags,
+                "account_id": id_,
+                "month_start_date": month,
+                "start_mrr_usd": 0 if month == months[0] else 100,
+                "new_mrr_usd": 100 if month == months[0] else 0,
+                "churn_mrr_usd": -100 if (id_, month) == ("a3", months[1]) else 0,
+                "end_mrr_usd": 0 if (id_, month) == ("a3", months[1]) else 100,
+            }
+            for id_ in ids
+            for month in months
+        ],
+    )
+    insert(
+        connection,
+        "marts.months",
+        [
+            {
+                **none,
+                "month_start_date": month,
+                "is_complete": True,
+                "start_mrr_usd": 0 if month == months[0] else 300,
+                "new_mrr_usd": 300 if month == months[0] else 0,
+                "churn_mrr_usd": 0 if month == months[0] else -100,
+                "end_mrr_usd": 300 if month == months[0] else 200,
+                "grr_pct": None if month == months[0] else 66.7,
+                "invoiced_usd": 0 if month == months[0] else 30,
+            }
+            for month in months
+        ],
+    )
+    insert(
+        connection,
+        "marts.invoices",
+        [
+            {
+                "source": "billing",
+                "stream": "invoices",
+                "invoice_id": f"v-{id_}",
+                "account_id": id_,
+                "issued_at": datetime(2024, 6, 2),
+                "amount_usd": 10,
+                "is_unpaid": False,
+                "is_overdue": False,
+            }
+            for id_ in ids
+        ],
+    )
+    insert(
+        connection,
+        "marts.tickets",
+        [
+            {
+                "source": "support",
+                "stream": "tickets",
+                "ticket_id": "t1",
+                "account_id": "a1",
+                "opened_at": datetime(2024, 6, 3),
+                "csat": 4,
+                "is_open": True,
+                "subject": "Private words",
+            }
+        ],
+    )
+    insert(
+        connection,
+        "marts.contacts",
+        [
+            {
+                "source": "crm",
+                "stream": "contacts",
+                "contact_id": "c1",
+                "account_id": "a1",
+                "email": "eve@example.com",
+                "role": "champion",
+                "is_champion": True,
+                "is_active": True,
+            }
+        ],
+    )
+    insert(
+        connection,
+        "marts.account_days",
+        [
+            {"account_id": "a1", "activity_date": at.date(), "events": 1, "active_users": 1, "last_event_at": at}
+            for at in days(7)
+        ],
+    )
+    insert(
+        connection,
+        "marts.account_timeline",
+        [{"account_id": "a1", "event_at": datetime(2023, 1, 1), "kind": "signup", "reference_id": "a1"}],
+    )
+    insert(
+        connection,
+        "marts.source_freshness",
+        [
+            {
+                "source": "product",
+                "account_source": "crm",
+                "entity": "usage_events",
+                "facts": 7,
+                "newest_fact_at": datetime(2024, 6, 30, 12),
+                "newest_load_at": NOW,
+                "newest_fact_days": 1,
+            }
+        ],
+    )
+
+
+def fill_raw(company: Company) -> None:
+    """The raw rows behind the marts."""
+    at = datetime(2024, 6, 2)
+    company.deliver("crm", "contacts", [{"contact_id": "c1", "account_id": "a1"}])
+    company.deliver("support", "tickets", [{"ticket_id": "t1", "account_id": "a1", "opened_at": at}])
+    company.deliver("product", "usage_events", usage(lambda _: 1, weeks=1))
+    for id_ in ("a1", "a2", "a3"):
+        subscription = {"subscription_id": f"s-{id_}", "account_id": id_, "mrr_usd": 100, "started_at": at}
+        company.deliver("billing", "subscriptions", [subscription])
+        invoice = {"invoice_id": f"v-{id_}", "account_id": id_, "amount_usd": 10, "issued_at": at}
+        company.deliver("billing", "invoices", [invoice])
 
 
 class Companies:
@@ -465,14 +468,18 @@ class Companies:
     NOW, AS_OF, LAST_DAY, STREAMS = NOW, AS_OF, LAST_DAY, STREAMS
     days, accounts, usage = staticmethod(days), staticmethod(accounts), staticmethod(usage)
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, opened: ExitStack) -> None:
         self.folder = folder
+        self.opened = opened
         self.made = 0
 
     def empty(self, **settings: Any) -> Company:
         """Configured, with nothing delivered yet."""
         self.made += 1
-        return Company(self.folder / str(self.made), config(**settings))
+        connection = self.opened.enter_context(scratch(memory_limit="1GB"))
+        company = Company(self.folder / str(self.made), config(**settings), connection)
+        ledger.ensure_tables(connection, stream_ids(company.config))
+        return company
 
     def good(self, **settings: Any) -> Company:
         """With raw tables in which nothing is wrong."""
@@ -485,6 +492,7 @@ class Companies:
         company = self.empty(**settings)
         create_marts(company)
         fill_marts(company)
+        fill_raw(company)
         return company
 
     def unfilled(self, **settings: Any) -> Company:
@@ -495,11 +503,13 @@ class Companies:
 
 
 @pytest.fixture
-def companies(tmp_path: Path) -> Companies:
-    return Companies(tmp_path)
+def companies(tmp_path: Path) -> Iterator[Companies]:
+    with ExitStack() as opened:
+        yield Companies(tmp_path, opened)
 
 
 @pytest.fixture(scope="module")
-def shared_companies(tmp_path_factory: pytest.TempPathFactory) -> Companies:
-    """For warehouses that a whole module reads: a check costs a second or two."""
-    return Companies(tmp_path_factory.mktemp("shared"))
+def shared_companies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Companies]:
+    """For warehouses that a whole module reads: a check costs half a second."""
+    with ExitStack() as opened:
+        yield Companies(tmp_path_factory.mktemp("shared"), opened)

@@ -53,8 +53,7 @@ def test_a_company_without_faults_is_measured_in_all_but_what_is_too_thin(good: 
 def test_results_stand_in_the_warehouse_as_they_were_returned(good: Any) -> None:
     from data_quality.results import checks_of
 
-    with good.open() as connection:
-        written = checks_of(connection, "run1")
+    written = checks_of(good.connection, "run1")
     assert Counter(written) == Counter(good.results)
 
 
