@@ -22,7 +22,7 @@ facts as (
             max({{ happened_at }}) as newest_fact_at,
             max(loaded_at) as newest_load_at
         from {{ union_staged(entity) }} as {{ entity }}
-        where {{ "true" if entity == "contacts" else happened_at ~ " < " ~ as_of() }}
+        where coalesce({{ "created_at" if entity == "contacts" else happened_at }} < {{ as_of() }}, true)
         group by source, account_source
 
         union all

@@ -74,13 +74,29 @@ features as (
 
 ),
 
+used_days as (
+
+    select distinct
+        records.account_id,
+        days.activity_date
+    from {{ ref("int_usage_by_account_days") }} as days
+    inner join records
+        on
+            days.account_source = records.source
+            and days.source_account_id = records.source_account_id
+    where
+        days.activity_date >= {{ window_start }}
+        and days.activity_date < {{ as_of_date() }}
+        and days.events > 0
+
+),
+
 active_days as (
 
     select
         account_id,
         count(*) as active_days_28d
-    from {{ ref("account_days") }}
-    where activity_date >= {{ window_start }}
+    from used_days
     group by account_id
 
 ),

@@ -1,0 +1,309 @@
+"""A small raw warehouse made of dictionaries, and dbt run on it in its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import clock
+from core.contract import ENTITIES
+from core.warehouse import rows, warehouse
+from sources.base import StreamId
+from sources.ledger import ensure_tables
+
+PROJECT = Path(__file__).parents[2] / "dbt_project"
+FIRST_LOAD = datetime(2024, 7, 1, 3)
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A model as dbt compiled it for a first run."""
+
+    relation: str
+    kind: str
+    select: str
+
+
+@dataclass
+class Company:
+    """One warehouse with the tables that the loader leaves, and dbt with its target beside it."""
+
+    folder: Path
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    connectors: tuple[str, ...] = ("files",)
+    threads: int = 2
+    sql: dict[str, Statement] = field(default_factory=dict, repr=False)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "warehouse.duckdb"
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "target"
+
+    def create(self, as_of: datetime) -> None:
+        streams = [StreamId("any", e, connector, "any", e) for connector in self.connectors for e in ENTITIES]
+        with warehouse(self.path) as connection:
+            ensure_tables(connection, streams)
+        self.set_clock(as_of)
+
+    def set_clock(self, as_of: datetime, *, is_replay: bool = False) -> None:
+        with warehouse(self.path) as connection:
+            clock.write(connection, as_of, is_replay=is_replay)
+
+    def insert(
+        self,
+        entity: str,
+        source: str,
+        records: Iterable[Row],
+        *,
+        account_source: str | None = None,
+        loaded_at: datetime = FIRST_LOAD,
+        connector: str = "files",
+    ) -> None:
+        """Insert rows given as dictionaries; columns that a row does not name are NULL."""
+        meta = {
+            "_source": source,
+            "_stream": entity,
+            "_account_source": account_source or source,
+            "_file": f"{source}.csv",
+            "_loaded_at": loaded_at,
+            "_run_id": "run",
+        }
+        with warehouse(self.path) as connection:
+            for record in records:
+                filled = {**record, **meta}
+                marks = ", ".join("?" for _ in filled)
+                connection.execute(
+                    f"insert into raw_{connector}.{entity} ({', '.join(filled)}) values ({marks})",
+                    list(filled.values()),
+                )
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        with warehouse(self.path) as connection:
+            connection.execute(sql, list(parameters))
+
+    def records(self, sql: str) -> list[dict[str, Any]]:
+        with warehouse(self.path, read_only=True) as connection:
+            return rows(connection, sql)
+
+    def value(self, sql: str) -> Any:
+        (only,) = self.records(sql)
+        (value,) = only.values()
+        return value
+
+    def marts(self) -> dict[str, list[str]]:
+        """Every row of every mart and of the history, as sorted text."""
+        names = self.records(
+            "select table_schema || '.' || table_name as name from information_schema.tables where table_schema in ('marts', 'history')"
+        )
+        return {n["name"]: sorted(str(list(r.values())) for r in self.records(f"from {n['name']}")) for n in names}
+
+    def dbt(self, command: str, *arguments: str) -> None:
+        """Run dbt, and fail the test with dbt's own words where it fails."""
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "dbt.cli.main", command, *arguments),
+                *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
+                *("--target-path", str(self.target), "--log-path", str(self.folder / "logs")),
+                *("--vars", json.dumps(self.variables)),
+            ],
+            env={
+                **os.environ,
+                "TENURE_WAREHOUSE": str(self.path),
+                "TENURE_TEMP_DIR": str(self.folder / "tmp"),
+                "TENURE_THREADS": str(self.threads),
+                "TENURE_MEMORY_LIMIT": "1GB",
+                "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+                "DBT_USE_COLORS": "false",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+    def build(self) -> None:
+        self.dbt("build", "--exclude", "test_type:unit")
+
+    def remember_sql(self) -> None:
+        """Keep the compiled models in an order in which they can run."""
+        nodes = {k: n for k, n in self.manifest()["nodes"].items() if n["resource_type"] == "model"}
+        while nodes:
+            ready = [k for k, n in nodes.items() if not nodes.keys() & set(n["depends_on"]["nodes"])]
+            for key in ready:
+                node = nodes.pop(key)
+                kind = "view" if node["config"]["materialized"] == "view" else "table"
+                self.sql[node["name"]] = Statement(f"{node['schema']}.{node['name']}", kind, node["compiled_code"])
+
+    def manifest(self) -> dict[str, Any]:
+        return dict(json.loads((self.target / "manifest.json").read_text()))
+
+    def results(self) -> dict[str, str]:
+        """Status by node of the last command."""
+        found = json.loads((self.target / "run_results.json").read_text())["results"]
+        return {result["unique_id"]: result["status"] for result in found}
+
+
+def events(account: str, *days: datetime, user: str = "u", feature: str = "report") -> list[Row]:
+    """One event per given moment."""
+    return [
+        {
+            "event_id": f"{account}-{user}-{feature}-{at:%Y%m%d%H%M%S}",
+            "account_id": account,
+            "user_id": user,
+            "event_name": feature,
+            "occurred_at": at,
+            "quantity": 1.0,
+        }
+        for at in days
+    ]
+
+
+def fill(company: Company) -> None:
+    """Three companies seen by four sources, until July 2024: one happy, one that left in May, one that only billing knows."""
+    company.insert(
+        "accounts",
+        "crm",
+        [
+            {
+                "account_id": "1",
+                "name": "Acme Inc",
+                "domain": "acme.com",
+                "owner_email": "ann@us.com",
+                "created_at": datetime(2023, 1, 1),
+            },
+            {
+                "account_id": "2",
+                "name": "Bolt Ltd",
+                "domain": "bolt.io",
+                "owner_email": "bob@us.com",
+                "created_at": datetime(2023, 2, 1),
+            },
+        ],
+    )
+    company.insert(
+        "accounts",
+        "billing",
+        [
+            {"account_id": "b1", "name": "Acme", "crm_account_id": "1", "created_at": datetime(2023, 1, 2)},
+            {"account_id": "b2", "name": "BOLT", "created_at": datetime(2023, 2, 2)},
+            {"account_id": "b3", "name": "Nobody knows", "created_at": datetime(2024, 3, 2)},
+        ],
+    )
+    company.insert(
+        "accounts", "product", [{"account_id": "w1", "domain": "www.acme.com", "created_at": datetime(2023, 1, 3)}]
+    )
+    company.insert(
+        "subscriptions",
+        "billing",
+        [
+            {"subscription_id": "s1", "account_id": "b1", "product": "core", "plan": "pro", "seats": 4, "mrr_usd": 100}
+            | {"started_at": datetime(2023, 1, 10), "ended_at": datetime(2024, 1, 10), "end_reason": "renewal"},
+            {"subscription_id": "s2", "account_id": "b1", "product": "core", "plan": "max", "seats": 5, "mrr_usd": 150}
+            | {"started_at": datetime(2024, 1, 10), "renews_at": datetime(2025, 1, 10)},
+            {"subscription_id": "s3", "account_id": "b2", "product": "core", "plan": "pro", "seats": 2, "mrr_usd": 60}
+            | {"started_at": datetime(2023, 3, 1), "ended_at": datetime(2024, 5, 20), "end_reason": "canceled"},
+            {"subscription_id": "s4", "account_id": "b3", "product": "core", "plan": "pro", "seats": 1, "mrr_usd": 30}
+            | {"started_at": datetime(2024, 6, 20), "is_trial": True},
+        ],
+    )
+    company.insert(
+        "invoices",
+        "billing",
+        [
+            {"invoice_id": "i1", "account_id": "b1", "issued_at": datetime(2024, 6, 1), "due_at": datetime(2024, 6, 15)}
+            | {"amount_usd": 150, "status": "open", "failed_payments": 2},
+            {"invoice_id": "i2", "account_id": "b2", "issued_at": datetime(2024, 5, 1), "due_at": datetime(2024, 5, 15)}
+            | {"amount_usd": 60, "status": "paid", "paid_at": datetime(2024, 5, 10)},
+        ],
+    )
+    company.insert(
+        "usage_events",
+        "product",
+        [
+            *events("w1", datetime(2024, 5, 20, 9), datetime(2024, 6, 10, 9), datetime(2024, 6, 28, 9)),
+            *events("w1", datetime(2024, 6, 28, 10), user="v", feature="export"),
+        ],
+    )
+    company.insert(
+        "tickets",
+        "support",
+        [
+            {
+                "ticket_id": "t1",
+                "account_id": "1",
+                "opened_at": datetime(2024, 6, 20, 8),
+                "status": "open",
+                "priority": "high",
+            }
+        ],
+        account_source="crm",
+    )
+    company.insert(
+        "contacts",
+        "crm",
+        [
+            {
+                "contact_id": "c1",
+                "account_id": "1",
+                "email": "jo@acme.com",
+                "role": "Champion",
+                "created_at": datetime(2023, 5, 1),
+            }
+        ],
+    )
+
+
+AS_OF = datetime(2024, 7, 1)
+VARIABLES = {"identity_precedence": ["crm", "billing", "product", "support"]}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Company:
+    """The three companies, built once; tests that only read share it."""
+    company = Company(tmp_path_factory.mktemp("built"), VARIABLES)
+    company.create(AS_OF)
+    fill(company)
+    company.build()
+    company.remember_sql()
+    return company
+
+
+@pytest.fixture(scope="session")
+def changing(built: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
+    """A copy of the built companies; its tests run one after another and change it."""
+    folder = tmp_path_factory.mktemp("changing")
+    shutil.copytree(built.folder, folder, dirs_exist_ok=True)
+    return Company(folder, VARIABLES)
+
+
+@pytest.fixture(scope="session")
+def new_company(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Company]:
+    """Makes an empty warehouse for the given dbt variables and connectors."""
+
+    def make(name: str, variables: Mapping[str, Any], connectors: tuple[str, ...] = ("files",)) -> Company:
+        company = Company(tmp_path_factory.mktemp(name), variables, connectors)
+        company.create(AS_OF)
+        return company
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def new_events() -> Callable[..., list[Row]]:
+    """`events`, for tests."""
+    return events

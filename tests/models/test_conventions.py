@@ -1,0 +1,149 @@
+"""Every model keeps the project's conventions, read from dbt's manifest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.contract import ENTITIES
+
+ROOT = Path(__file__).parents[2]
+PORTABILITY = ROOT / "dbt_project" / "macros" / "portability.sql"
+
+Node = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def models(built: Any) -> dict[str, Node]:
+    nodes = built.manifest()["nodes"].values()
+    return {node["name"]: node for node in nodes if node["resource_type"] == "model"}
+
+
+def step(node: Node) -> str:
+    return str(node["fqn"][1])
+
+
+def test_names_say_the_step(models: dict[str, Node]) -> None:
+    shapes = {
+        "staging": r"stg_[a-z]+__[a-z_]+s",
+        "intermediate": r"int_[a-z]+(_[a-z]+)*_(\w+ed|by_[a-z]+_[a-z]+s)",
+        "marts": r"[a-z]+(_[a-z]+)*(s|_freshness|_timeline)",
+    }
+    wrong = [name for name, node in models.items() if not re.fullmatch(shapes[step(node)], name)]
+    assert wrong == []
+
+
+def test_each_step_has_its_schema_and_its_folder(models: dict[str, Node]) -> None:
+    assert {(step(node), node["schema"], node["config"]["group"]) for node in models.values()} == {
+        ("staging", "staging", "staging"),
+        ("intermediate", "intermediate", "intermediate"),
+        ("marts", "marts", "marts"),
+    }
+
+
+def test_only_staging_reads_sources_and_reads_nothing_else(models: dict[str, Node]) -> None:
+    for name, node in models.items():
+        kinds = {dependency.split(".")[0] for dependency in node["depends_on"]["nodes"]}
+        assert kinds == ({"source"} if step(node) == "staging" else {"model"}), name
+
+
+def test_staging_is_two_ctes_without_a_join(models: dict[str, Node]) -> None:
+    for name, node in models.items():
+        if step(node) == "staging":
+            assert re.findall(r"^(\w+) as \($", node["raw_code"], re.M) == ["source", "renamed"], name
+            assert not re.search(r"\b(join|union|group by|where)\b", node["raw_code"]), name
+
+
+def test_no_model_reads_a_later_step(models: dict[str, Node]) -> None:
+    order = {"staging": 0, "intermediate": 1, "marts": 2}
+    upward = {
+        (name, read)
+        for name, node in models.items()
+        for kind, _, read in (dependency.split(".", 2) for dependency in node["depends_on"]["nodes"])
+        if kind == "model" and order[step(models[read])] > order[step(node)]
+    }
+    assert upward == set()
+
+
+def test_the_first_sentence_of_a_description_is_the_grain(models: dict[str, Node]) -> None:
+    wrong = [name for name, node in models.items() if not node["description"].startswith("One row per ")]
+    assert wrong == []
+
+
+def test_every_column_is_described_and_exists(models: dict[str, Node], built: Any) -> None:
+    found = built.records(
+        "select table_schema as s, table_name as t, list(column_name order by ordinal_position) as columns"
+        " from information_schema.columns group by all"
+    )
+    columns = {(row["s"], row["t"]): row["columns"] for row in found}
+    for name, node in models.items():
+        assert list(node["columns"]) == columns[node["schema"], name], name
+        assert [c for c, spec in node["columns"].items() if not spec["description"]] == [], name
+
+
+def test_marts_enforce_their_contract_in_portable_types(models: dict[str, Node]) -> None:
+    portable = {"string", "bigint", "double", "boolean", "date", "timestamp", "decimal(18,2)"}
+    for name, node in models.items():
+        if step(node) == "marts":
+            assert node["config"]["contract"]["enforced"], name
+            assert {spec["data_type"] for spec in node["columns"].values()} <= portable, name
+
+
+def test_staging_has_the_columns_of_the_contract(models: dict[str, Node]) -> None:
+    for name, node in models.items():
+        entity = ENTITIES.get(name.split("__")[-1])
+        if step(node) == "staging" and entity is not None:
+            given = ["source_account_id" if c == "account_id" else c for c in entity.column_names]
+            assert list(node["columns"]) == ["source", "stream", "account_source", *given, "loaded_at"], name
+
+
+def test_an_entity_that_nobody_delivers_has_the_columns_and_types_of_the_contract() -> None:
+    types = {"text": "string", "integer": "bigint", "money": "decimal(18,2)"}
+    macro = (ROOT / "dbt_project" / "macros" / "contract.sql").read_text(encoding="utf-8")
+    for entity in ENTITIES.values():
+        (block,) = re.findall(rf'"{entity.name}": \[(.*?)\n        \],', macro, re.S)
+        assert re.findall(r'\["(\w+)", "([\w(),]+)"\]', block) == [
+            (c.name, types.get(c.type, c.type)) for c in entity.columns
+        ]
+
+
+def test_models_say_nothing_that_only_one_engine_understands() -> None:
+    """What differs between DuckDB and Spark belongs into macros/portability.sql."""
+    dialect = re.compile(
+        r"::|\b(qualify|list_\w+|struct_\w+|unnest|generate_series|date_diff|datediff|dateadd|date_add|epoch\w*|strftime|strptime"
+        r"|try_cast|ilike|any_value|arg_max|arg_min|max_by|min_by|string_agg|listagg|regexp_\w+|filter\s*\(|exclude|pivot|asof"
+        r"|group by all|using sample|interval|date_trunc|now\(\)|current_\w+)",
+        re.I,
+    )
+    for path in [*(ROOT / "models").rglob("*.sql"), *(ROOT / "dbt_project" / "tests").rglob("*.sql")]:
+        sql = re.sub(r"--.*|\{#.*?#\}", "", path.read_text(encoding="utf-8"))
+        assert dialect.search(sql) is None, (path.name, dialect.search(sql))
+    assert "unnest" in PORTABILITY.read_text(encoding="utf-8")
+
+
+def test_every_mart_is_tested_for_its_grain_or_by_an_accounting_identity(built: Any, models: dict[str, Node]) -> None:
+    manifest = built.manifest()
+    tested = {
+        dependency.split(".")[-1]
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "test"
+        for dependency in node["depends_on"]["nodes"]
+    }
+    assert {name for name, node in models.items() if step(node) == "marts"} <= tested
+
+
+def test_the_published_file_is_an_exposure_of_every_mart(built: Any, models: dict[str, Node]) -> None:
+    exposures = {e["name"]: e for e in built.manifest()["exposures"].values()}
+    read = {dependency.split(".")[-1] for dependency in exposures["published_file"]["depends_on"]["nodes"]}
+    assert read == {name for name, node in models.items() if step(node) == "marts"}
+
+
+def test_sources_know_when_they_are_stale(built: Any) -> None:
+    sources = [s for s in built.manifest()["sources"].values() if s["source_name"].startswith("raw_")]
+    assert len(sources) == len(ENTITIES)
+    for source in sources:
+        assert source["loaded_at_field"] == "_loaded_at"
+        assert source["freshness"]["error_after"]["count"]

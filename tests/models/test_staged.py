@@ -1,0 +1,85 @@
+"""Whatever is configured builds: one entity alone, two connectors at once, tables that are empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+NOTHING: dict[str, list[str]] = {
+    "accounts": [],
+    "contacts": [],
+    "subscriptions": [],
+    "invoices": [],
+    "usage_events": [],
+    "tickets": [],
+    "survey_responses": [],
+    "interactions": [],
+}
+INACTIVITY = {"definition": "inactivity", "active_within_days": 30, "not_churn": []}
+
+
+def test_usage_alone_makes_accounts_and_tells_who_went_silent(
+    new_company: Callable[..., Any], new_events: Callable[..., Any]
+) -> None:
+    staged = {**NOTHING, "usage_events": ["database"]}
+    company = new_company(
+        "usage",
+        {"staged": staged, "identity_precedence": ["app"], "derive_accounts": True, "churn": INACTIVITY},
+        connectors=("database",),
+    )
+    company.insert("usage_events", "app", new_events("alive", datetime(2024, 6, 20, 9)), connector="database")
+    company.insert(
+        "usage_events",
+        "app",
+        new_events("silent", datetime(2024, 3, 1, 9), datetime(2024, 3, 2, 9)),
+        connector="database",
+    )
+    company.build()
+    found = company.records(
+        "select account_id, is_derived, created_at, lifecycle_status, mrr_usd, tickets_open, events_28d from marts.accounts order by 1"
+    )
+    assert [tuple(row.values()) for row in found] == [
+        ("alive", True, datetime(2024, 6, 20, 9), "customer", None, None, 1),
+        ("silent", True, datetime(2024, 3, 1, 9), "churned", None, None, 0),
+    ]
+    assert company.value("select count(*) from marts.mrr_movements") == 0
+    months = company.records(
+        "select active_accounts, end_mrr_usd, invoiced_usd from marts.months order by month_start_date"
+    )
+    assert [tuple(row.values()) for row in months] == [
+        (1, None, None),
+        (0, None, None),
+        (0, None, None),
+        (1, None, None),
+    ]
+
+
+def test_two_connectors_are_one_company_and_empty_tables_are_no_zeros(new_company: Callable[..., Any]) -> None:
+    both = {entity: ["files", "database"] for entity in NOTHING}
+    company = new_company(
+        "both", {"staged": both, "identity_precedence": ["crm", "app"]}, connectors=("files", "database")
+    )
+    company.insert("accounts", "crm", [{"account_id": "1", "domain": "acme.com", "created_at": datetime(2024, 1, 1)}])
+    company.insert(
+        "accounts",
+        "app",
+        [{"account_id": "w", "domain": "acme.com", "created_at": datetime(2024, 1, 2)}],
+        connector="database",
+    )
+    company.insert(
+        "subscriptions",
+        "app",
+        [{"subscription_id": "s", "account_id": "w", "mrr_usd": 10, "started_at": datetime(2024, 1, 3)}],
+        connector="database",
+    )
+    company.insert(
+        "invoices",
+        "crm",
+        [{"invoice_id": "i", "account_id": "1", "amount_usd": 10, "issued_at": datetime(2024, 1, 3)}],
+    )
+    company.build()
+    (account,) = company.records("from marts.accounts")
+    assert (account["account_id"], account["mrr_usd"], account["invoiced_usd"]) == ("1", 10, 10)
+    assert (account["events_28d"], account["tickets_open"], account["contacts"]) == (None, None, None)
+    assert account["last_invoice_at"] == datetime(2024, 1, 3)
