@@ -70,9 +70,9 @@
     select explode(sequence({{ first }}, {{ last }}, interval 1 month)) as month_start_date
 {%- endmacro %}
 
-{# A share in per cent, NULL where there is nothing to share. #}
+{# A share in per cent, NULL where there is nothing to share. Divided first: all of it is 100, not 100.00000000000001. #}
 {% macro pct(part, whole) -%}
-    case when ({{ whole }}) <> 0 then 100.0 * cast({{ part }} as double) / cast({{ whole }} as double) end
+    case when ({{ whole }}) <> 0 then 100.0 * (cast({{ part }} as double) / cast({{ whole }} as double)) end
 {%- endmacro %}
 
 {% macro money(expression) -%}
