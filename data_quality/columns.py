@@ -19,13 +19,21 @@ from data_quality.rules import ColumnRule, TableRule
 ROW_CHECKS = ("required", "ranges", "accepted_values")
 """Checks that look at one row at a time."""
 
-ADVICE = {
-    "schema": "Rename nothing in the warehouse by hand; a missing column is filled by the mapping in tenure.yml.",
+RAW_ADVICE = {
+    "schema": "Tables of raw schemas belong to the loader: move this one aside and load with --full.",
     "required": "Map the column in tenure.yml to a source column that is always filled.",
-    "ranges": "Look at the sample in the source; correct it there, or its mapping in tenure.yml.",
+    "ranges": "Look at these rows in the source; correct them there, or their mapping in tenure.yml.",
     "accepted_values": "Translate the words in tenure.yml, for instance with a CASE expression.",
     "keys_unique": "Check that the mapped key identifies a row of the source.",
     "references": "Load the accounts of that source, or set account_source to the source whose ids these are.",
+}
+MART_ADVICE = {
+    "schema": "Build the models again; if it stays, a model no longer gives what is published.",
+    "required": "Look at these rows, and at the model that leaves them empty.",
+    "ranges": "Look at these rows and at the facts behind them; a model computes what cannot be.",
+    "accepted_values": "The model says a word that its readers do not know: add it to both, or correct the model.",
+    "keys_unique": "A join in the model doubles rows.",
+    "references": "The model keeps rows whose account it does not know.",
 }
 
 
@@ -88,7 +96,7 @@ def row_expectations(rule: TableRule, specs: dict[str, CheckSpec], limits: dict[
             expects.append(Expect("required", specs["required"].severity, "filled", name, f"{name} is filled"))
         ranges = specs["ranges"].severity
         if column.has_limits:
-            says = f"{name} lies within {_limits(column)}"
+            says = _limits(column)
             expects.append(
                 Expect("ranges", ranges, "between", name, says, minimum=column.minimum, maximum=column.maximum)
             )
@@ -129,14 +137,15 @@ def broken_column(
 ) -> Words:
     """The sentence for a column with broken rows."""
     shown = f" (such as {', '.join(sample)})" if sample else ""
+    advice = (MART_ADVICE if rule.schema == "marts" else RAW_ADVICE)[check]
+    breaks = f"{number(broken)} of {number(total)} {what} {'breaks' if broken == 1 else 'break'}"
     return Words(
-        observed=f"{number(broken)} of {number(total)} {what} break it",
+        observed=f"{breaks} it",
         expected=says,
         unexpected_count=broken,
         column=column,
         sample=sample,
-        message=f"{rule.table}.{column}: expected: {says}; {number(broken)} of {number(total)} {what} break it{shown}."
-        f" {ADVICE[check]}",
+        message=f"{rule.table}: {breaks} the rule that {says}{shown}. {advice}",
     )
 
 
@@ -162,7 +171,7 @@ class ProfileWords:
                     expected=record["expected_type"],
                     column=column.name,
                     message=f"{self.rule.table}.{column.name} is {record['type']}, expected {record['expected_type']}."
-                    f" {ADVICE['schema']}",
+                    f" {(MART_ADVICE if self.rule.schema == 'marts' else RAW_ADVICE)['schema']}",
                 )
             case "required":
                 return self._broken(
@@ -178,7 +187,7 @@ class ProfileWords:
                     column.minimum if column.minimum is not None else float("-inf")
                 ):
                     return None
-                says = f"{column.name} lies within {_limits(column)}"
+                says = _limits(column)
                 return self._broken("ranges", column, says, record["out_of_range"], total, column.is_out_of_range)
             case "accepted_values":
                 says = f"{column.name} is one of {', '.join(column.values)}"
@@ -191,7 +200,7 @@ class ProfileWords:
                     f"{', '.join(self.rule.key)} occur together once",
                     record["repeated_keys"],
                     record["table_rows"],
-                    "rows' keys",
+                    "keys",
                     tuple(record["repeated_sample"]),
                 )
             case "personal":
@@ -252,10 +261,10 @@ def add_missing(records: Sequence[Record], rule: TableRule) -> None:
 
 def _limits(column: ColumnRule) -> str:
     if column.maximum is None:
-        return f"{number(column.minimum)} and more"
+        return f"{column.name} is {number(column.minimum)} or more"
     if column.minimum is None:
-        return f"{number(column.maximum)} and less"
-    return f"{number(column.minimum)} to {number(column.maximum)}"
+        return f"{column.name} is {number(column.maximum)} or less"
+    return f"{column.name} lies within {number(column.minimum)} to {number(column.maximum)}"
 
 
 def _times(column: ColumnRule) -> str:

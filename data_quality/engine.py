@@ -8,6 +8,7 @@ Great Expectations takes five seconds to import, so it is imported inside the fu
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import shutil
@@ -65,13 +66,13 @@ def evaluate(frames: Sequence[Frame], *, run_id: str, run_at: datetime, store: P
     if not batches:
         return []
     gx = _library()
+    if store is not None:
+        _forget(store, frames[0].boundary, run_id)
     run = gx.RunIdentifier(run_name=run_id, run_time=run_at)
     found = context(store)
     source = found.data_sources.add_pandas("frames")
     verdicts = []
     for batch in batches:
-        if store is not None:
-            shutil.rmtree(store / batch.name / run_id, ignore_errors=True)
         asset = source.add_dataframe_asset(batch.name).add_batch_definition_whole_dataframe("all")
         suite = gx.ExpectationSuite(name=batch.name)
         for number, expect in enumerate(batch.expectations):
@@ -88,6 +89,12 @@ def evaluate(frames: Sequence[Frame], *, run_id: str, run_at: datetime, store: P
         for result in done.results:
             verdicts += _verdicts(batch, result)
     return verdicts
+
+
+def _forget(store: Path, boundary: str, run_id: str) -> None:
+    """Take back what an earlier check of the same run kept; names of batches begin with their boundary."""
+    for folder in store.glob(f"{boundary}*/{glob.escape(run_id)}"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -442,9 +442,10 @@ class _Measure:
         basis = "new"
         if read < FEW_ROWS:
             basis, new = "all", "true"
-            read = profile.count(self.connection, quarantine, where)
+            kept = profile.count(self.connection, quarantine, where)
             if table_exists(self.connection, self.table.schema, self.entity.name):
-                read += profile.count(self.connection, self.table.name, where)
+                kept += profile.count(self.connection, self.table.name, where)
+            read = max(read, kept)
         reasons = rows(
             self.connection,
             f"select _reason as reason, count(*) as n from {quarantine} where {where} and {new} group by all order by n desc, reason",
@@ -623,7 +624,7 @@ class _LoadWords:
             )
         else:
             off = max(load["rows_at_least"] - load["rows_in_table"], load["rows_in_table"] - load["rows_at_most"])
-            limits = f"{number(load['rows_at_least'])} to {number(load['rows_at_most'])}"
+            limits = " to ".join(dict.fromkeys((number(load["rows_at_least"]), number(load["rows_at_most"]))))
             observed = f"{limits} rows counted as loaded, {number(load['rows_in_table'])} in {self.table.name}"
         return Words(
             observed=observed,

@@ -167,7 +167,7 @@ def broken(request: pytest.FixtureRequest, shared_companies: Any) -> Any:
     ("key", "column", "severity", "unexpected", "words"),
     [
         ("contacts.accounting", None, "critical", 1, "3 rows read, 2 accounted for"),
-        ("interactions.accounting", None, "critical", 2, "5 to 5 rows counted as loaded, 3 in raw_files.interactions"),
+        ("interactions.accounting", None, "critical", 2, "5 rows counted as loaded, 3 in raw_files.interactions"),
         ("survey_responses.accounting", None, "critical", 2, "2 rows counted as quarantined, 0 in quarantine"),
         ("tickets.quarantine_share", None, "critical", 90, "60.0% (90 of 150 new rows)"),
         ("subscriptions.quarantine_share", None, "critical", 10, "62.5% (10 of 16 rows ever delivered)"),

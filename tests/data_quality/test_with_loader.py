@@ -1,0 +1,115 @@
+"""The raw gate behind the real loader: its ledger and its tables agree, whatever was delivered."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.settings import Config, Tenure
+from core.warehouse import scratch
+from data_quality.checks import CheckResult, blocking_failures
+from data_quality.run import check_raw
+from sources import ledger
+from sources.base import open_stream, stream_ids
+from sources.load import load_stream
+
+NOW = datetime(2024, 7, 1, 5)
+ACCOUNTS = "id,name,created\na1,Ant,2023-01-01\na2,Bee,2023-01-02\n,Cat,2023-01-03\n"
+EVENTS = "id,account,event,at\ne1,a1,login,2024-06-30\ne2,a1,login,2024-06-31\ne3,a9,login,2024-06-30\ne1,a1,login,2024-06-30\n"
+
+
+class Job:
+    """Extraction and its gate, run after run, on a folder of files."""
+
+    def __init__(self, home: Path, connection: Any) -> None:
+        self.folder, self.connection, self.runs = home / "data", connection, 0
+        self.folder.mkdir()
+        config = {
+            "company": "Test",
+            "sources": {
+                "app": {
+                    "connector": "files",
+                    "path": str(self.folder),
+                    "streams": {
+                        "accounts": {
+                            "files": "accounts.csv",
+                            "columns": {"account_id": "id", "name": "name", "created_at": "created"},
+                        },
+                        "usage_events": {
+                            "files": "events*.csv",
+                            "columns": {
+                                "event_id": "id",
+                                "account_id": "account",
+                                "event_name": "event",
+                                "occurred_at": "at",
+                            },
+                        },
+                    },
+                }
+            },
+        }
+        self.tenure = Tenure(home=home, config_path=home / "tenure.yml", config=Config.model_validate(config))
+        self.streams = stream_ids(self.tenure.config)
+        ledger.ensure_tables(connection, self.streams)
+
+    def run(self, *, full: bool = False, **files: str) -> list[CheckResult]:
+        for name, text in files.items():
+            (self.folder / f"{name}.csv").write_text(text, encoding="utf-8")
+        self.runs += 1
+        now, run = NOW + timedelta(days=self.runs), f"run{self.runs}"
+        for stream in self.streams:
+            source = self.tenure.config.sources[stream.source]
+            opened = open_stream(stream, source, now=now, temp_directory=self.tenure.temp_directory)
+            load_stream(self.connection, opened, self.tenure, now=now, run_id=run, full=full)
+        return check_raw(self.connection, self.tenure, run, now)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Any:
+    with scratch(memory_limit="1GB") as connection:
+        yield Job(tmp_path, connection)
+
+
+def observed(results: list[CheckResult], key: str) -> str:
+    return next(result.observed for result in results if f"raw_files.{key}" == f"{result.table}.{result.name}")
+
+
+def test_first_load_new_files_changed_files_and_full_reload_all_add_up(job: Job) -> None:
+    first = job.run(accounts=ACCOUNTS, events1=EVENTS)
+    assert blocking_failures(first) == []
+    assert observed(first, "accounts.accounting") == "3 rows read = 2 loaded or known + 1 quarantined"
+    assert observed(first, "usage_events.accounting") == "4 rows read = 2 loaded or known + 2 quarantined"
+    again = job.run()
+    assert blocking_failures(again) == []
+    more = job.run(events2="id,account,event,at\ne4,a2,login,2024-06-30\n")
+    assert blocking_failures(more) == []
+    released = job.run(accounts=f"{ACCOUNTS}a9,Dog,2023-02-01\n")
+    assert blocking_failures(released) == []
+    changed = job.run(events1=EVENTS.replace("2024-06-31", "2024-06-29"))
+    assert blocking_failures(changed) == []
+    full = job.run(full=True)
+    assert blocking_failures(full) == []
+    assert observed(full, "usage_events.quarantine_share") == "0 of 5 rows are in quarantine"
+
+
+def test_a_broken_file_is_shown_and_does_not_block(job: Job) -> None:
+    assert blocking_failures(job.run(accounts=ACCOUNTS, events1=EVENTS)) == []
+    results = job.run(events2="other,columns\n1,2\n")
+    assert blocking_failures(results) == []
+    stopped = [result for result in results if result.name == "streams" and not result.passed]
+    assert [(result.table, result.severity) for result in stopped] == [("raw_files.usage_events", "warning")]
+    assert "app/usage_events" in stopped[0].message
+
+
+def test_a_file_of_which_most_rows_are_broken_blocks_until_it_is_mended(job: Job) -> None:
+    rows = [f"e{n},a1,login,{'2024-06-30' if n % 3 == 0 else 'yesterday'}" for n in range(90)]
+    header = "id,account,event,at\n"
+    broken = job.run(accounts=ACCOUNTS, events1=header + "\n".join(rows) + "\n")
+    assert [result.name for result in blocking_failures(broken)] == ["quarantine_share"]
+    assert "60 impossible_date" in blocking_failures(broken)[0].message
+    assert [result.name for result in blocking_failures(job.run())] == ["quarantine_share"]
+    mended = job.run(events1=header + "\n".join(row.replace("yesterday", "2024-06-29") for row in rows) + "\n")
+    assert blocking_failures(mended) == []
