@@ -263,12 +263,12 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open Dagster: lineage, runs, checks, the daily schedule and the sensors."""
-    from orchestration import transform
+    from orchestration import dbt
     from orchestration.instance import home_of
 
     tenure = _tenure(context)
     home_of(tenure.home)
-    transform.manifest(tenure)
+    dbt.manifest(tenure)
     os.environ.update({"TENURE_CONFIG": str(tenure.config_path), "TENURE_HOME": str(tenure.home)})
     command = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions", "-h", host, "-p", str(port)]
     os.execv(sys.executable, command)  # the command becomes Dagster, so that signals reach it

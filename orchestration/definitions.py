@@ -37,12 +37,12 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
     configuration and `TenureError` when the models do not parse.
     """
     telemetry.switch_off()
-    from orchestration import extract, guard, serve, transform, triggers
+    from orchestration import dbt, extract, guard, serve, transform, triggers
     from orchestration.resources import Warehouse
 
     chosen = overrides or Overrides()
     tenure = chosen.tenure or settings.load()
-    manifest = transform.manifest(tenure)
+    manifest = dbt.manifest(tenure)
     everything = dg.AssetSelection.all()
     replays = dg.AssetSelection.assets(serve.REPLAY)
     job = dg.define_asset_job(JOB, everything - replays, description="The whole job: extract, build, check, publish.")

@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal
 
 from core import settings
+from core.errors import TenureError
+from orchestration import dbt
 from orchestration.instance import open_instance
 
 if TYPE_CHECKING:
@@ -69,10 +72,14 @@ def execute(
 
     Raises `TenureError` when the run cannot begin (a mistake in the configuration, models that do not parse).
     """
-    from orchestration import alerts, transform, triggers
+    begun = settings.utc_now()
+    # dbt parses in a process of its own while Dagster is imported here.
+    parsing = Thread(target=_parse_ahead, args=(tenure,))
+    parsing.start()
+    from orchestration import alerts, triggers
     from orchestration.definitions import Overrides, build_defs
 
-    begun = settings.utc_now()
+    parsing.join()
     definitions = build_defs(Overrides(tenure=tenure, full=full))
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
@@ -92,12 +99,17 @@ def execute(
             )
     outcome.seconds = (settings.utc_now() - begun).total_seconds()
     if watcher.failed_step == "dbt_build":
-        outcome.problems = transform.failures(tenure) or outcome.problems
+        outcome.problems = dbt.failures(tenure) or outcome.problems
     outcome.status = watcher.status(succeeded=result.success)
     if outcome.status != "done":
         failure = alerts.Failure(tenure.config.company, outcome.run_id, job, tuple(outcome.problems))
         outcome.warnings += alerts.send(failure, tenure.config.alerts)
     return outcome
+
+
+def _parse_ahead(tenure: Tenure) -> None:
+    with suppress(TenureError):  # said by the definitions, which ask again
+        dbt.manifest(tenure)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from core import clock, settings
 from core.errors import TenureError
 from core.settings import Tenure
 from core.warehouse import Connection, scalar
-from orchestration import transform
+from orchestration import dbt, transform
 from orchestration.extract import WRITERS, raw_key
 from orchestration.publish import Publication, git_commit, publish
 from orchestration.resources import Warehouse
@@ -39,7 +39,7 @@ def replay_path(tenure: Tenure, day: str) -> Path:
 
 
 def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
-    tables = transform.published_tables(json.loads(manifest_path.read_text(encoding="utf-8")))
+    tables = dbt.published_tables(json.loads(manifest_path.read_text(encoding="utf-8")))
 
     @dg.asset(
         key=PUBLICATION,
@@ -66,7 +66,7 @@ def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
 
 
 def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
-    tables = transform.published_tables(json.loads(manifest_path.read_text(encoding="utf-8")))
+    tables = dbt.published_tables(json.loads(manifest_path.read_text(encoding="utf-8")))
 
     @dg.asset(
         key=REPLAY,
