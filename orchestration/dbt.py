@@ -1,0 +1,122 @@
+"""dbt, as every caller uses it: its variables, its environment, its manifest, and where its artefacts are.
+
+Lives here: what a call of dbt needs, without Dagster, whose import takes seconds. Must not live here: assets
+(`transform.py`), SQL (`models/`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import TenureError
+from core.settings import PROJECT_ROOT, Config, Tenure
+from sources.base import entities_by_connector
+
+DBT_PROJECT = PROJECT_ROOT / "dbt_project"
+MODELS = PROJECT_ROOT / "models"
+NOT_IN_A_RUN = "test_type:unit"
+"""Unit tests prove the SQL, not the data: the test suite runs them, the job does not."""
+
+
+def variables(config: Config) -> dict[str, Any]:
+    """dbt's vars: constant for a configuration, so that dbt need not parse anew from run to run."""
+    return {
+        "staged": dict(entities_by_connector(config)),
+        "identity_precedence": list(config.precedence),
+        "identity_rules": list(config.identity.rules),
+        "derive_accounts": config.identity.derive_accounts,
+        "churn": config.churn.model_dump(mode="json"),
+    }
+
+
+def environment(tenure: Tenure) -> dict[str, str]:
+    """What dbt's profile reads from the environment."""
+    return {
+        "TENURE_WAREHOUSE": str(tenure.warehouse_path),
+        "TENURE_THREADS": str(tenure.threads),
+        "TENURE_MEMORY_LIMIT": tenure.memory_limit,
+        "TENURE_TEMP_DIR": str(tenure.temp_directory),
+        "DBT_PROFILES_DIR": str(DBT_PROJECT),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
+
+
+def target_of(tenure: Tenure) -> Path:
+    """dbt's target folder of this home: the manifest, the partial parse and the run results."""
+    return tenure.home / "dbt" / "target"
+
+
+def manifest(tenure: Tenure) -> Path:
+    """The path of an up-to-date `manifest.json`; dbt parses only if the models, macros or variables changed.
+
+    Raises `TenureError` with dbt's own words when the project does not parse.
+    """
+    target = target_of(tenure)
+    path, mark = target / "manifest.json", target / "parsed.sha256"
+    wanted = _fingerprint(tenure)
+    if path.exists() and mark.exists() and mark.read_text(encoding="utf-8") == wanted:
+        return path
+    target.mkdir(parents=True, exist_ok=True)
+    dbt = [sys.executable, "-m", "dbt.cli.main"]
+    options = ["--project-dir", str(DBT_PROJECT), "--target-path", str(target), "--log-path", str(target)]
+    done = subprocess.run(
+        [*dbt, "--quiet", "parse", *options, "--vars", json.dumps(variables(tenure.config))],
+        env={**os.environ, **environment(tenure)},
+        cwd=DBT_PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise TenureError(f"dbt cannot parse the models:\n{done.stdout.strip()}\n{done.stderr.strip()}".strip())
+    mark.write_text(wanted, encoding="utf-8")
+    return path
+
+
+def _fingerprint(tenure: Tenure) -> str:
+    digest = hashlib.sha256(json.dumps(variables(tenure.config), sort_keys=True).encode())
+    files = (p for folder in (MODELS, DBT_PROJECT) for p in folder.rglob("*") if p.suffix in (".sql", ".yml", ".md"))
+    for path in sorted(files):
+        digest.update(str(path.relative_to(PROJECT_ROOT)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def published_tables(parsed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The models of schema `marts` by table name, from a parsed manifest."""
+    nodes = parsed["nodes"].values()
+    return {n["name"]: n for n in nodes if n["resource_type"] == "model" and n["schema"] == "marts"}
+
+
+def run_target(tenure: Tenure) -> Path:
+    """Where dbt puts the artefacts of the last run; runs come one after the other."""
+    return tenure.home / "dbt" / "run"
+
+
+def fresh_run_target(tenure: Tenure) -> Path:
+    """The same folder, without the results of an earlier run, so that they are not taken for those of the next."""
+    (run_target(tenure) / "run_results.json").unlink(missing_ok=True)
+    return run_target(tenure)
+
+
+def failures(tenure: Tenure) -> list[str]:
+    """A sentence for each model or test that failed in dbt's last run; none if dbt did not get that far."""
+    path = run_target(tenure) / "run_results.json"
+    if not path.exists():
+        return []
+    results = json.loads(path.read_text(encoding="utf-8"))["results"]
+    failed = [r for r in results if r["status"] in ("error", "fail", "runtime error")]
+    return [f"{r['unique_id'].split('.')[2]}: {' '.join((r['message'] or '').split())}" for r in failed]
+
+
+def executable() -> str:
+    """The dbt command beside this Python, or the one on the path."""
+    beside = Path(sys.executable).with_name("dbt")
+    return str(beside) if beside.exists() else "dbt"
