@@ -76,10 +76,14 @@ def execute(
     # dbt parses in a process of its own while Dagster is imported here.
     parsing = Thread(target=_parse_ahead, args=(tenure,))
     parsing.start()
+    from data_quality.engine import preload
     from orchestration import alerts, triggers
-    from orchestration.definitions import Overrides, build_defs
+    from orchestration.definitions import JOB, Overrides, build_defs
 
     parsing.join()
+    if job == JOB:
+        # Great Expectations takes seconds to import: it does so while rows are loaded.
+        Thread(target=preload, daemon=True).start()
     definitions = build_defs(Overrides(tenure=tenure, full=full))
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
