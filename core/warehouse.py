@@ -38,12 +38,18 @@ def _limits(
     return config
 
 
+def _prepare(connection: Connection) -> None:
+    connection.execute("set timezone = 'UTC'")
+    # DuckDB draws it on standard output, which belongs to the command's answer.
+    connection.execute("set enable_progress_bar = false")
+
+
 @contextmanager
 def scratch(memory_limit: str = "2GB", threads: int = 2, temp_directory: Path | None = None) -> Iterator[Connection]:
     """An in-memory database that is gone afterwards."""
     connection = duckdb.connect(":memory:", config=_limits(memory_limit, threads, temp_directory))
     try:
-        connection.execute("set timezone = 'UTC'")
+        _prepare(connection)
         yield connection
     finally:
         connection.close()
@@ -83,7 +89,7 @@ def warehouse(
                 ) from error
             time.sleep(0.2)
     try:
-        connection.execute("set timezone = 'UTC'")
+        _prepare(connection)
         connection.execute("set preserve_insertion_order = false")
         yield connection
     finally:

@@ -221,10 +221,21 @@ class _Loader:
             f" from {judged} where not ({_BAD})",
             [self.now, self.run_id],
         )
-        read = scalar(self.connection, f"select count(*) from {mapped.source(chunk.relation)}")
-        self._add(read=read, inserted=inserted, quarantined=read - inserted)
-        if read > inserted:
-            self._note_broken(chunk, mapped, judged, read - inserted)
+        if (
+            not chunk.is_text
+            and scalar(self.connection, f"select count(*) from {mapped.source(chunk.relation)}") == inserted
+        ):
+            self._add(read=inserted, inserted=inserted)
+            return
+        # The columns are named so that they are read: DuckDB does not see broken encoding in what it need not read.
+        bad = rows(
+            self.connection,
+            f"select _file, count(*) as n from {judged} where ({_BAD}) and hash({self.names}) is not null group by _file",
+        )
+        broken = sum(row["n"] for row in bad)
+        self._add(read=inserted + broken, inserted=inserted, quarantined=broken)
+        if broken:
+            self._note_broken(chunk, mapped, [row["_file"] for row in bad], broken)
             self.connection.execute(f"insert into {self.quarantine} by name select * from temp.broken")
 
     def _merge(self, chunk: Chunk, mapped: Mapped) -> None:
@@ -236,7 +247,8 @@ class _Loader:
         bad = scalar(self.connection, f"select count(*) from temp.batch where {_BAD}")
         self._add(read=read, quarantined=bad)
         if bad:
-            self._note_broken(chunk, mapped, "temp.batch", bad)
+            files = rows(self.connection, f"select distinct _file from temp.batch where {_BAD}")
+            self._note_broken(chunk, mapped, [row["_file"] for row in files], bad)
         if not chunk.files:
             self._judge_anew(any_broken=bad > 0)
         if bad:
@@ -261,7 +273,9 @@ class _Loader:
 
     def _check_join(self, chunk: Chunk, join: str) -> None:
         """A join that drops rows or doubles them would do so without a word."""
-        plain = chunk.relation
+        described = self.connection.execute(f"select * from {chunk.relation} limit 0").description or []
+        names = ", ".join(identifier(name) for name, *_ in described)
+        plain = f"(select * from {chunk.relation} where hash({names}) is not null)"
         before = scalar(self.connection, f"select count(*) from {plain}")
         after = scalar(self.connection, f"select count(*) from {plain} {join}")
         if before != after:
@@ -270,9 +284,8 @@ class _Loader:
                 hint="Use a left join, to at most one row for each row of the source.",
             )
 
-    def _note_broken(self, chunk: Chunk, mapped: Mapped, judged: str, expected: int) -> None:
+    def _note_broken(self, chunk: Chunk, mapped: Mapped, files: list[str], expected: int) -> None:
         """Put the broken rows, with their record numbers, into temp.broken: a second read of the files that hold any."""
-        files = [row["_file"] for row in rows(self.connection, f"select distinct _file from {judged} where {_BAD}")]
         given = ", ".join(
             f"coalesce(cast({identifier(n)} as varchar), _given_{n}) as {identifier(n)}"
             for n in self.entity.column_names

@@ -181,6 +181,8 @@ class _Compiler:
             return MappedColumn(column.name, f"nullif({trimmed}, '')", given, None)
         if is_bare and given_type in _NATIVE[column.type] and mapping.format is None:
             return MappedColumn(column.name, f"cast({mapping.sql} as {column.sql_type})", given, None)
+        if is_bare and given_type in _FLOATS and column.type == "double":
+            return MappedColumn(column.name, f"cast({_number(mapping.sql)} as double)", given, None)
         cast = _cast(column, mapping.sql, mapping.format, given_type)
         if self._try(f"select try({cast}) from {source} limit 0") is not None:
             # TRY takes no subqueries and no random functions: a value that fails there stops the stream.
@@ -237,8 +239,7 @@ def _first_line(error: Exception) -> str:
 
 def _cast(column: Column, expression: str, format_: str | tuple[str, ...] | None, given_type: str) -> str:
     if given_type in _FLOATS:
-        # What is not a number is how data frames write that nothing is there.
-        expression = f"nullif({expression}, 'nan'::{given_type})"
+        expression = _number(expression)
     text = f"nullif(trim(cast({expression} as varchar)), '')"
     if column.type == "text":
         if given_type in _FLOATS:
@@ -253,8 +254,13 @@ def _cast(column: Column, expression: str, format_: str | tuple[str, ...] | None
         # A cast would round 3.7 to 4.
         return f"case when cast({text} as decimal(18,6)) % 1 = 0 then cast({text} as bigint) else cast('x' || {text} as bigint) end"
     if column.type == "double":
-        return f"nullif(cast({text} as double), 'nan'::double)"
+        return _number(f"cast({text} as double)")
     return f"cast({text} as {column.sql_type})"
+
+
+def _number(floating: str) -> str:
+    """NaN is how data frames write that nothing is there. `= 'nan'` is not asked: statistics of Parquet files say no to it."""
+    return f"case when not isnan({floating}) then {floating} end"
 
 
 def _timestamp(text: str, expression: str, format_: str | tuple[str, ...] | None, given_type: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import os
 from collections.abc import Iterator
@@ -25,32 +26,6 @@ from sources.load import load_stream
 
 START = datetime(2024, 6, 1)
 
-ACCOUNTS: dict[str, Any] = {
-    "files": "accounts*",
-    "columns": {
-        "account_id": "id",
-        "name": "name",
-        "created_at": "created",
-        "employees": "size",
-        "updated_at": "changed",
-    },
-}
-ACCOUNTS_ONLY: dict[str, Any] = {"files": "accounts*", "columns": {"account_id": "id", "created_at": "created"}}
-SUBSCRIPTIONS: dict[str, Any] = {
-    "files": "subscriptions*",
-    "columns": {
-        "subscription_id": "id",
-        "account_id": "account",
-        "mrr_usd": "mrr",
-        "started_at": "start",
-        "ended_at": '"end"',
-    },
-}
-EVENTS: dict[str, Any] = {
-    "files": "events*",
-    "columns": {"account_id": "account", "event_name": "event", "occurred_at": "at", "quantity": "quantity"},
-}
-
 
 @dataclass
 class Company:
@@ -73,7 +48,7 @@ class Company:
         return START + timedelta(minutes=self.loads)
 
     def sources(self, **sources: dict[str, Any]) -> Company:
-        self.document = {"company": "Test", "sources": sources}
+        self.document = copy.deepcopy({"company": "Test", "sources": sources})
         return self
 
     def streams(self, **streams: dict[str, Any]) -> Company:
@@ -155,15 +130,3 @@ class Company:
 @pytest.fixture
 def company(tmp_path: Path) -> Iterator[Company]:
     return Company(tmp_path)
-
-
-def loaded(report: LoadReport) -> tuple[int, int, int, int, int, int]:
-    """read, inserted, updated, unchanged, superseded, quarantined"""
-    return (
-        report.rows_read,
-        report.rows_inserted,
-        report.rows_updated,
-        report.rows_unchanged,
-        report.rows_superseded,
-        report.rows_quarantined,
-    )

@@ -206,7 +206,7 @@ LINES = (HEADER + "".join(f"s{n},1,{n}.00,2024-01-01,\n" for n in range(3_000)))
         ("subscriptions-2.csv", b"id,account,start,end\ns1,1,2024-01-01,\n", "mrr_usd ← mrr"),
         (
             "subscriptions-2.csv",
-            b"id,account,mrr,start,end\r\ns1,1,5,2024-01-01,\ns2,1,5,2024-01-01,\r\n",
+            b"id,account,start,end,mrr\r\ns1,1,2024-01-01,,5\ns2,1,2024-01-01,,5\r\n",
             "cannot be read",
         ),
         ("subscriptions-2.csv.gz", cut(gzip.compress(LINES)), "is not a whole gzip file"),
