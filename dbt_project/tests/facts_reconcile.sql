@@ -46,21 +46,17 @@ compared as (
         union all
     {% endfor %}
 
-    -- Counting all events and taking off those of later accounts reads ten million rows without joining them.
+    -- Usage is counted before accounts are matched.
     select
         'usage_events' as entity,
-        (select coalesce(sum(days.events), 0) from {{ ref("account_days") }} as days) as mart_rows,
-        0 as mart_amount,
         (
-            select count(*) from {{ union_staged("usage_events") }} as events
-            where events.occurred_at < {{ as_of() }}
-        ) - count(*) as staged_rows,
+            select coalesce(sum(days.events), 0) from {{ ref("int_usage_by_account_days") }} as days
+            where days.activity_date < {{ as_of_date() }}
+        ) as mart_rows,
+        0 as mart_amount,
+        count(*) as staged_rows,
         0 as staged_amount
     from {{ union_staged("usage_events") }} as staged
-    inner join later_accounts
-        on
-            staged.account_source = later_accounts.source
-            and staged.source_account_id = later_accounts.source_account_id
     where staged.occurred_at < {{ as_of() }}
 
 )

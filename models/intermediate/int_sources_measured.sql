@@ -35,7 +35,7 @@ facts as (
         cast(sum(events) as bigint) as facts,
         max(last_event_at) as newest_fact_at,
         max(loaded_at) as newest_load_at
-    from {{ ref("int_usage_by_account_months") }}
+    from {{ ref("int_usage_months_united") }}
     group by source, account_source
 
 )

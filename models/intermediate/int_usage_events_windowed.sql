@@ -106,7 +106,7 @@ ever_seen as (
     select
         records.account_id,
         max(months.last_event_at) as last_seen_at
-    from {{ ref("int_usage_by_account_months") }} as months
+    from {{ ref("int_usage_months_united") }} as months
     inner join records
         on
             months.account_source = records.source

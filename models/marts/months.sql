@@ -25,7 +25,7 @@ active_accounts as (
     select distinct
         matched.account_id,
         usage_months.month_start_date
-    from {{ ref("int_usage_by_account_months") }} as usage_months
+    from {{ ref("int_usage_months_united") }} as usage_months
     inner join {{ ref("int_accounts_matched") }} as matched
         on
             usage_months.account_source = matched.source

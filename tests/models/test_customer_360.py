@@ -89,6 +89,28 @@ def test_the_timeline_tells_the_journey_in_order(built: Any) -> None:
     ]
 
 
+def test_the_timeline_tells_each_event_once(built: Any) -> None:
+    told = built.records("select kind, count(*) as n from marts.account_timeline group by kind")
+    counts = {row["kind"]: row["n"] for row in told}
+    starts = (
+        "subscription_started",
+        "subscription_renewed",
+        "plan_changed",
+        "seats_changed",
+        "trial_started",
+        "trial_converted",
+    )
+    for kinds, mart in (
+        (starts, "subscriptions"),
+        (("signup",), "accounts"),
+        (("mrr_movement",), "mrr_movements"),
+        (("invoice_issued", "credit_note_issued"), "invoices"),
+        (("ticket_opened",), "tickets"),
+        (("contact_joined",), "contacts"),
+    ):
+        assert sum(counts.get(kind, 0) for kind in kinds) == built.value(f"select count(*) from marts.{mart}")
+
+
 def test_every_data_test_ran_and_passed(built: Any) -> None:
     tests = {name: status for name, status in built.results().items() if name.startswith("test.")}
     assert {"test.tenure.facts_reconcile", "test.tenure.mrr_reconciles", "test.tenure.waterfall_reconciles"} <= set(

@@ -74,6 +74,20 @@ def test_the_same_input_twice_changes_nothing(second_run: tuple[dict[str, list[s
     assert second == first
 
 
+def test_months_follow_their_days(third_run: Any) -> None:
+    months = third_run.records(
+        "select m.account_id, u.month_start_date, sum(u.events) as events from intermediate.int_usage_months_united as u"
+        " join marts.account_sources as m on m.source = u.account_source and m.source_account_id = u.source_account_id"
+        " group by all order by all"
+    )
+    days = third_run.records(
+        "select account_id, cast(date_trunc('month', activity_date) as date) as month_start_date, sum(events) as events"
+        " from marts.account_days group by all order by all"
+    )
+    assert len(months) == 3
+    assert [tuple(row.values()) for row in months] == [tuple(row.values()) for row in days]
+
+
 def test_late_and_withdrawn_events_restate_their_days(third_run: Any) -> None:
     days = {(account, day): events for account, day, events, _ in usage(third_run)}
     assert days["1", date(2024, 6, 10)] == 2
