@@ -1,0 +1,102 @@
+"""What `tenure doctor` finds, before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+ACCOUNTS: dict[str, Any] = {
+    "files": "accounts*",
+    "columns": {"account_id": "id", "created_at": "created", "name": "name"},
+}
+EVENTS: dict[str, Any] = {
+    "files": "events*",
+    "columns": {"account_id": "account", "event_name": "event", "occurred_at": "at", "product": "product"},
+}
+HEAD = "account,event,at,product\n"
+
+
+@pytest.fixture
+def app(company):
+    company.write("accounts.csv", "id,created,name\n1,2024-01-01,One\n2,2024-01-01,\n")
+    return company.streams(accounts=ACCOUNTS, usage_events=EVENTS)
+
+
+def by_name(examination):
+    return {finding.stream: finding for finding in examination.streams}
+
+
+def test_it_says_what_is_filled_what_would_be_quarantined_and_which_accounts_are_known(app):
+    app.write(
+        "events.csv",
+        HEAD + "1,login,2024-02-01,\n1,login,2024-02-31,core\n9,login,2024-02-01,core\n2,login,2024-02-01,core\n",
+    )
+    examination = app.examine()
+    found = by_name(examination)
+    accounts, events = found["accounts"], found["usage_events"]
+    assert examination.is_healthy
+    assert examination.accounts_by_source == {"app": 2}
+    assert (accounts.status, accounts.files, accounts.rows_read, accounts.rows_quarantined) == ("ok", 1, 2, 0)
+    assert {c.name: c.filled for c in accounts.columns if c.mapping} == {
+        "account_id": 1.0,
+        "created_at": 1.0,
+        "name": 0.5,
+    }
+    assert events.status == "warning"
+    assert (events.rows_read, events.rows_loaded, events.rows_quarantined) == (4, 2, 2)
+    assert events.quarantined_by_reason == {"impossible_date": 1, "unknown_account": 1}
+    assert [(e.row, e.reason, e.detail) for e in events.examples] == [
+        (3, "impossible_date", "occurred_at '2024-02-31' is not a date"),
+        (4, "unknown_account", "account_id '9' is not among the accounts of app"),
+    ]
+    assert {c.name for c in events.columns if c.mapping is None} == {"event_id", "user_id", "quantity"}
+
+
+def test_nothing_is_written(app):
+    app.write("events.csv", HEAD + "1,login,2024-02-01,\n")
+    app.examine()
+    assert not app.home.exists()
+
+
+def test_a_broken_stream_is_told_and_the_others_are_examined(app):
+    app.write("events.csv", "account,event,time\n1,login,2024-02-01\n")
+    app.document["sources"]["app"]["streams"]["tickets"] = {"files": "tickets*", "columns": {"ticket_id": "id"}}
+    examination = app.examine()
+    found = by_name(examination)
+    assert not examination.is_healthy
+    assert found["accounts"].status == "ok"
+    assert found["usage_events"].status == found["tickets"].status == "broken"
+    assert "occurred_at ← at" in found["usage_events"].message
+    assert "product ← product" in found["usage_events"].message
+    assert "The source has account, event, time." in found["usage_events"].message
+    assert "no file matches tickets*" in found["tickets"].message
+
+
+def test_required_columns_that_are_not_mapped_or_never_filled_are_named(app):
+    del app.document["sources"]["app"]["streams"]["usage_events"]["columns"]["event_name"]
+    app.write("events.csv", HEAD + "1,login,,\n")
+    found = by_name(app.examine())["usage_events"]
+    assert found.required_missing == ("event_name", "occurred_at")
+    assert found.status == "warning"
+
+
+def test_large_inputs_are_sampled_from_all_over_and_it_says_so(app):
+    for day in range(40):
+        app.write(f"events-{day:02d}.csv", HEAD + f"1,day {day},2024-02-01,\n" * 50 + "9,login,2024-02-01,\n")
+    found = by_name(app.examine(sample_rows=200))["usage_events"]
+    assert found.is_sample
+    assert found.files == 40
+    assert found.rows_read == 200
+    last = by_name(app.examine(sample_rows=2_000))["usage_events"]
+    assert (last.is_sample, last.rows_read, last.quarantined_by_reason) == (True, 20 * 51, {"unknown_account": 20})
+    assert {example.row for example in last.examples} == {52}
+
+
+def test_unknown_accounts_are_not_judged_when_the_accounts_could_not_be_read(app):
+    app.write("accounts.csv", "id,name\n1,One\n")
+    app.write("events.csv", HEAD + "1,login,2024-02-01,\n")
+    found = by_name(app.examine())
+    assert found["accounts"].status == "broken"
+    assert (found["usage_events"].judges_accounts, found["usage_events"].rows_loaded) == (False, 1)
+    assert found["usage_events"].quarantined_by_reason == {}
