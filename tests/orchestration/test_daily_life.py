@@ -61,7 +61,7 @@ def days(
 
 def test_the_same_input_again_loads_nothing_and_changes_nothing(days: dict[str, Any]) -> None:
     loads = days["second"]["published"]["loads"]
-    assert len(loads) == 13
+    assert len(loads) == 11
     assert all(load["rows_read"] == 0 and load["status"] == "unchanged" for load in loads)
     assert days["second_rows"] == days["first_rows"]
 

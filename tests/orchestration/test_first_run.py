@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,13 @@ def test_every_account_of_the_truth_is_one_row_whatever_vendors_call_it(world: A
 
 
 def test_vendors_ids_end_at_the_account_that_the_truth_names(world: Any, truth: Any) -> None:
+    # A company is in the CRM up to three weeks before the other vendors hear of it.
+    identities = truth("select * from {identities}")
+    settled = max(row["created_at"] for row in identities) - timedelta(days=21)
     expected = {
         (source, row[column]): row["account_id"]
-        for row in truth("select * from {identities}")
+        for row in identities
+        if row["created_at"] < settled
         for source, column in (("billing", "customer_id"), ("support", "organization_id"), ("product", "workspace_id"))
         if row[column] is not None and row[f"{source}_match"] in ("id", "domain", "name")
     }
@@ -67,6 +72,7 @@ def test_vendors_ids_end_at_the_account_that_the_truth_names(world: Any, truth: 
         for row in world.home.ask("select source, source_account_id, account_id from marts.account_sources")
     }
     wrong = {key: (account, found.get(key)) for key, account in expected.items() if found.get(key) != account}
+    assert len(expected) > 300
     assert wrong == {}
 
 
@@ -80,7 +86,7 @@ def test_exactly_the_planted_broken_rows_are_in_quarantine(world: Any, truth: An
 
 def test_read_equals_loaded_plus_quarantined_in_every_stream(world: Any) -> None:
     loads = world.home.ask("select * from quality.loads")
-    assert len(loads) == 13
+    assert len(loads) == 11
     for load in loads:
         parts = ("inserted", "updated", "unchanged", "superseded", "quarantined")
         assert load["rows_read"] == sum(load[f"rows_{part}"] for part in parts), load

@@ -52,7 +52,6 @@ def test_a_check_that_blocks_leaves_the_published_copy_and_tells_the_webhook(
         months=3,
         HOOK=url,
     )
-    home.path.mkdir(parents=True)
     (home.path / "serving.duckdb").write_bytes(b"what was published before")
     answer = home.run("run", "--json")
     assert answer.code == 3, answer.out + answer.err
