@@ -65,12 +65,12 @@ class DatabaseStream:
         shown = engine.url.render_as_string(hide_password=True)
         batch_rows = min(self.config.batch_rows, sample_rows or self.config.batch_rows)
         try:
-            with engine.connect().execution_options(stream_results=True, max_row_buffer=batch_rows) as database:
+            with engine.connect().execution_options(yield_per=batch_rows) as database:
                 table = self._table(database)
                 keys = self._keys(table)
                 result = database.execute(self._query(table).limit(sample_rows))
                 names = list(result.keys())
-                for batch in result.partitions(batch_rows):
+                for batch in result.partitions():
                     connection.register("tenure_batch", _arrow(names, batch))
                     self._advance(names, batch)
                     self._is_partial = len(batch) == sample_rows

@@ -365,7 +365,8 @@ def test_a_large_table_is_fetched_batch_by_batch(company, pg):
                 .scalars()
                 .all()
             )
-            assert [query.split(" FROM")[0] for query in running] == ["FETCH FORWARD 2000"]
+            assert running
+            assert all(int(query.split()[2]) <= 2_000 for query in running)
         assert sizes == [2_000] * 5
 
 
