@@ -73,17 +73,14 @@ def execute(
     Raises `TenureError` when the run cannot begin (a mistake in the configuration, models that do not parse).
     """
     begun = settings.utc_now()
-    # dbt parses in a process of its own while Dagster is imported here.
+    # dbt parses in a process of its own while the heavy libraries are imported here.
     parsing = Thread(target=_parse_ahead, args=(tenure,))
     parsing.start()
-    from data_quality.engine import preload
+    _import_ahead(job)
     from orchestration import alerts, triggers
-    from orchestration.definitions import JOB, Overrides, build_defs
+    from orchestration.definitions import Overrides, build_defs
 
     parsing.join()
-    if job == JOB:
-        # Great Expectations takes seconds to import: it does so while rows are loaded.
-        Thread(target=preload, daemon=True).start()
     definitions = build_defs(Overrides(tenure=tenure, full=full))
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
@@ -114,6 +111,15 @@ def execute(
 def _parse_ahead(tenure: Tenure) -> None:
     with suppress(TenureError):  # said by the definitions, which ask again
         dbt.manifest(tenure)
+
+
+def _import_ahead(job: str) -> None:
+    import dagster_dbt  # noqa: F401
+
+    if job == "customer_360":
+        from data_quality.engine import preload
+
+        preload()
 
 
 @contextmanager
