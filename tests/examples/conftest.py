@@ -1,0 +1,185 @@
+"""What the raw files of the examples say, by SQL written by hand over the files alone, and the ordinary job run on each.
+
+Nothing here reads `sources/` or `models/`: every figure is found a second way. Missing data is a failure in CI and a skip
+elsewhere (`example_home`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.warehouse import rows, scratch
+from tests.conftest import PROJECT, Home, example_home
+
+Monthly = dict[date, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """An example after its first run: its data, its home, and what the command answered."""
+
+    data: Path
+    home: Home
+    answer: dict[str, Any]
+
+    def ask(self, sql: str) -> list[dict[str, Any]]:
+        """Rows of the published copy."""
+        return self.home.ask(sql)
+
+    def raw(self, sql: str) -> list[dict[str, Any]]:
+        """Rows of the raw files; `{data}` in `sql` is their folder."""
+        with scratch() as connection:
+            return rows(connection, sql.replace("{data}", str(self.data)))
+
+    def loads(self) -> dict[str, tuple[int, int, int, int]]:
+        """By stream: rows read, inserted, superseded, quarantined."""
+        found = self.ask(
+            "select stream, rows_read, rows_inserted, rows_superseded, rows_quarantined from quality.loads"
+        )
+        return {row.pop("stream"): tuple(row.values()) for row in found}
+
+    def monthly(self, column: str) -> Monthly:
+        """A column of the published company-level months."""
+        return {
+            row["month_start_date"]: row[column]
+            for row in self.ask(f"select month_start_date, {column} from marts.months order by 1")
+        }
+
+    def raw_monthly(self, sql: str) -> Monthly:
+        """Rows (month, value) of a query on the raw files."""
+        return {row["month"]: row["value"] for row in self.raw(sql)}
+
+
+def _first_run(name: str) -> Callable[[pytest.TempPathFactory], Example]:
+    @pytest.fixture(scope="session", name=name)
+    def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
+        home = example_home(name, tmp_path_factory)
+        return Example(PROJECT.parent / "shared" / "data" / name, home, home.must("run"))
+
+    return example
+
+
+online_retail = _first_run("online_retail")
+oulad = _first_run("oulad")
+ravenstack = _first_run("ravenstack")
+
+
+# --- Online Retail: 305 daily files of invoice lines ------------------------------------------------------------------
+
+RETAIL_LINES = """
+    select InvoiceNo as invoice, try_cast(CustomerID as double) as customer, Quantity as quantity, UnitPrice as price,
+        InvoiceDate as issued, Country as country, filename as file
+    from read_csv('{data}/*.csv.gz', types = {'InvoiceNo': 'VARCHAR', 'StockCode': 'VARCHAR', 'CustomerID': 'VARCHAR',
+        'Quantity': 'BIGINT', 'UnitPrice': 'DECIMAL(18,3)', 'InvoiceDate': 'TIMESTAMP'}, filename = true)
+"""
+
+RETAIL_COUNTS = f"""
+    with lines as ({RETAIL_LINES}),
+    invoices as (select file, invoice, customer from lines group by all),
+    days as (select file, customer from lines group by all)
+    select
+        (select count(*) from lines) as lines,
+        (select count(*) from lines where customer is null) as lines_without_customer,
+        (select count(*) from invoices) as invoices,
+        (select count(*) from invoices where customer is null) as invoices_without_customer,
+        (select count(distinct invoice) from lines where customer is not null) as invoices_of_customers,
+        (select count(*) from days) as customer_days,
+        (select count(*) from days where customer is null) as days_without_customer,
+        (select count(distinct customer) from lines) as customers,
+        (select count(*) from lines where customer is not null and starts_with(invoice, 'C')) as cancelled_lines
+"""
+
+RETAIL_REVENUE = f"""
+    with lines as ({RETAIL_LINES}),
+    invoices as (
+        select invoice, min(issued) as issued, round(sum(quantity * price), 2) as amount
+        from lines where customer is not null group by invoice
+    )
+    select cast(date_trunc('month', issued) as date) as month, sum(amount) as value from invoices group by month order by month
+"""
+
+RETAIL_CUSTOMERS = f"""
+    select cast(date_trunc('month', issued) as date) as month, count(distinct customer) as value
+    from ({RETAIL_LINES}) where customer is not null group by month order by month
+"""
+
+
+# --- OULAD: enrolments with days counted from the start of the course -------------------------------------------------
+
+OULAD_ENROLMENTS = """
+    select
+        starts.day + cast(r.date_registration as integer) as started,
+        starts.day + cast(r.date_unregistration as integer) as left_on,
+        starts.day + c.module_presentation_length as course_ended,
+        r.id_student as student
+    from '{data}/student_registration.parquet' as r
+    join '{data}/course.parquet' as c on c.code_module = r.code_module and c.code_presentation = r.code_presentation
+    join (values ('2013B', date '2013-02-01'), ('2013J', date '2013-10-01'), ('2014B', date '2014-02-01'),
+        ('2014J', date '2014-10-01')) as starts (presentation, day) on starts.presentation = r.code_presentation
+"""
+
+OULAD_COUNTS = f"""
+    select count(*) as enrolments, count(distinct student) as students,
+        count(*) filter (where started is null) as without_start,
+        count(*) filter (where started is not null and left_on < course_ended) as canceled,
+        count(*) filter (where started is not null and (left_on is null or left_on >= course_ended)) as completed,
+        (select count(*) from '{{data}}/student_assessment.parquet') as submissions
+    from ({OULAD_ENROLMENTS})
+"""
+
+OULAD_ACTIVE = f"""
+    with enrolments as (
+        select started, least(left_on, course_ended) as ended from ({OULAD_ENROLMENTS}) where started is not null
+    ),
+    months as (select unnest(generate_series(date '2012-03-01', date '2015-09-01', interval 1 month)) as month)
+    select cast(month as date) as month,
+        count(started) filter (where started < month + interval 1 month and ended >= month + interval 1 month) as value
+    from months cross join enrolments group by month order by month
+"""
+
+
+# --- RavenStack: day-first dates, several subscriptions for an account ------------------------------------------------
+
+RAVENSTACK_SUBSCRIPTIONS = """
+    select account_id as account, subscription_id as id, mrr_amount as mrr, lower(is_trial) = 'true' as is_trial,
+        cast(strptime(start_date, '%d-%m-%Y') as date) as started,
+        cast(strptime(nullif(end_date, ''), '%d-%m-%Y') as date) as ended
+    from read_csv('{data}/ravenstack_subscriptions.csv', types = {'start_date': 'VARCHAR', 'end_date': 'VARCHAR',
+        'is_trial': 'VARCHAR', 'mrr_amount': 'DECIMAL(18,2)'})
+"""
+
+RAVENSTACK_MRR = f"""
+    with months as (select unnest(generate_series(date '2023-01-01', date '2024-12-01', interval 1 month)) as month)
+    select cast(month as date) as month, coalesce(sum(mrr) filter (where not is_trial
+        and started < month + interval 1 month and (ended is null or ended >= month + interval 1 month)), 0) as value
+    from months cross join ({RAVENSTACK_SUBSCRIPTIONS}) group by month order by month
+"""
+
+RAVENSTACK_CONTRADICTIONS = f"""
+    with subscriptions as ({RAVENSTACK_SUBSCRIPTIONS}),
+    usage as (select subscription_id as id, cast(strptime(usage_date, '%d-%m-%Y') as date) as day
+        from read_csv('{{data}}/ravenstack_feature_usage.csv', types = {{'usage_date': 'VARCHAR'}})),
+    accounts as (select account_id as account, cast(strptime(signup_date, '%d-%m-%Y') as date) as signed_up,
+        lower(churn_flag) = 'true' as churned
+        from read_csv('{{data}}/ravenstack_accounts.csv', types = {{'signup_date': 'VARCHAR', 'churn_flag': 'VARCHAR'}})),
+    tickets as (select account_id as account, cast(strptime(submitted_at, '%d-%m-%Y') as date) as day
+        from read_csv('{{data}}/ravenstack_supports_ticket.csv', types = {{'submitted_at': 'VARCHAR'}}))
+    select
+        (select count(*) from usage join subscriptions using (id) where day < started) as usage_before_subscription,
+        (select count(*) from tickets join accounts using (account) where day < signed_up) as tickets_before_signup,
+        (select count(*) from accounts where churned) as flagged_churners,
+        (select count(*) from accounts where churned
+            and account in (select account from subscriptions where ended is null)) as flagged_churners_with_open_subscription
+"""
+
+
+def as_decimal(monthly: Monthly) -> dict[date, Decimal]:
+    """The values as decimals with two places, months without any left out."""
+    return {month: Decimal(value).quantize(Decimal("0.01")) for month, value in monthly.items() if value}
