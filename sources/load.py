@@ -100,6 +100,8 @@ class _Loader:
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
         self.has_version = "updated_at" in self.entity.column_names
         self.is_first = False
+        self.inserted_at_once = 0
+        self.may_repeat = False
 
     def load(self, *, full: bool, sample_rows: int | None) -> None:
         self._note_known_accounts()
@@ -115,7 +117,7 @@ class _Loader:
             self._load_chunk(chunk)
             read += len(chunk.files)
         self._add(files=read)
-        if self.is_first and self.has_key:
+        if self.may_repeat:
             removed = self._keep_latest(self.table, self._mine())
             self._add(inserted=-removed, superseded=removed)
         self._release()
@@ -209,18 +211,29 @@ class _Loader:
             self._quarantine_rejects(chunk.rejects)
 
     def _insert_at_once(self, chunk: Chunk, mapped: Mapped) -> None:
-        """Into a table that has nothing of this stream: no intermediate table; repeated keys are settled at the end.
+        """Into a table that has nothing of this stream: no intermediate table.
 
         For 10 million events this takes half the time: DuckDB scans a table of the running transaction with one thread.
+        Where reading twice is cheap, rows with repeated keys are set aside and settled first: deleting them from rows that
+        are not committed yet makes DuckDB write all of them once more (for 2 million events 1.3 s instead of 0.02 s).
         """
         judged = self._judged(mapped, chunk.relation, numbered=False)
+        self.inserted_at_once += 1
+        set_aside = self.has_key and not chunk.is_text and self._set_repeated_aside(mapped, chunk, judged)
+        self.may_repeat = self.has_key and (chunk.is_text or self.inserted_at_once > 1)
+        once = f" and {self.key} not in (select key from temp.repeated)" if set_aside else ""
         inserted = self._read(
             chunk,
             f"insert into {self.table} by name select {self.names}, {self._stamps}, _file,"
             " cast(? as timestamp) as _loaded_at, cast(? as varchar) as _run_id"
-            f" from {judged} where not ({_BAD})",
+            f" from {judged} where not ({_BAD}){once}",
             [self.now, self.run_id],
         )
+        if set_aside:
+            inserted += scalar(self.connection, "select count(*) from temp.batch")
+            superseded = self._keep_latest("temp.batch")
+            self._insert_batch()
+            self._add(inserted=-superseded, superseded=superseded)
         if (
             not chunk.is_text
             and scalar(self.connection, f"select count(*) from {mapped.source(chunk.relation)}") == inserted
@@ -237,6 +250,18 @@ class _Loader:
         if broken:
             self._note_broken(chunk, mapped, [row["_file"] for row in bad], broken)
             self.connection.execute(f"insert into {self.quarantine} by name select * from temp.broken")
+
+    def _set_repeated_aside(self, mapped: Mapped, chunk: Chunk, judged: str) -> bool:
+        """Put the good rows whose keys repeat within the chunk into temp.batch; whether there are any."""
+        keys = f"(select {mapped.typed(self.entity.key)} as {self.key} from {mapped.source(chunk.relation)})"
+        if not self._note_repeated(keys):
+            return False
+        self._read(
+            chunk,
+            f"create or replace temp table batch as select {self.names}, _file from {judged}"
+            f" where not ({_BAD}) and {self.key} in (select key from temp.repeated)",
+        )
+        return True
 
     def _merge(self, chunk: Chunk, mapped: Mapped) -> None:
         judged = self._judged(mapped, chunk.relation, numbered=False)
@@ -333,22 +358,30 @@ class _Loader:
         if self.has_key:
             self._add(superseded=self._keep_latest("temp.batch"))
             self._settle_with_existing(released=released)
+        self._add(inserted=self._insert_batch())
+
+    def _insert_batch(self) -> int:
+        """Move temp.batch into the table; how many rows."""
         inserted = self.connection.execute(
             f"insert into {self.table} by name select {self.names}, {self._stamps}, _file,"
             " cast(? as timestamp) as _loaded_at, cast(? as varchar) as _run_id from temp.batch",
             [self.now, self.run_id],
         ).fetchone()
-        self._add(inserted=int(inserted[0]) if inserted else 0)
+        return int(inserted[0]) if inserted else 0
+
+    def _note_repeated(self, relation: str, where: str = "true") -> bool:
+        """Put the keys that stand more than once in `relation` into temp.repeated; whether there are any."""
+        # Keys are counted by hash first: few repeat, and hashes are smaller than keys.
+        self.connection.execute(
+            f"create or replace temp table repeated as select {self.key} as key from {relation} where {where}"
+            f" and hash({self.key}) in (select h from (select hash({self.key}) as h from {relation} where {where})"
+            f" group by h having count(*) > 1) and {self.key} is not null group by {self.key} having count(*) > 1"
+        )
+        return bool(scalar(self.connection, "select 1 from temp.repeated limit 1"))
 
     def _keep_latest(self, table: str, where: str = "true") -> int:
         """Of rows with one key keep the latest; how many were taken out."""
-        # Keys are counted by hash first: few repeat, and hashes are smaller than keys.
-        self.connection.execute(
-            f"create or replace temp table repeated as select {self.key} as key from {table} where {where}"
-            f" and hash({self.key}) in (select h from (select hash({self.key}) as h from {table} where {where})"
-            f" group by h having count(*) > 1) group by {self.key} having count(*) > 1"
-        )
-        if not scalar(self.connection, "select 1 from temp.repeated limit 1"):
+        if not self._note_repeated(table, where):
             return 0
         content = [f"{identifier(name)} desc nulls last" for name in self.entity.column_names]
         order = ", ".join([*(["updated_at desc nulls last"] if self.has_version else []), "_file desc", *content])

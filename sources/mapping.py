@@ -94,6 +94,10 @@ class Mapped:
         fault = f"case {cases} end" if cases else "null"
         return f"select *, cast({fault} as utinyint) as _fault from (select {inner} from {source})"
 
+    def typed(self, name: str) -> str:
+        """SQL of one column's typed value, over `source`."""
+        return next(column.typed for column in self.columns if column.name == name)
+
     def source(self, relation: str, extra: str = "") -> str:
         """SQL of what the columns are mapped from: `relation` with its joins, or its groups. One row each is one row read."""
         joined = f"{relation} {self.join}"
