@@ -208,3 +208,10 @@ def example_home(name: str, tmp_path_factory: pytest.TempPathFactory) -> Home:
 def published_rows_of() -> Callable[[Path], dict[str, tuple[int, str]]]:
     """`published_rows`, for tests."""
     return published_rows
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two workers: the tests of one file stay together, and so do all that share the session's company."""
+    for item in items:
+        shares_world = "world" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("world" if shares_world else str(item.path)))
