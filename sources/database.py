@@ -70,12 +70,13 @@ class DatabaseStream:
                 keys = self._keys(table)
                 result = database.execute(self._query(table).limit(sample_rows))
                 names = list(result.keys())
+                held = _Held()
                 for batch in result.partitions():
-                    connection.register("tenure_batch", _arrow(names, batch))
+                    held.show(connection, _arrow(names, batch))
                     self._advance(names, batch)
                     self._is_partial = len(batch) == sample_rows
                     yield self._chunk(keys)
-                    connection.unregister("tenure_batch")
+                connection.unregister("tenure_batch")
         except NoSuchTableError as error:
             raise Fatal(
                 f"{self.id.label}: {shown} has no table {self.config.table}.",
@@ -182,6 +183,26 @@ class DatabaseStream:
         # The origin of a broken row names its primary key, which tells more than a position without an order.
         named = f"(select *, {origin} as _file, cast(null as bigint) as _row from tenure_batch)"
         return Chunk(relation, lambda _: named, is_text=False)
+
+
+class _Held:
+    """The batch that DuckDB sees as `tenure_batch`.
+
+    A registered table is kept alive until the transaction ends, even when it is registered no more: 75 bytes for each
+    row of the whole table. So this is registered in its place, and what it holds is exchanged.
+    """
+
+    table: pa.Table | None = None
+
+    def show(self, connection: Connection, table: pa.Table) -> None:
+        """Make `table` the batch."""
+        known, self.table = self.table, table
+        if known is None or known.schema != table.schema:
+            connection.register("tenure_batch", self)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        assert self.table is not None
+        return self.table.__arrow_c_stream__(requested_schema)
 
 
 def _arrow(names: list[str], batch: Sequence[sa.Row[Any]]) -> pa.Table:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
 from core.errors import Retriable
-from core.warehouse import scratch
+from core.warehouse import scratch, transaction
 from sources import ledger
 from sources.base import open_stream, stream_ids
 
@@ -346,7 +347,7 @@ def test_times_that_python_cannot_hold_stop_the_stream_with_a_message(company, p
     assert "infinity" in reports["accounts"].message
 
 
-def test_a_large_table_is_fetched_batch_by_batch(company, pg):
+def test_a_large_table_is_fetched_batch_by_batch_and_only_one_is_held(company, pg):
     pg.run(
         "create table events (id int primary key, account int, event text, at timestamp, quantity float)",
         "insert into events select n, 1, 'login', timestamp '2024-01-01' + n * interval '1 minute', n"
@@ -354,10 +355,10 @@ def test_a_large_table_is_fetched_batch_by_batch(company, pg):
     )
     connected(company, pg, accounts=ACCOUNTS, usage_events={**EVENTS, "batch_rows": 2_000})
     stream = next(stream for stream in stream_ids(company.tenure.config) if stream.stream == "usage_events")
-    with scratch() as connection, pg.engine.connect() as other:
+    with scratch() as connection, pg.engine.connect() as other, transaction(connection):
         ledger.ensure_tables(connection, [stream])
         opened = open_stream(stream, company.tenure.config.sources["app"], now=company.now, temp_directory=company.home)
-        sizes = []
+        sizes, held = [], []
         for chunk in opened.chunks(connection, full=False):
             sizes.append(connection.execute(f"select count(*) from {chunk.relation}").fetchone()[0])
             running = (
@@ -368,6 +369,7 @@ def test_a_large_table_is_fetched_batch_by_batch(company, pg):
             assert running
             assert all(int(query.split()[2]) <= 2_000 for query in running)
         assert sizes == [2_000] * 5
+        assert max(held) < 1.5 * held[0]
 
 
 def test_the_doctor_looks_at_tables_too(company, database):
