@@ -361,6 +361,7 @@ def test_a_large_table_is_fetched_batch_by_batch_and_only_one_is_held(company, p
         sizes, held = [], []
         for chunk in opened.chunks(connection, full=False):
             sizes.append(connection.execute(f"select count(*) from {chunk.relation}").fetchone()[0])
+            held.append(pa.total_allocated_bytes())
             running = (
                 other.exec_driver_sql("select query from pg_stat_activity where starts_with(query, 'FETCH')")
                 .scalars()
