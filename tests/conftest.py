@@ -210,6 +210,7 @@ def published_rows_of() -> Callable[[Path], dict[str, tuple[int, str]]]:
     return published_rows
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two workers: the tests of one file stay together, and so do all that share the session's company."""
     for item in items:

@@ -29,7 +29,7 @@ while not os.path.exists(stop):
         seen.append(publication)
     opens += 1
     connection.close()
-    time.sleep(0.01)
+    time.sleep(0.1)
 print(json.dumps({"seen": seen, "opens": opens, "mixed": mixed}))
 """
 
@@ -109,7 +109,7 @@ def test_a_reader_sees_whole_publications_and_no_error(days: dict[str, Any]) -> 
     report = json.loads(out)
     assert report["mixed"] == []
     assert len(report["seen"]) == 3
-    assert report["opens"] > 50
+    assert report["opens"] > 30
 
 
 def test_a_replay_rebuilds_a_past_day_and_leaves_the_published_copy_alone(
