@@ -238,21 +238,26 @@ class _Loader:
             superseded = self._keep_latest("temp.batch")
             self._insert_batch()
             self._add(inserted=-superseded, superseded=superseded)
-        if (
-            not chunk.is_text
-            and scalar(self.connection, f"select count(*) from {mapped.source(chunk.relation)}") == inserted
-        ):
+        # What text files hold is only known once it is read, and DuckDB does not see broken encoding in what it need not
+        # read: there, the broken rows are counted, with all columns.
+        known = None if chunk.is_text else scalar(self.connection, f"select count(*) from {mapped.source(chunk.relation)}")
+        if known == inserted:
             self._add(read=inserted, inserted=inserted)
             return
-        # The columns are named so that they are read: DuckDB does not see broken encoding in what it need not read.
-        bad = rows(
-            self.connection,
-            f"select _file, count(*) as n from {judged} where ({_BAD}) and hash({self.names}) is not null group by _file",
-        )
-        broken = sum(row["n"] for row in bad)
+        if known is not None and chunk.files:
+            bad = {file.path: 0 for file in chunk.files}
+            broken = known - inserted
+        else:
+            found = rows(
+                self.connection,
+                f"select _file, count(*) as n from {judged} where ({_BAD}) and hash({self.names}) is not null"
+                " group by _file",
+            )
+            bad = {row["_file"]: row["n"] for row in found}
+            broken = sum(bad.values())
         self._add(read=inserted + broken, inserted=inserted, quarantined=broken)
         if broken:
-            self._note_broken(chunk, mapped, [row["_file"] for row in bad], broken)
+            self._note_broken(chunk, mapped, list(bad), broken)
             self.connection.execute(f"insert into {self.quarantine} by name select * from temp.broken")
 
     def _set_repeated_aside(self, mapped: Mapped, chunk: Chunk, judged: str) -> bool:
