@@ -210,9 +210,7 @@ def published_rows_of() -> Callable[[Path], dict[str, tuple[int, str]]]:
     return published_rows
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Two workers: the tests of one file stay together, and so do all that share the session's company."""
-    for item in items:
-        shares_world = "world" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("world" if shares_world else str(item.path)))
+    shares_world = "world" in getattr(item, "fixturenames", ())
+    item.add_marker(pytest.mark.xdist_group("world" if shares_world else str(item.path)))
