@@ -31,7 +31,9 @@ CLOSED_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
 """Columns of the contract whose values the models know; other words are loaded but count as nothing in particular."""
 
 FLOWS = ("subscriptions", "invoices", "usage_events", "tickets", "survey_responses", "interactions")
-"""Entities whose rows happen day by day, so that a day's volume can be compared with the weeks before."""
+"""Entities whose rows happen day by day, so that a day's volume can be compared with the weeks before.
+
+None of their rows should happen before its account was created."""
 
 STEADY = ("usage_events", "tickets", "interactions")
 """Flows that do not rest for weeks: each must be fresh by itself. All else is as fresh as its source as a whole."""
@@ -156,6 +158,10 @@ def raw_checks(table: RawTable, config: Config) -> list[CheckSpec]:
     if entity.name != "accounts":
         checks.append(spec("references", "warning", "Every row's account is among the accounts of its source."))
     if entity.name in FLOWS:
+        # All rows: of new ones alone, a mapping that is wrong for the whole history would show for one run.
+        checks.append(
+            spec("chronology", "warning", "No row, new or old, lies on a day before its account was created.")
+        )
         checks.append(spec("volume", "warning", "A day's rows are as many as on that weekday in the weeks before."))
     checks.append(spec("freshness", "warning", "The newest fact is no older than `stale_after_days` of its source."))
     checks.append(spec("streams", "warning", "No stream had to stop at a broken input."))

@@ -17,8 +17,9 @@ from typing import Any
 from core.contract import Column
 from core.settings import Config
 from core.warehouse import Connection, identifier, literal, rows, table_exists
-from data_quality import profile, volume
+from data_quality import chronology, profile, volume
 from data_quality.checks import CLOSED_VALUES, STEADY, CheckSpec, RawTable, raw_checks
+from data_quality.chronology import ChronologyWords
 from data_quality.columns import (
     ProfileWords,
     add_missing,
@@ -104,6 +105,7 @@ def raw_gate(
     measure.loads()
     measure.streams(newest)
     measure.columns()
+    measure.chronology()
     measure.volume()
     return gate
 
@@ -496,6 +498,33 @@ class _Measure:
             if any(record["age_days"] is not None for record in records):
                 expects.append(Expect("freshness", severity, "at_least", "stale_after_days", says, other="age_days"))
         return tuple(expects)
+
+    # --- chronology --------------------------------------------------------------------------------------------
+
+    def chronology(self) -> None:
+        """One record per source: how many of its rows happened before their account was created."""
+        if "chronology" not in self.specs:
+            return
+        if not self.fits:
+            self.gate.skip("chronology", "the table's columns are not those of the contract")
+            return
+        import pandas as pd
+
+        rule = raw_rule(self.connection, self.config, self.table, self.run.now)
+        records = chronology.measure(self.connection, self.table, rule, _account_lists(self.connection, self.config))
+        if not records:
+            self.gate.skip("chronology", "no row has an account with a date of creation")
+            return
+        text = "; ".join(f"none of {number(record['rows'])} rows of {record['source']} does" for record in records)
+        self.gate.note("chronology", text, "no row lies on a day before its account was created")
+        data = pd.DataFrame([{k: v for k, v in record.items() if k != "sample"} for record in records])
+        says = "No row lies on a day before its account was created"
+        severity = self.specs["chronology"].severity
+        expects = (Expect("chronology", severity, "between", "early_rows", says, minimum=0, maximum=0),)
+        self.gate.add(
+            Frame("raw", self.table.name, "chronology", data, expects, ("source",)),
+            ChronologyWords(self.table, records),
+        )
 
     # --- volume ------------------------------------------------------------------------------------------------
 

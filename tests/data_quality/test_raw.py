@@ -291,6 +291,120 @@ def test_derived_accounts_need_no_date_of_creation(companies: Any) -> None:
     assert [result.column for result in failures(listed.check_raw(), "accounts.required")] == ["created_at"]
 
 
+# --- facts before their account -----------------------------------------------------------------------------------
+
+EARLY: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "crm": {"interactions": ("interaction_id", {"channel": "email", "direction": "inbound"})},
+    "billing": {
+        "subscriptions": ("subscription_id", {"mrr_usd": 1}),
+        "invoices": ("invoice_id", {"amount_usd": 1, "status": "paid"}),
+    },
+    "support": {"tickets": ("ticket_id", {})},
+    "product": {
+        "usage_events": ("event_id", {"event_name": "login"}),
+        "survey_responses": ("response_id", {"kind": "nps", "score": 9}),
+    },
+}
+HAPPENED_AT = {
+    "interactions": "occurred_at",
+    "subscriptions": "started_at",
+    "invoices": "issued_at",
+    "tickets": "opened_at",
+    "usage_events": "occurred_at",
+    "survey_responses": "responded_at",
+}
+
+
+def deliver_facts(company: Any, *at: datetime) -> None:
+    """One row of every kind at each of the moments."""
+    for source, entities in EARLY.items():
+        account = "b1" if source == "billing" else "a1"
+        for entity, (key, others) in entities.items():
+            rows = [
+                {key: f"f{n}", "account_id": account, HAPPENED_AT[entity]: moment, **others}
+                for n, moment in enumerate(at)
+            ]
+            company.deliver(source, entity, rows)
+
+
+def chronology(results: Iterable[CheckResult]) -> dict[str, CheckResult]:
+    """The results of the check by table."""
+    return {result.table.removeprefix("raw_files."): result for result in results if result.name == "chronology"}
+
+
+def test_rows_before_their_account_are_counted_and_warned_of_in_every_table(companies: Any) -> None:
+    company = companies.empty()
+    company.deliver("crm", "accounts", companies.accounts("a1"))
+    company.deliver("billing", "accounts", companies.accounts("b1"))
+    deliver_facts(company, datetime(2022, 12, 31), datetime(2023, 1, 1), datetime(2022, 6, 1), datetime(2024, 1, 1))
+    results = company.check_raw()
+    found = chronology(results)
+    assert set(found) == set(HAPPENED_AT)
+    for table, result in found.items():
+        assert (result.passed, result.unexpected_count, result.severity) == (False, 2, "warning"), table
+        assert "2 of 4 rows (50%) happened before their account was created" in result.message
+        assert result.column == HAPPENED_AT[table]
+    assert found["tickets"].message.startswith("raw_files.tickets: support: 2 of 4 rows")
+    assert found["tickets"].sample == ("support/tickets/f0", "support/tickets/f2")
+    assert found["usage_events"].sample == ("product/a1",)
+    assert blocking_failures(results) == []
+
+
+def test_a_fact_of_the_day_on_which_its_account_was_created_is_in_order(companies: Any) -> None:
+    company = companies.empty()
+    late = {"created_at": datetime(2024, 3, 5, 23, 59)}
+    company.deliver("crm", "accounts", [{"account_id": "a1", **late}])
+    company.deliver("billing", "accounts", [{"account_id": "b1", **late}])
+    deliver_facts(company, datetime(2024, 3, 5))
+    assert {(result.passed, result.measured) for result in chronology(company.check_raw()).values()} == {(True, True)}
+
+
+def test_rows_before_their_account_are_told_by_source(companies: Any) -> None:
+    company = companies.empty(streams={"crm": ("accounts", "tickets", "invoices"), "desk": ("accounts", "tickets")})
+    for source in ("crm", "desk"):
+        company.deliver(source, "accounts", companies.accounts("a1"))
+    wrong = {"ticket_id": "t1", "account_id": "a1", "opened_at": datetime(2022, 6, 1)}
+    right = {"ticket_id": "t2", "account_id": "a1", "opened_at": datetime(2024, 6, 1)}
+    company.deliver("crm", "tickets", [right])
+    company.deliver("desk", "tickets", [wrong, right, {**right, "ticket_id": "t3"}])
+    found = failures(company.check_raw(), "tickets.chronology")
+    assert [(result.source, result.unexpected_count) for result in found] == [("desk", 1)]
+    assert "desk: 1 of 3 rows (33%)" in found[0].message
+
+
+def test_rows_before_their_account_are_still_told_in_the_next_run(companies: Any) -> None:
+    company = companies.empty(streams={"crm": ("accounts", "tickets", "invoices")})
+    company.deliver("crm", "accounts", companies.accounts("a1"))
+    early = {"ticket_id": "t1", "account_id": "a1", "opened_at": datetime(2022, 6, 1)}
+    company.deliver("crm", "tickets", [early])
+    company.check_raw("run1")
+    later = failures(company.check_raw("run2", now=companies.NOW + timedelta(days=1)), "tickets.chronology")
+    assert [result.unexpected_count for result in later] == [1]
+
+
+def test_an_account_that_two_streams_list_exists_from_its_first_day(companies: Any) -> None:
+    company = companies.empty(streams={"crm": ("accounts", "tickets", "invoices")})
+    company.deliver("crm", "accounts", companies.accounts("a1"))
+    again = {"_stream": "archive", "account_id": "a1", "created_at": datetime(2024, 6, 1)}
+    company.deliver("crm", "accounts", [again])
+    company.deliver("crm", "tickets", [{"ticket_id": "t1", "account_id": "a1", "opened_at": datetime(2024, 1, 1)}])
+    assert failures(company.check_raw(), "tickets.chronology") == []
+
+
+def test_accounts_without_a_date_of_creation_order_nothing(companies: Any) -> None:
+    early = {"invoice_id": "v", "account_id": "a1", "issued_at": datetime(2000, 1, 1), "amount_usd": 1}
+    undated = companies.empty(streams={"shop": ("accounts", "invoices")}, identity={"derive_accounts": True})
+    undated.deliver("shop", "accounts", [{"account_id": "a1", "created_at": None}])
+    unlisted = companies.empty(streams={"shop": ("invoices",)}, identity={"derive_accounts": True})
+    elsewhere = companies.empty()  # the account is the CRM's, the invoice billing's
+    elsewhere.deliver("crm", "accounts", companies.accounts("a1"))
+    for company, source in ((undated, "shop"), (unlisted, "shop"), (elsewhere, "billing")):
+        company.deliver(source, "invoices", [early])
+        result = chronology(company.check_raw())["invoices"]
+        assert (result.passed, result.measured) == (True, False)
+        assert "no row has an account with a date of creation" in result.observed
+
+
 # --- run after run ------------------------------------------------------------------------------------------------
 
 

@@ -174,6 +174,8 @@ RAVENSTACK_CONTRADICTIONS = f"""
     select
         (select count(*) from usage join subscriptions using (id) where day < started) as usage_before_subscription,
         (select count(*) from tickets join accounts using (account) where day < signed_up) as tickets_before_signup,
+        (select count(*) from usage join subscriptions using (id) join accounts using (account)
+            where day < signed_up) as usage_before_signup,
         (select count(*) from accounts where churned) as flagged_churners,
         (select count(*) from accounts where churned
             and account in (select account from subscriptions where ended is null)) as flagged_churners_with_open_subscription

@@ -115,6 +115,19 @@ def test_ravenstack_contradicts_itself_as_described(ravenstack):
     assert f"{counted['tickets_before_signup']:,} of 2,000 tickets" in page
 
 
+def test_ravenstack_is_warned_of_what_lies_before_the_sign_up(ravenstack):
+    counted = ravenstack.raw(raw.RAVENSTACK_CONTRADICTIONS)[0]
+    warned = ravenstack.ask(
+        "select table_name, unexpected_count from quality.checks where check_name = 'chronology' and not passed order by 1"
+    )
+    assert [tuple(row.values()) for row in warned] == [
+        ("raw_files.tickets", counted["tickets_before_signup"]),
+        ("raw_files.usage_events", counted["usage_before_signup"]),
+    ]
+    page = (raw.PROJECT / "docs" / "examples.md").read_text(encoding="utf-8")
+    assert f"{counted['usage_before_signup']:,} of 25,000 usage rows (53 %)" in page
+
+
 @pytest.mark.parametrize("name", ["online_retail", "oulad", "ravenstack"])
 def test_the_page_about_the_examples_states_what_came_out(name, request):
     example = request.getfixturevalue(name)
