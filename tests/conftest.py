@@ -115,7 +115,10 @@ class Home:
 
 
 def published_rows(path: Path) -> dict[str, tuple[int, str]]:
-    """Of each table in schema marts: how many rows, and a fingerprint that does not depend on their order."""
+    """Of each table in schema marts: how many rows, and a fingerprint that does not depend on their order.
+
+    When a source was loaded is the wall clock of the load, which differs from home to home, and is left out.
+    """
     with warehouse.warehouse(path, read_only=True) as connection:
         tables = warehouse.rows(
             connection, "select table_name from duckdb_tables() where schema_name = 'marts' order by table_name"
