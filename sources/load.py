@@ -240,7 +240,9 @@ class _Loader:
             self._add(inserted=-superseded, superseded=superseded)
         # What text files hold is only known once it is read, and DuckDB does not see broken encoding in what it need not
         # read: there, the broken rows are counted, with all columns.
-        known = None if chunk.is_text else scalar(self.connection, f"select count(*) from {mapped.source(chunk.relation)}")
+        known = (
+            None if chunk.is_text else scalar(self.connection, f"select count(*) from {mapped.source(chunk.relation)}")
+        )
         if known == inserted:
             self._add(read=inserted, inserted=inserted)
             return
