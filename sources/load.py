@@ -238,28 +238,22 @@ class _Loader:
             superseded = self._keep_latest("temp.batch")
             self._insert_batch()
             self._add(inserted=-superseded, superseded=superseded)
-        # What text files hold is only known once it is read, and DuckDB does not see broken encoding in what it need not
-        # read: there, the broken rows are counted, with all columns.
+        # What text files hold is only known once it is read: DuckDB does not see broken encoding in what it need not read.
         known = (
             None if chunk.is_text else scalar(self.connection, f"select count(*) from {mapped.source(chunk.relation)}")
         )
         if known == inserted:
             self._add(read=inserted, inserted=inserted)
             return
-        if known is not None and chunk.files:
-            bad = {file.path: 0 for file in chunk.files}
-            broken = known - inserted
+        if chunk.files:
+            broken = self._note_broken(chunk, mapped, [file.path for file in chunk.files])
         else:
-            found = rows(
-                self.connection,
-                f"select _file, count(*) as n from {judged} where ({_BAD}) and hash({self.names}) is not null"
-                " group by _file",
-            )
-            bad = {row["_file"]: row["n"] for row in found}
-            broken = sum(bad.values())
+            origins = rows(self.connection, f"select distinct _file from {judged} where {_BAD}")
+            broken = self._note_broken(chunk, mapped, [row["_file"] for row in origins])
+        if known is not None and known != inserted + broken:
+            raise self._changed(known - inserted, broken)
         self._add(read=inserted + broken, inserted=inserted, quarantined=broken)
         if broken:
-            self._note_broken(chunk, mapped, list(bad), broken)
             self.connection.execute(f"insert into {self.quarantine} by name select * from temp.broken")
 
     def _set_repeated_aside(self, mapped: Mapped, chunk: Chunk, judged: str) -> bool:
@@ -284,7 +278,9 @@ class _Loader:
         self._add(read=read, quarantined=bad)
         if bad:
             files = rows(self.connection, f"select distinct _file from temp.batch where {_BAD}")
-            self._note_broken(chunk, mapped, [row["_file"] for row in files], bad)
+            found = self._note_broken(chunk, mapped, [row["_file"] for row in files])
+            if found != bad:
+                raise self._changed(bad, found)
         if not chunk.files:
             self._judge_anew(any_broken=bad > 0)
         if bad:
@@ -320,8 +316,8 @@ class _Loader:
                 hint="Use a left join, to at most one row for each row of the source.",
             )
 
-    def _note_broken(self, chunk: Chunk, mapped: Mapped, files: list[str], expected: int) -> None:
-        """Put the broken rows, with their record numbers, into temp.broken: a second read of the files that hold any."""
+    def _note_broken(self, chunk: Chunk, mapped: Mapped, files: list[str]) -> int:
+        """Put the broken rows of `files`, with their record numbers, into temp.broken; how many. It reads them once more."""
         given = ", ".join(
             f"coalesce(cast({identifier(n)} as varchar), _given_{n}) as {identifier(n)}"
             for n in self.entity.column_names
@@ -330,7 +326,7 @@ class _Loader:
         details = " ".join(f"when {n} then {f.detail}" for n, f in enumerate(mapped.faults, start=1))
         among = literal(f"' is not among the accounts of {self.id.account_source}")
         unknown = literal("account_id '") + f" || account_id || {among}"
-        written = self._read(
+        return self._read(
             chunk,
             f"create or replace temp table broken as select {given}, {self._stamps}, _file, _row,"
             f" case _fault {codes} else 'unknown_account' end as _reason,"
@@ -339,10 +335,11 @@ class _Loader:
             f" from {self._judged(mapped, chunk.numbered(files), numbered=True)} where {_BAD}",
             [self.now, self.run_id],
         )
-        if written != expected:
-            raise Retriable(
-                f"{self.id.label}: {expected} broken rows became {written}: the input changed while it was read."
-            )
+
+    def _changed(self, expected: int, found: int) -> Retriable:
+        return Retriable(
+            f"{self.id.label}: {expected} broken rows became {found}: the input changed while it was read."
+        )
 
     def _judge_anew(self, *, any_broken: bool) -> None:
         """Rows of a table that were quarantined before and are read again: their earlier record goes."""

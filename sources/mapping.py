@@ -4,8 +4,9 @@ Lives here: compiling a stream's column mapping into one SELECT over a chunk, an
 Must not live here: reading files or databases, writing tables.
 
 Every contract column becomes `try(cast(expression))`: a value that cannot be cast is NULL and is told apart from a value
-that was NULL by asking the same expression whether it *fails*. Both stay vectorised: DuckDB evaluates row by row only in
-the vectors that hold a failing value.
+that was NULL by asking the same expression whether it *fails*. DuckDB evaluates a `try` row by row in each vector that holds
+a failing value; so what is just a column is cast by `try_cast`, which never fails (a column of 100,000 texts, some of them
+broken, in 0.05 s instead of 0.6 s).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from core.contract import Column, Entity
 from core.errors import Fatal
@@ -48,6 +50,7 @@ _NATIVE: dict[str, frozenset[str]] = {
     "text": frozenset(),
 }
 """Source types whose bare columns need no guard: the cast cannot fail."""
+_Word = Literal["cast", "try_cast"]
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,11 @@ class _Compiler:
             return MappedColumn(column.name, f"cast({mapping.sql} as {column.sql_type})", given, None)
         if is_bare and given_type in _FLOATS and column.type == "double":
             return MappedColumn(column.name, f"cast({_number(mapping.sql)} as double)", given, None)
+        if is_bare:
+            text = _text(mapping.sql, given_type)
+            value = f"try({_value(column, mapping.sql, mapping.format, given_type, word='try_cast')})"
+            fails = f"{value} is null and {text} is not null"
+            return MappedColumn(column.name, _number(value) if column.type == "double" else value, given, fails)
         cast = _cast(column, mapping.sql, mapping.format, given_type)
         if self._try(f"select try({cast}) from {source} limit 0") is not None:
             # TRY takes no subqueries and no random functions: a value that fails there stops the stream.
@@ -242,24 +250,34 @@ def _first_line(error: Exception) -> str:
 
 
 def _cast(column: Column, expression: str, format_: str | tuple[str, ...] | None, given_type: str) -> str:
-    if given_type in _FLOATS:
-        expression = _number(expression)
-    text = f"nullif(trim(cast({expression} as varchar)), '')"
+    value = _value(column, expression, format_, given_type, word="cast")
+    return _number(value) if column.type == "double" else value
+
+
+def _text(expression: str, given_type: str) -> str:
+    number = _number(expression) if given_type in _FLOATS else expression
+    return f"nullif(trim(cast({number} as varchar)), '')"
+
+
+def _value(
+    column: Column, expression: str, format_: str | tuple[str, ...] | None, given_type: str, *, word: _Word
+) -> str:
+    """SQL of the value as the column's type (a double may be NaN). With `try_cast`, NULL where it cannot be read."""
+    text = _text(expression, given_type)
     if column.type == "text":
         if given_type in _FLOATS:
             return f"regexp_replace({text}, '\\.0$', '')"  # ids that a data frame turned into floats
         return text
     if column.type == "timestamp":
-        return _timestamp(text, expression, format_, given_type)
+        return _timestamp(text, expression, format_, given_type, word=word)
     if column.type == "boolean":
         spoken = "when 'yes' then true when 'y' then true when 'no' then false when 'n' then false"
-        return f"case lower({text}) {spoken} else cast({text} as boolean) end"
+        return f"case lower({text}) {spoken} else {word}({text} as boolean) end"
     if column.type == "integer":
         # A cast would round 3.7 to 4.
-        return f"case when cast({text} as decimal(18,6)) % 1 = 0 then cast({text} as bigint) else cast('x' || {text} as bigint) end"
-    if column.type == "double":
-        return _number(f"cast({text} as double)")
-    return f"cast({text} as {column.sql_type})"
+        whole = f"{word}({text} as decimal(18,6)) % 1 = 0"
+        return f"case when {whole} then {word}({text} as bigint) else {word}('x' || {text} as bigint) end"
+    return f"{word}({text} as {column.sql_type})"
 
 
 def _number(floating: str) -> str:
@@ -267,18 +285,21 @@ def _number(floating: str) -> str:
     return f"case when not isnan({floating}) then {floating} end"
 
 
-def _timestamp(text: str, expression: str, format_: str | tuple[str, ...] | None, given_type: str) -> str:
+def _timestamp(
+    text: str, expression: str, format_: str | tuple[str, ...] | None, given_type: str, *, word: _Word
+) -> str:
     if format_ in ("epoch", "epoch_ms"):
         unit = 1_000_000 if format_ == "epoch" else 1_000
         # Double holds microseconds since 1970 exactly until the year 2255; decimal(18,3) overflows when multiplied.
-        return f"make_timestamp(cast(round(cast({text} as double) * {unit}) as bigint))"
+        return f"make_timestamp({word}(round({word}({text} as double) * {unit}) as bigint))"
     if format_ is not None:
         patterns = (format_,) if isinstance(format_, str) else format_
-        return f"cast(strptime({text}, [{', '.join(literal(pattern) for pattern in patterns)}]) as timestamp)"
+        parse = "strptime" if word == "cast" else "try_strptime"
+        return f"cast({parse}({text}, [{', '.join(literal(pattern) for pattern in patterns)}]) as timestamp)"
     if given_type in _NATIVE["timestamp"] or given_type == "TIMESTAMP WITH TIME ZONE":
         return f"cast({expression} as timestamp)"
     # Straight to TIMESTAMP, DuckDB would read the +02:00 of 10:00+02:00 and ignore it. The session's zone is UTC.
-    return f"cast(cast({text} as timestamptz) as timestamp)"
+    return f"cast({word}({text} as timestamptz) as timestamp)"
 
 
 def _faults(
