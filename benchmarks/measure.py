@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.settings import PROJECT_ROOT
 
@@ -25,16 +25,25 @@ _POLLS_BETWEEN_SEARCHES = 5
 _PROC = Path("/proc")
 
 
+class Line(NamedTuple):
+    """A line that a command wrote, and the processor seconds that its processes had used by then."""
+
+    text: str
+    cpu_seconds: float
+
+
 @dataclass(frozen=True)
 class Measured:
     """A command's end. `peak_rss_bytes` is the largest sum over its processes, sampled every 50 ms; without /proc that of its
-    largest process. Memory that processes share counts once for each of them."""
+    largest process. Memory that processes share counts once for each of them. `lines` are those of standard error, with the
+    processor seconds that had been used when each was noticed (without /proc: 0)."""
 
     seconds: float
     cpu_seconds: float
     peak_rss_bytes: int
     out: str
     err: str
+    lines: tuple[Line, ...] = ()
 
     def document(self) -> dict[str, Any]:
         return {
@@ -61,7 +70,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], *, scratch: Path
         process = subprocess.Popen(
             command, env=dict(environment), cwd=PROJECT_ROOT, stdin=subprocess.DEVNULL, stdout=out_file, stderr=err_file
         )
-        watcher = _PeakWatcher(process.pid)
+        watcher = _Watcher(process.pid, err)
         watcher.start()
         code = process.wait()
         seconds = time.perf_counter() - begun
@@ -72,7 +81,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], *, scratch: Path
     if code != 0:
         raise Failed(f"{' '.join(command[1:4])} ended with {code}:\n{written[0][-2000:]}\n{written[1][-2000:]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Measured(seconds, cpu, watcher.peak or _largest_child(after), *written)
+    return Measured(seconds, cpu, watcher.peak or _largest_child(after), *written, tuple(watcher.lines))
 
 
 def python(*arguments: str) -> list[str]:
@@ -101,14 +110,17 @@ def machine() -> dict[str, Any]:
     }
 
 
-class _PeakWatcher(threading.Thread):
-    """Samples the memory of a process and of all that descend from it."""
+class _Watcher(threading.Thread):
+    """Samples the memory and the processor time of a process and of all that descend from it, and notes when it writes."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, err: Path) -> None:
         super().__init__(daemon=True)
         self.pid = pid
+        self.err = err
         self.peak = 0
+        self.lines: list[Line] = []
         self.done = threading.Event()
+        self._read = 0
 
     def run(self) -> None:
         samples = 0
@@ -118,21 +130,43 @@ class _PeakWatcher(threading.Thread):
                 tree = _descendants(self.pid)
             samples += 1
             self.peak = max(self.peak, sum(_rss(pid) for pid in tree))
+            self._note_lines()
+
+    def _note_lines(self) -> None:
+        with self.err.open("rb") as file:
+            file.seek(self._read)
+            fresh = file.read()
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        if whole:
+            self._read += len(whole)
+            cpu = sum(_cpu(pid) for pid in _descendants(self.pid))
+            self.lines += [Line(text, cpu) for text in whole.decode(errors="replace").splitlines()]
 
 
 def _descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for folder in _PROC.glob("[0-9]*"):
-        try:
-            # After the command's name in brackets: state, parent.
-            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-        except OSError:
-            continue
-        children.setdefault(int(parent), []).append(int(folder.name))
+        fields = _stat(int(folder.name))
+        if fields:
+            children.setdefault(int(fields[1]), []).append(int(folder.name))
     found = [root]
     for pid in found:
         found.extend(children.get(pid, []))
     return found
+
+
+def _cpu(pid: int) -> float:
+    """Processor seconds of a process and of its children that have ended."""
+    fields = _stat(pid)
+    return sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel says about a process, from its state (field 3 of the manual) on; empty when it has ended."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _rss(pid: int) -> int:

@@ -22,6 +22,19 @@ def test_memory_of_children_counts(tmp_path: Path) -> None:
     assert done.cpu_seconds > 0
 
 
+def test_processor_seconds_are_known_line_by_line(tmp_path: Path) -> None:
+    work = "import sys, time\nwhile time.process_time() < {}: pass\nprint('{}', file=sys.stderr, flush=True); time.sleep(0.4)"
+    done = measure.run(
+        [sys.executable, "-c", "\n".join(work.format(*step) for step in ((0.5, "one"), (1.5, "two")))],
+        os.environ,
+        scratch=tmp_path,
+    )
+    (one, two) = done.lines
+    assert (one.text, two.text) == ("one", "two")
+    assert 0.4 < one.cpu_seconds < 1.0
+    assert 0.9 < two.cpu_seconds - one.cpu_seconds < 1.3
+
+
 def test_a_command_that_fails_is_told_with_its_words(tmp_path: Path) -> None:
     with pytest.raises(measure.Failed, match="out of breath"):
         measure.run([sys.executable, "-c", "raise SystemExit('out of breath')"], os.environ, scratch=tmp_path)
