@@ -126,9 +126,11 @@ def published_rows(path: Path) -> dict[str, tuple[int, str]]:
         found = {}
         for row in tables:
             name = row["table_name"]
+            loaded = " exclude (newest_load_at)" if name == "source_freshness" else ""
             counted = warehouse.rows(
                 connection,
-                f"select count(*) as n, cast(coalesce(sum(hash(t)), 0) as varchar) as h from marts.{name} as t",
+                "select count(*) as n, cast(coalesce(sum(hash(t)), 0) as varchar) as h"
+                f" from (select *{loaded} from marts.{name}) as t",
             )[0]
             found[name] = (counted["n"], counted["h"])
         return found
