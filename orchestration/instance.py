@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+PROCESS = "tenure/process"
+"""Tag of runs that the command started: the id of the process that they live in."""
+
 SETTINGS = """\
 # Written by tenure. Runs queue for the pool of warehouse writers, one at a time.
 telemetry:
@@ -55,4 +58,25 @@ def end_dead_run(instance: DagsterInstance, run_id: str | None) -> bool:
     instance.report_run_failed(
         run, "The process of this run ended before the run did (killed, or the machine went down)."
     )
+    return True
+
+
+def end_killed_runs(instance: DagsterInstance) -> None:
+    """Mark runs of the command as failed whose process is gone, also those that never came to hold the run lock."""
+    from dagster import DagsterRunStatus, RunsFilter
+
+    unfinished = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]
+    for run in instance.get_runs(RunsFilter(statuses=unfinished)):
+        process = run.tags.get(PROCESS)
+        if process is not None and not _is_alive(int(process)):
+            end_dead_run(instance, run.run_id)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
     return True

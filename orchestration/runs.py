@@ -7,6 +7,7 @@ what the assets do.
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from core import settings
 from core.errors import TenureError
 from orchestration import dbt
-from orchestration.instance import open_instance
+from orchestration.instance import PROCESS, end_killed_runs, open_instance
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent, EventLogEntry
@@ -86,6 +87,7 @@ def execute(
     outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
     watcher = _Watcher(outcome, on_progress)
     with open_instance(tenure.home) as instance:
+        end_killed_runs(instance)
         instance.add_event_listener(outcome.run_id, watcher.see)
         job_definition = definitions.resolve_job_def(job)
         on_progress(Progress("begin", job, total=watcher.nodes_of(job_definition)))
@@ -95,7 +97,7 @@ def execute(
                 run_id=outcome.run_id,
                 raise_on_error=False,
                 partition_key=partition,
-                tags={triggers.STARTED_BY: "command"},
+                tags={triggers.STARTED_BY: "command", PROCESS: str(os.getpid())},
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             )
     outcome.seconds = (settings.utc_now() - begun).total_seconds()
