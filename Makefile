@@ -21,11 +21,12 @@ help:  ## List the targets
 
 setup: $(STAMP)  ## Create .venv and install the pinned dependencies
 
+# Compiled once, here: where Python may not write bytecode, each process would compile the libraries anew (MLflow: 7 s instead of 1 s).
 $(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Tenure needs $(PYTHON) on the PATH (or: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(STAMP)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
-from benchmarks.suite import BENCHMARKS, Bench
+from benchmarks.suite import BENCHMARKS, LARGE, Bench
 from core import telemetry
 from orchestration.publish import git_commit
 
@@ -23,7 +23,7 @@ from orchestration.publish import git_commit
 def main() -> int:
     arguments = _arguments()
     telemetry.switch_off()
-    names = arguments.names or [name for name in BENCHMARKS if arguments.scale == "full" or name != "big"]
+    names = arguments.names or [name for name in BENCHMARKS if arguments.scale == "full" or name not in LARGE]
     unknown = sorted(set(names) - set(BENCHMARKS))
     if unknown:
         _say(f"there is no benchmark called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
@@ -62,7 +62,7 @@ def _arguments() -> argparse.Namespace:
         "--scale",
         choices=("small", "full"),
         default="small",
-        help="full: also `big`, 100 million events (default: small)",
+        help="full: also those of 100 million events (default: small)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the document to FILE as well")
     parser.add_argument("--folder", type=Path, help="where the temporary folder goes (default: the system's)")

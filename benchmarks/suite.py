@@ -29,8 +29,14 @@ from core.warehouse import rows, scalar, warehouse
 GIB = 1024**3
 BUILD_RATIO = 1.5
 DAY_RATIO = 0.1
+FEATURES_SECONDS, BIG_FEATURES_SECONDS = 60, 240
 TINY_ACCOUNTS, TINY_MONTHS = 20, 3
 BIG_ACCOUNTS, BIG_MONTHS = 100_000, 24
+EXPLAINED_ROWS, EXPLAINED_COLUMNS, EXPLAINED_TREES, EXPLAINED_DEPTHS = 1_000_000, 60, 200, (3, 6)
+EXPLAIN_SECONDS = 90.0
+TRAINED_ROWS = 200_000
+TRAIN_RATIO = 1.15
+THREADS = "2"
 CHECKS = ("check_raw", "check_marts")
 """Steps that the script has nothing to set against."""
 BUILD = ("extract", "clock", "dbt_build", "serving__publication")
@@ -106,9 +112,19 @@ class Company:
         # The company is there already: without `sandbox`, the job does not look after it.
         document = yaml.safe_load(DEFAULT_CONFIG.read_text(encoding="utf-8"))
         document.pop("sandbox")
+        # What the churn model costs is measured by itself.
+        document["model"] = {"enabled": False}
         self.config.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
         done = self.task("generate", str(self.home), str(accounts), str(months))
         self.delivered = json.loads(done.out)["rows"]
+
+    def learn_monthly(self) -> Path:
+        """A second configuration, with the churn model, whose features are those of monthly dates."""
+        document = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        document["model"] = {"snapshot_every": "month"}
+        path = self.home / "tenure_model.yml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        return path
 
     def task(self, *arguments: str) -> Measured:
         return measure.run(
@@ -346,11 +362,66 @@ def sandbox(bench: Bench) -> dict[str, Any]:
     }
 
 
+def explain(bench: Bench) -> dict[str, Any]:
+    """Scoring and exactly explaining a million accounts, against XGBoost's own contributions on a part of them."""
+    found = {}
+    with _home(bench.folder / "explain") as home:
+        for depth in EXPLAINED_DEPTHS:
+            bench.say(f"  {EXPLAINED_ROWS:,} accounts, {EXPLAINED_TREES} trees of depth {depth}")
+            sizes = (EXPLAINED_ROWS, EXPLAINED_COLUMNS, EXPLAINED_TREES, depth)
+            out = home / "reasons.parquet"
+            command = measure.python("benchmarks.tasks", "explain", *map(str, sizes), str(out), THREADS)
+            done = measure.run(command, measure.environment(home, OMP_WAIT_POLICY="passive"), scratch=home / "scratch")
+            found[depth] = {**json.loads(done.out), "process": done.document()}
+    deepest = found[max(EXPLAINED_DEPTHS)]
+    ratios = {
+        f"depth {depth}: XGBoost's own contributions, times ours, processor seconds a row": (
+            result["native_cpu_seconds_per_row"] / result["explaining_cpu_seconds_per_row"]
+        )
+        for depth, result in found.items()
+    }
+    return {
+        "what": "score, exact contributions and reasons in words for each account, written to Parquet",
+        "sizes": {"accounts": EXPLAINED_ROWS, "features": EXPLAINED_COLUMNS, "trees": EXPLAINED_TREES},
+        "seconds": round(deepest["seconds"], 2),
+        "cpu_seconds": round(deepest["cpu_seconds"], 2),
+        "peak_rss_bytes": max(result["process"]["peak_rss_bytes"] for result in found.values()),
+        "rows_per_second": round(EXPLAINED_ROWS / deepest["seconds"]),
+        "by_depth": {str(depth): result for depth, result in found.items()},
+        "floor": {"what": "`pred_contribs` of XGBoost on 4,000 of the accounts, in the same process"},
+        "ratios": _rounded(ratios),
+        "targets": [
+            _target("seconds", max(result["seconds"] for result in found.values()), EXPLAIN_SECONDS),
+            _target("peak memory, bytes", max(r["process"]["peak_rss_bytes"] for r in found.values()), 6 * GIB),
+            _target("share of the processor seconds of XGBoost's own contributions", 1 / min(ratios.values()), 0.1),
+            _target("largest difference, millionths", 1e6 * max(r["largest_difference"] for r in found.values()), 100),
+        ],
+    }
+
+
+def train(bench: Bench) -> dict[str, Any]:
+    """Our training call against a bare `xgboost.train` with the same parameters."""
+    with _home(bench.folder / "train") as home:
+        command = measure.python("benchmarks.tasks", "train", str(TRAINED_ROWS), str(EXPLAINED_COLUMNS), "3", THREADS)
+        done = measure.run(command, measure.environment(home, OMP_WAIT_POLICY="passive"), scratch=home / "scratch")
+    found = json.loads(done.out)
+    ratio = found["ours"]["cpu_seconds"] / found["bare"]["cpu_seconds"]
+    return {
+        "what": "training the final model from a data set, best of three runs",
+        "sizes": {"rows": TRAINED_ROWS, "features": EXPLAINED_COLUMNS},
+        **found["ours"],
+        "peak_rss_bytes": done.peak_rss_bytes,
+        "floor": {"what": "`xgboost.train` on the matrix that is ready, the same parameters", **found["bare"]},
+        "ratios": _rounded(
+            {"processor seconds": ratio, "seconds": found["ours"]["seconds"] / found["bare"]["seconds"]}
+        ),
+        "targets": [_target("processor seconds against bare training, times", ratio, TRAIN_RATIO)],
+    }
+
+
 def big(bench: Bench) -> dict[str, Any]:
     """100 million events within 8 GB."""
-    free = shutil.disk_usage(bench.folder).free
-    if free < 40 * GIB:
-        raise measure.Failed(f"100 million events need 40 GiB of disk; {bench.folder} has {free / GIB:.0f} GiB")
+    _need_disk(bench)
     tiny = bench.tiny()
     tiny_floor = tiny.floor(bench.folder / "tiny_floor.duckdb")
     company = bench.company("big", BIG_ACCOUNTS, BIG_MONTHS, TENURE_MEMORY_LIMIT="5GB")
@@ -370,10 +441,41 @@ def big(bench: Bench) -> dict[str, Any]:
     return result
 
 
+def features(bench: Bench) -> dict[str, Any]:
+    """Features and labels of monthly dates."""
+    return _features(bench.main(), FEATURES_SECONDS, 4 * GIB)
+
+
+def features_big(bench: Bench) -> dict[str, Any]:
+    """The same of 24 months, 100,000 accounts and 100 million events, within 8 GB."""
+    _need_disk(bench)
+    company = bench.company("features_big", BIG_ACCOUNTS, BIG_MONTHS, TENURE_MEMORY_LIMIT="5GB")
+    bench.say("  first run")
+    company.run()
+    bench.say("  features")
+    result = _features(company, BIG_FEATURES_SECONDS, 8 * GIB)
+    shutil.rmtree(company.home)
+    return result
+
+
 BENCHMARKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     benchmark.__name__: benchmark
-    for benchmark in (warehouse_build, new_day, same_input, extract_files, extract_database, sandbox, big)
+    for benchmark in (
+        warehouse_build,
+        new_day,
+        same_input,
+        extract_files,
+        extract_database,
+        sandbox,
+        features,
+        explain,
+        train,
+        big,
+        features_big,
+    )
 }
+LARGE = ("big", "features_big")
+"""Those that need hours and tens of gigabytes."""
 
 
 # --- parts -------------------------------------------------------------------------------------------------------
@@ -426,6 +528,28 @@ def _build_result(
             _target("tables that differ from the script's", sum(not c.is_equal for c in comparisons), 0),
         ],
     }
+
+
+def _features(company: Company, seconds: float, memory: int) -> dict[str, Any]:
+    done = company.task("build_features", str(company.learn_monthly()))
+    report = json.loads(done.out)
+    return {
+        "what": "features and labels of monthly dates, marts being built; dbt's start included",
+        "sizes": {"events": company.delivered["product/events"], **report["rows"]},
+        **done.document(),
+        "models_seconds": report["models_seconds"],
+        "floor": None,
+        "targets": [
+            _target("seconds", report["seconds"], seconds),
+            _target("peak memory, bytes", done.peak_rss_bytes, memory),
+        ],
+    }
+
+
+def _need_disk(bench: Bench) -> None:
+    free = shutil.disk_usage(bench.folder).free
+    if free < 40 * GIB:
+        raise measure.Failed(f"100 million events need 40 GiB of disk; {bench.folder} has {free / GIB:.0f} GiB")
 
 
 def _load_from_postgres(url: str, home: Path, size: int) -> dict[str, Any]:

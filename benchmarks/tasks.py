@@ -7,19 +7,27 @@ judgements. Seconds that a task reports are those of the work alone, without sta
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from core import settings, telemetry
-from core.warehouse import literal, warehouse
+from core import settings, telemetry, threads
+from core.warehouse import literal, rows, warehouse
 
+if TYPE_CHECKING:
+    from ml.dataset import Dataset
+    from ml.model import ChurnModel
+
+EXPLAINED_AT_ONCE = 50_000
 FLOOR = Path(__file__).with_name("floor.sql")
 
 
 def main() -> None:
     telemetry.switch_off()
+    threads.wait_quietly()
     name, *arguments = sys.argv[1:]
     sys.stdout.write(json.dumps(TASKS[name](*arguments), default=str) + "\n")
 
@@ -109,6 +117,40 @@ def load_plainly(pattern: str, out: str, memory_limit: str, threads: str) -> dic
     return {"seconds": time.perf_counter() - begun, "repeated_keys": counted[0] if counted else 0}
 
 
+def build_features(config: str) -> dict[str, Any]:
+    """Features and labels of a company whose marts are built."""
+    import subprocess
+
+    from orchestration import dbt
+
+    tenure = settings.load(Path(config))
+    environment = {**os.environ, **dbt.environment(tenure), "DBT_TARGET_PATH": str(dbt.manifest(tenure).parent)}
+    begun = time.perf_counter()
+    subprocess.run(
+        [
+            *(dbt.executable(), "--quiet", "build", "--project-dir", str(dbt.DBT_PROJECT)),
+            *("--select", "accounts_history", "tag:features", "--exclude", dbt.NOT_IN_A_RUN),
+            *("--vars", json.dumps(dbt.variables(tenure.config))),
+        ],
+        env=environment,
+        check=True,
+    )
+    seconds = time.perf_counter() - begun
+    with warehouse(tenure.warehouse_path, read_only=True) as connection:
+        counts = rows(
+            connection,
+            "select (select count(*) from features.ftr_account_snapshots) as snapshots,"
+            " (select count(distinct as_of_date) from features.ftr_account_snapshots) as dates,"
+            " (select count(*) from features.ftr_churn_training) as training_rows,"
+            " (select count(*) from features.ftr_churn_training where has_churned) as lost",
+        )
+    results = json.loads((dbt.target_of(tenure) / "run_results.json").read_text(encoding="utf-8"))["results"]
+    models = {
+        r["unique_id"].split(".")[2]: round(r["execution_time"], 2) for r in results if "model." in r["unique_id"]
+    }
+    return {"seconds": seconds, "rows": counts[0], "models_seconds": models}
+
+
 def copy_plainly(url: str, table: str, out: str) -> dict[str, Any]:
     """The least that reading a table over the network can be: COPY in CSV to a file."""
     import psycopg
@@ -125,7 +167,152 @@ def copy_plainly(url: str, table: str, out: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begun}
 
 
-TASKS = {task.__name__: task for task in (generate, advance, floor, load, load_plainly, copy_plainly)}
+def explain(rows: str, columns: str, trees: str, depth: str, out: str, threads: str) -> dict[str, Any]:
+    """Score and explain accounts in batches, reasons in words written to a Parquet file; and some of them by XGBoost itself."""
+    import numpy as np
+    import pyarrow.parquet as pq
+    import xgboost
+
+    from ml import dataset, reasons, recipe
+
+    frame, label = _accounts(int(rows), int(columns), seed=1)
+    part = min(len(frame), 50_000)
+    data = dataset.assemble(
+        frame[:part].assign(account_id=np.arange(part), label=label[:part]), entity="account_id", label="label"
+    )
+    wanted = {**recipe.SMALL, "max_depth": int(depth), "min_child_weight": 5}
+    model = _trained(data, wanted, rounds=int(trees), threads=int(threads))
+    wordings = {
+        name: reasons.Wording(
+            name, name, "%", positive="Usage rose {value} % against its level", negative="Usage fell {value} %"
+        )
+        for name in model.feature_names
+    }
+    begun, cpu = time.perf_counter(), time.process_time()
+    base = model.explainer.base
+    spent = {"tables": time.perf_counter() - begun, "score": 0.0, "contributions": 0.0, "reasons": 0.0, "write": 0.0}
+    explaining = time.process_time() - cpu
+    writer, off, written = None, 0.0, 0
+    for start in range(0, len(frame), EXPLAINED_AT_ONCE):
+        batch = frame[start : start + EXPLAINED_AT_ONCE]
+        marks = [time.perf_counter()]
+        scores = model.probability(batch)
+        marks.append(time.perf_counter())
+        before = time.process_time()
+        contributions, base = model.contributions(batch)
+        explaining += time.process_time() - before
+        marks.append(time.perf_counter())
+        points = reasons.probability_points(contributions, base, model.feature_names)
+        off = max(off, float(np.abs(points.probability - scores).max()))
+        table = reasons.reasons(points, batch, wordings)
+        marks.append(time.perf_counter())
+        writer = writer or pq.ParquetWriter(out, table.schema)
+        writer.write_table(table)
+        written += table.num_rows
+        marks.append(time.perf_counter())
+        for name, first, last in zip(list(spent)[1:], marks[:-1], marks[1:], strict=True):
+            spent[name] += last - first
+    assert writer is not None
+    writer.close()
+    whole = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - cpu}
+
+    few = frame[: min(len(frame), 4000)]
+    matrix = model.columns.matrix(few)
+    before = time.process_time()
+    theirs = model.boosters[0].predict(
+        xgboost.DMatrix(matrix, feature_types=model.columns.kinds, nthread=int(threads)), pred_contribs=True
+    )
+    native = time.process_time() - before
+    ours, base = model.contributions(few)
+    return {
+        **whole,
+        "parts_seconds": spent,
+        "reasons": written,
+        "score_off_by": off,
+        "explaining_cpu_seconds_per_row": explaining / len(frame),
+        "native_cpu_seconds_per_row": native / len(few),
+        "largest_difference": float(max(np.abs(ours - theirs[:, :-1]).max(), np.abs(base - theirs[:, -1]).max())),
+    }
+
+
+def train(rows: str, columns: str, times: str, threads: str) -> dict[str, Any]:
+    """Our training call and a bare `xgboost.train` with the same parameters on the same matrix, by turns."""
+    import numpy as np
+    import xgboost
+
+    from ml import dataset, recipe
+
+    frame, label = _accounts(int(rows), int(columns), seed=2)
+    data = dataset.assemble(
+        frame.assign(account_id=np.arange(len(frame)), label=label), entity="account_id", label="label"
+    )
+    known = recipe.columns_of(data)
+    matrix = known.matrix(data.features)
+    bins = 256
+    parameters = recipe.xgboost_settings(
+        recipe.SMALL, known, data.labels, seed=1, threads=int(threads), directions={}, bins=bins
+    )
+
+    def ours() -> None:
+        _trained(data, recipe.SMALL, rounds=recipe.SMALL_ROUNDS, threads=int(threads))
+
+    def bare() -> None:
+        accounts = xgboost.QuantileDMatrix(
+            matrix, data.labels, feature_types=known.kinds, nthread=int(threads), max_bin=bins
+        )
+        xgboost.train(parameters, accounts, recipe.SMALL_ROUNDS)
+
+    found: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
+    for _ in range(int(times)):
+        for name, call in (("ours", ours), ("bare", bare)):
+            begun, cpu = time.perf_counter(), time.process_time()
+            call()
+            found[name].append((time.process_time() - cpu, time.perf_counter() - begun))
+    return {
+        name: {"cpu_seconds": min(cpu for cpu, _ in runs), "seconds": min(seconds for _, seconds in runs)}
+        for name, runs in found.items()
+    }
+
+
+def _trained(data: Dataset, parameters: Mapping[str, float], *, rounds: int, threads: int) -> ChurnModel:
+    """What the recipe does to train its final model."""
+    from ml import recipe
+
+    data = data.in_canonical_order()
+    columns = recipe.columns_of(data)
+    form = recipe.Form(parameters, rounds, True, 1.0, 1.0, 0.0, 1.0, seed=1, threads=threads, directions={})
+    return recipe.learn(form, data, columns, columns.matrix(data.features))
+
+
+def _accounts(rows: int, columns: int, *, seed: int) -> tuple[Any, Any]:
+    """Made-up features (n, f), a tenth of them categories, a tenth of the values missing, and a label that some decide."""
+    import numpy as np
+    import pandas as pd
+
+    random = np.random.default_rng(seed)
+    found: dict[str, Any] = {}
+    signal = np.zeros(rows, dtype=np.float32)
+    for index in range(columns):
+        values = random.standard_normal(rows, dtype=np.float32) * 40
+        missing = random.random(rows, dtype=np.float32) < 0.1
+        if index < 12:
+            signal += np.where(missing, 5, values) * (1 if index % 3 else np.sign(signal)) / 40
+        if index % 10 == 9:
+            codes = np.where(missing, -1, np.clip(values // 10 + 6, 0, 11)).astype(np.int8)
+            found[f"f{index:02}"] = pd.Categorical.from_codes(
+                codes.tolist(), categories=pd.Index([f"kind {i:02}" for i in range(12)])
+            )
+        else:
+            values[missing] = np.nan
+            found[f"f{index:02}"] = np.round(values) if index % 2 else values
+    noise = random.standard_normal(rows, dtype=np.float32) * 2
+    return pd.DataFrame(found), (signal + noise > 4).astype(np.float64)
+
+
+TASKS = {
+    task.__name__: task
+    for task in (generate, advance, floor, load, load_plainly, copy_plainly, build_features, explain, train)
+}
 
 if __name__ == "__main__":
     main()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from core.warehouse import Connection, rows, table_exists
+from core.warehouse import Connection, ensure_table, rows, table_exists
 
 FACT_TIMES = {
     "usage_events": "occurred_at",
@@ -49,11 +49,8 @@ def _newest(connection: Connection, schema: str, entity: str, column: str, now: 
 
 def write(connection: Connection, as_of_at: datetime, *, is_replay: bool) -> None:
     """Make `as_of_at` the clock of the models that are built next."""
-    connection.execute("create schema if not exists ledger")
-    connection.execute(
-        "create table if not exists ledger.clock (as_of_at timestamp not null, is_replay boolean not null)"
-    )
+    ensure_table(connection, "ledger", "clock", {"as_of_at": "timestamp", "is_replay": "boolean"})
     connection.execute("begin transaction")
     connection.execute("delete from ledger.clock")
-    connection.execute("insert into ledger.clock values (?, ?)", [as_of_at, is_replay])
+    connection.execute("insert into ledger.clock (as_of_at, is_replay) values (?, ?)", [as_of_at, is_replay])
     connection.execute("commit")

@@ -16,6 +16,10 @@ class TenureError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        """Message and hint: what others (Dagster, a log) show of the error."""
+        return self.message if self.hint is None else f"{self.message} {self.hint}"
+
 
 class UserError(TenureError):
     """Wrong use: a setting, a file or an argument that the user can mend. Exit code 2."""

@@ -61,6 +61,18 @@ class RunLock:
             self._file = None
 
 
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock."""
+    if not path.exists():
+        return False
+    with path.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def holder_of(path: Path) -> str | None:
     """The id of the run that holds the lock, or held it last."""
     return path.read_text(encoding="utf-8").strip() or None if path.exists() else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -154,6 +154,80 @@ class ChurnConfig(Strict):
     grace_days: int = Field(default=30, ge=0)
     active_within_days: int = Field(default=90, ge=1)
     not_churn: tuple[str, ...] = ("completed", "migrated")
+    activity: tuple[Literal["usage_events", "invoices"], ...] = Field(
+        default=("usage_events", "invoices"), min_length=1
+    )
+
+    @property
+    def sentence(self) -> str:
+        """The definition in words."""
+        after = f", not counting the first {self.lead_days} days" if self.lead_days else ""
+        if self.definition == "inactivity":
+            return (
+                f"an account active in the {self.active_within_days} days before the as-of date is not active at all in the"
+                f" {self.horizon_days} days after it{after}"
+            )
+        return (
+            f"an account that pays at the as-of date loses all its MRR within {self.horizon_days} days{after} and does not come"
+            f" back within {self.grace_days}; an end that is {' or '.join(self.not_churn)} is none"
+        )
+
+    @property
+    def window_days(self) -> int:
+        """Days after an as-of date until its label is settled; no two label windows of training and test may share a day."""
+        grace = self.grace_days if self.definition == "contract" else 0
+        return self.lead_days + self.horizon_days + grace
+
+
+class TierConfig(Strict):
+    """Where the tiers begin: at a probability, or at the team's capacity (high: who can be called; medium: twice as many more)."""
+
+    by: Literal["probability", "capacity"] = "capacity"
+    high: float = Field(default=0.3, gt=0, lt=1)
+    medium: float = Field(default=0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TierConfig:
+        if self.medium >= self.high:
+            raise ValueError("`medium` must be below `high`")
+        return self
+
+
+class GateConfig(Strict):
+    """What a model must reach before its scores are used. Shares and probabilities are 0 to 1."""
+
+    min_roc_auc: float = Field(default=0.55, ge=0, le=1)
+    max_ece_above_noise: float = Field(default=0.05, gt=0)
+    min_log_loss_gain: float = Field(default=0.0, ge=0)
+
+
+class WatchConfig(Strict):
+    """When drift or stale data stop the publishing of scores, and when they only warn."""
+
+    warn_psi: float = Field(default=0.25, gt=0)
+    block_psi: float = Field(default=1.0, gt=0)
+    max_drifted_share: float = Field(default=0.5, gt=0, le=1)
+    max_label_drift: float = Field(default=0.5, gt=0)
+
+
+class ModelConfig(Strict):
+    """The churn model: which dates it learns from, how often, and what its scores are used for."""
+
+    enabled: bool = True
+    snapshot_every: Literal["week", "month"] = "week"
+    snapshots_from: date | None = None
+    max_accounts: int | None = Field(default=None, ge=1)
+    max_rows: int = Field(default=200_000, ge=1_000)
+    min_churn_events: int = Field(default=30, ge=5)
+    test_from: date | None = None
+    retrain_every_days: int = Field(default=7, ge=1)
+    search_minutes: float = Field(default=0, ge=0)
+    capacity: int = Field(default=50, ge=1)
+    seed: int = 7
+    tracking_uri: SecretStr | None = None
+    tiers: TierConfig = TierConfig()
+    gate: GateConfig = GateConfig()
+    watch: WatchConfig = WatchConfig()
 
 
 class QualityConfig(Strict):
@@ -203,6 +277,7 @@ class Config(Strict):
     sources: dict[str, SourceConfig]
     identity: IdentityConfig = IdentityConfig()
     churn: ChurnConfig = ChurnConfig()
+    model: ModelConfig = ModelConfig()
     quality: QualityConfig = QualityConfig()
     publish: PublishConfig = PublishConfig()
     alerts: AlertConfig = AlertConfig()

@@ -9,14 +9,14 @@ One process at a time can hold a DuckDB file for writing; the operating system's
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from core.errors import UserError
+from core.errors import Fatal, UserError
 
 Connection = duckdb.DuckDBPyConnection
 Error = duckdb.Error
@@ -135,6 +135,34 @@ def table_exists(connection: Connection, schema: str, table: str) -> bool:
         "select count(*) from information_schema.tables where table_schema = ? and table_name = ?", [schema, table]
     ).fetchone()
     return bool(row and row[0])
+
+
+def ensure_table(connection: Connection, schema: str, table: str, columns: Mapping[str, str]) -> None:
+    """Create `schema.table` with `columns`, or add the columns that a table of an older version lacks.
+
+    `columns` are names with types; a type may be followed by ` using compression …`. Rows that are there have NULL in added
+    columns. Raises `Fatal` where a column is there with another type: what its values mean in the new one, no program can know.
+    """
+    name = f"{identifier(schema)}.{identifier(table)}"
+    declared = [f"{identifier(column)} {kind}" for column, kind in columns.items()]
+    connection.execute(f"create schema if not exists {identifier(schema)}")
+    connection.execute(f"create table if not exists {name} ({', '.join(declared)})")
+    described = rows(
+        connection,
+        "select column_name, lower(data_type) as type from duckdb_columns()"
+        " where database_name = current_database() and schema_name = ? and table_name = ?",
+        [schema, table],
+    )
+    there = {row["column_name"]: row["type"] for row in described}
+    for (column, kind), declaration in zip(columns.items(), declared, strict=True):
+        if column not in there:
+            connection.execute(f"alter table {name} add column {declaration}")
+        elif there[column] != kind.partition(" using ")[0]:
+            raise Fatal(
+                f"{schema}.{table}.{column} is {there[column]} in this warehouse, which an older version wrote, and {kind} now.",
+                hint="Go back to that version, or, if its values mean the same in the new type, make a copy of warehouse.duckdb"
+                f" and run this SQL on it: alter table {schema}.{table} alter {identifier(column)} type {kind}",
+            )
 
 
 def rows(connection: Connection, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:

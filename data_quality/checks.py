@@ -17,8 +17,9 @@ from typing import Literal
 from core.contract import ENTITIES, Entity
 from core.settings import Config
 from data_quality.marts import MARTS, Mart
+from data_quality.scores import SCORED
 
-Boundary = Literal["raw", "marts"]
+Boundary = Literal["raw", "marts", "scores", "activation"]
 Severity = Literal["critical", "warning"]
 
 CLOSED_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
@@ -130,7 +131,7 @@ def raw_tables(config: Config) -> list[RawTable]:
 def catalogue(config: Config) -> list[CheckSpec]:
     """Every check of this configuration, by table in the order of the flow. Cheap: nothing is read or imported for it."""
     return [spec for table in raw_tables(config) for spec in raw_checks(table, config)] + [
-        spec for mart in MARTS for spec in mart_checks(mart)
+        spec for mart in (*MARTS, *SCORED) for spec in mart_checks(mart)
     ]
 
 
@@ -172,7 +173,7 @@ def mart_checks(mart: Mart) -> list[CheckSpec]:
     """The checks of one published mart."""
 
     def spec(name: str, severity: Severity, description: str) -> CheckSpec:
-        return CheckSpec(name, "marts", mart.table, severity, description)
+        return CheckSpec(name, mart.boundary, mart.table, severity, description)
 
     checks = [
         spec("schema", "critical", "Every published column is there with its type."),
@@ -194,6 +195,12 @@ def mart_checks(mart: Mart) -> list[CheckSpec]:
         checks.append(
             spec("not_collapsed", "critical", "Accounts and MRR have not collapsed since the last run that passed.")
         )
+    elif mart.name == "customer_scores":
+        checks.append(spec("built", "critical", "The scores are those of this run's clock."))
+    elif mart.name == "churn_scores":
+        says = "The model still sees what it was trained on, so that its scores may be used."
+        checks.append(spec("drift", "critical", says))
+        checks.append(spec("drifting", "warning", "No measurement has moved far from what the model was trained on."))
     elif mart.lasting:
         checks.append(spec("not_collapsed", "warning", "Rows have not collapsed since the last run that passed."))
     checks.append(spec("exclusions", "critical", "Every column that publishing should leave out exists."))

@@ -1,7 +1,7 @@
 """Data Docs: the results as a static site.
 
 Lives here: building the site from the results that the judge kept, and how long they are kept. Must not live here:
-checking anything.
+checking anything, or what a page looks like (`pages.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from data_quality import engine
+from data_quality import engine, pages
 
 KEPT_RUNS = 5
 """How many runs the site shows; older results stay in `quality.checks`."""
@@ -35,14 +35,21 @@ def build(store: Path, site: Path) -> Path:
             "site_section_builders": {"expectations": "None", "profiling": "None"},
         },
     )
-    missing = [key for key in context.validation_results_store.list_keys() if not _page(site, key).exists()]
+    keys = context.validation_results_store.list_keys()
+    missing = [key for key in keys if not _page(site, key).exists()]
     context.build_data_docs(site_names=[SITE], resource_identifiers=missing or None)
-    return site / "index.html"
+    pages.detach(site)
+    return pages.write_index(site, [pages.read_result(_stored(store, key), _page(site, key)) for key in keys])
 
 
 def _page(site: Path, key: Any) -> Path:
     *folders, name = key.to_tuple()
     return site.joinpath("validations", *folders, f"{name}.html")
+
+
+def _stored(store: Path, key: Any) -> Path:
+    *folders, name = key.to_tuple()
+    return store.joinpath(*folders, f"{name}.json")
 
 
 def _forget_old_runs(store: Path) -> None:

@@ -9,6 +9,7 @@ A column that is missing here or there is found by a test that compares this lis
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from data_quality.rules import ColumnRule, TableRule
 
@@ -33,13 +34,14 @@ class Sum:
 class Mart:
     """A mart: its rule, its sums, and the raw entity of which it must hold every row.
 
-    `lasting` marks marts whose size must not collapse from one run to the next.
+    `lasting` marks marts whose size must not collapse from one run to the next; `boundary` says which gate judges it.
     """
 
     rule: TableRule
     sums: tuple[Sum, ...] = field(default=())
     entity: str | None = None
     lasting: bool = False
+    boundary: Literal["marts", "scores", "activation"] = "marts"
 
     @property
     def table(self) -> str:
@@ -66,38 +68,44 @@ PERSONAL_NAMES = ("email", "owner_email", "subject", "body", "comment", "phone")
 """Columns that hold personal data or text that people wrote, whatever mart they are in."""
 
 
-def _text(name: str, *, required: bool = False, values: tuple[str, ...] = ()) -> ColumnRule:
+def text_column(name: str, *, required: bool = False, values: tuple[str, ...] = ()) -> ColumnRule:
     return ColumnRule(name, "varchar", required=required, values=values, personal=name in PERSONAL_NAMES)
 
 
-def _count(name: str, minimum: float | None = 0, maximum: float | None = None, *, required: bool = False) -> ColumnRule:
+def count_column(
+    name: str, minimum: float | None = 0, maximum: float | None = None, *, required: bool = False
+) -> ColumnRule:
     return ColumnRule(name, "bigint", required=required, minimum=minimum, maximum=maximum)
 
 
-def _double(
+def double_column(
     name: str, minimum: float | None = 0, maximum: float | None = None, *, required: bool = False
 ) -> ColumnRule:
     return ColumnRule(name, "double", required=required, minimum=minimum, maximum=maximum)
 
 
-def _money(name: str, minimum: float | None = 0, maximum: float | None = None, *, required: bool = False) -> ColumnRule:
+def money_column(
+    name: str, minimum: float | None = 0, maximum: float | None = None, *, required: bool = False
+) -> ColumnRule:
     return ColumnRule(name, "decimal(18,2)", required=required, minimum=minimum, maximum=maximum)
 
 
-def _time(name: str, *, required: bool = False, past: bool = False, not_before: tuple[str, ...] = ()) -> ColumnRule:
+def time_column(
+    name: str, *, required: bool = False, past: bool = False, not_before: tuple[str, ...] = ()
+) -> ColumnRule:
     return ColumnRule(name, "timestamp", required=required, latest=PAST if past else None, not_before=not_before)
 
 
-def _date(name: str, *, required: bool = False, past: bool = False) -> ColumnRule:
+def date_column(name: str, *, required: bool = False, past: bool = False) -> ColumnRule:
     return ColumnRule(name, "date", required=required, latest=PAST if past else None)
 
 
-def _flag(name: str, *, required: bool = True) -> ColumnRule:
+def flag_column(name: str, *, required: bool = True) -> ColumnRule:
     return ColumnRule(name, "boolean", required=required)
 
 
-_ACCOUNT = replace(_text("account_id", required=True), orphan=ORPHAN)
-_SOURCE = (_text("source", required=True), _text("stream", required=True))
+ACCOUNT = replace(text_column("account_id", required=True), orphan=ORPHAN)
+_SOURCE = (text_column("source", required=True), text_column("stream", required=True))
 _RULES = ("primary", "id", "domain", "name", "unmatched")
 _KINDS = (
     *("signup", "contact_joined", "contact_left", "feature_first_used", "interaction", "survey_answered"),
@@ -119,9 +127,9 @@ _STEPS = ("new", "expansion", "contraction", "churn", "completion", "reactivatio
 def _waterfall_columns(*, required: bool) -> tuple[ColumnRule, ...]:
     losses = ("contraction", "churn", "completion")
     return tuple(
-        _money(f"{step}_mrr_usd", None, 0, required=required)
+        money_column(f"{step}_mrr_usd", None, 0, required=required)
         if step in losses
-        else _money(f"{step}_mrr_usd", required=required)
+        else money_column(f"{step}_mrr_usd", required=required)
         for step in ("start", *_STEPS, "end")
     )
 
@@ -137,71 +145,73 @@ MARTS: tuple[Mart, ...] = (
         _mart(
             "accounts",
             ("account_id",),
-            _text("account_id", required=True),
-            _date("as_of_date", required=True),
-            _text("account_name"),
-            _text("domain"),
-            _text("industry"),
-            _text("segment"),
-            _text("country"),
-            _count("employees"),
-            _text("owner_email"),
-            _text("parent_account_id"),
-            _text("crm_account_id"),
-            _text("leading_source", required=True),
-            _count("account_sources", 1, required=True),
-            _text("sources", required=True),
-            _text("match_rule", required=True, values=_RULES),
-            _flag("is_derived"),
-            _time("created_at", required=True, past=True),
-            _text("lifecycle_status", required=True, values=("customer", "churned", "completed", "trial", "prospect")),
-            _flag("is_customer"),
-            _date("customer_since_date", past=True),
-            _date("churned_date", past=True),
-            _count("tenure_days"),
-            _text("plan"),
-            _text("products"),
-            _money("mrr_usd"),
-            _money("arr_usd"),
-            _count("running_subscriptions"),
-            _time("renews_at"),
-            _count("days_to_renewal"),
-            _count("seats"),
-            _double("seat_use_pct"),
-            _count("events_28d"),
-            _count("events_prev_28d"),
-            _count("active_users_28d"),
-            _count("active_users_prev_28d"),
-            _count("active_days_28d", 0, 28),
-            _count("features_used_28d"),
-            _count("features_used_ever"),
-            _double("events_trend_pct", -100),
-            _time("last_seen_at", past=True),
-            _count("days_since_last_seen"),
-            _count("tickets_open"),
-            _count("tickets_opened_90d"),
-            _count("oldest_open_ticket_days"),
-            _double("csat_avg_180d", 1, 5),
-            _double("nps_last_score", 0, 10),
-            _time("nps_last_at", past=True),
-            _money("invoiced_usd", None),
-            _money("unpaid_usd"),
-            _money("overdue_usd"),
-            _count("failed_payments_90d"),
-            _double("late_days_avg_365d"),
-            _time("last_invoice_at", past=True),
-            _time("last_touch_at", past=True),
-            _count("days_since_last_touch"),
-            _count("contacts"),
-            _count("champions"),
-            _flag("has_champion", required=False),
+            text_column("account_id", required=True),
+            date_column("as_of_date", required=True),
+            text_column("account_name"),
+            text_column("domain"),
+            text_column("industry"),
+            text_column("segment"),
+            text_column("country"),
+            count_column("employees"),
+            text_column("owner_email"),
+            text_column("parent_account_id"),
+            text_column("crm_account_id"),
+            text_column("leading_source", required=True),
+            count_column("account_sources", 1, required=True),
+            text_column("sources", required=True),
+            text_column("match_rule", required=True, values=_RULES),
+            flag_column("is_derived"),
+            time_column("created_at", required=True, past=True),
+            text_column(
+                "lifecycle_status", required=True, values=("customer", "churned", "completed", "trial", "prospect")
+            ),
+            flag_column("is_customer"),
+            date_column("customer_since_date", past=True),
+            date_column("churned_date", past=True),
+            count_column("tenure_days"),
+            text_column("plan"),
+            text_column("products"),
+            money_column("mrr_usd"),
+            money_column("arr_usd"),
+            count_column("running_subscriptions"),
+            time_column("renews_at"),
+            count_column("days_to_renewal"),
+            count_column("seats"),
+            double_column("seat_use_pct"),
+            count_column("events_28d"),
+            count_column("events_prev_28d"),
+            count_column("active_users_28d"),
+            count_column("active_users_prev_28d"),
+            count_column("active_days_28d", 0, 28),
+            count_column("features_used_28d"),
+            count_column("features_used_ever"),
+            double_column("events_trend_pct", -100),
+            time_column("last_seen_at", past=True),
+            count_column("days_since_last_seen"),
+            count_column("tickets_open"),
+            count_column("tickets_opened_90d"),
+            count_column("oldest_open_ticket_days"),
+            double_column("csat_avg_180d", 1, 5),
+            double_column("nps_last_score", 0, 10),
+            time_column("nps_last_at", past=True),
+            money_column("invoiced_usd", None),
+            money_column("unpaid_usd"),
+            money_column("overdue_usd"),
+            count_column("failed_payments_90d"),
+            double_column("late_days_avg_365d"),
+            time_column("last_invoice_at", past=True),
+            time_column("last_touch_at", past=True),
+            count_column("days_since_last_touch"),
+            count_column("contacts"),
+            count_column("champions"),
+            flag_column("has_champion", required=False),
             *(
-                _flag(f"has_{family}_data")
+                flag_column(f"has_{family}_data")
                 for family in ("contact", "subscription", "invoice", "usage", "ticket", "survey", "interaction")
             ),
-            _double("coverage_pct", 0, 100, required=True),
+            double_column("coverage_pct", 0, 100, required=True),
             *(
-                _time(f"{family}_fresh_at", past=True)
+                time_column(f"{family}_fresh_at", past=True)
                 for family in ("subscriptions", "invoices", "usage", "tickets", "surveys", "interactions")
             ),
         ),
@@ -247,13 +257,13 @@ MARTS: tuple[Mart, ...] = (
         _mart(
             "account_sources",
             ("source", "source_account_id"),
-            _text("source", required=True),
-            _text("source_account_id", required=True),
-            _ACCOUNT,
-            _text("match_rule", required=True, values=_RULES),
-            _flag("is_merged"),
-            _flag("is_derived"),
-            _flag("is_primary_source"),
+            text_column("source", required=True),
+            text_column("source_account_id", required=True),
+            ACCOUNT,
+            text_column("match_rule", required=True, values=_RULES),
+            flag_column("is_merged"),
+            flag_column("is_derived"),
+            flag_column("is_primary_source"),
         ),
         sums=(
             Sum(
@@ -270,15 +280,15 @@ MARTS: tuple[Mart, ...] = (
             "contacts",
             ("source", "stream", "contact_id"),
             *_SOURCE,
-            _text("contact_id", required=True),
-            _ACCOUNT,
-            _text("email"),
-            _text("role"),
-            _flag("is_champion"),
-            _time("created_at"),
-            _flag("is_unsubscribed", required=False),
-            _time("left_at", past=True),
-            _flag("is_active"),
+            text_column("contact_id", required=True),
+            ACCOUNT,
+            text_column("email"),
+            text_column("role"),
+            flag_column("is_champion"),
+            time_column("created_at"),
+            flag_column("is_unsubscribed", required=False),
+            time_column("left_at", past=True),
+            flag_column("is_active"),
         ),
         entity="contacts",
         lasting=True,
@@ -288,20 +298,20 @@ MARTS: tuple[Mart, ...] = (
             "subscriptions",
             ("source", "stream", "subscription_id"),
             *_SOURCE,
-            _text("subscription_id", required=True),
-            _ACCOUNT,
-            _text("product"),
-            _text("plan"),
-            _count("seats"),
-            _money("mrr_usd", required=True),
-            _money("arr_usd", required=True),
-            _time("started_at", required=True, past=True),
-            _time("ended_at", past=True, not_before=("started_at",)),
-            _text("end_reason"),
-            _flag("is_running"),
-            _flag("is_trial"),
-            _time("renews_at"),
-            _text("billing_interval"),
+            text_column("subscription_id", required=True),
+            ACCOUNT,
+            text_column("product"),
+            text_column("plan"),
+            count_column("seats"),
+            money_column("mrr_usd", required=True),
+            money_column("arr_usd", required=True),
+            time_column("started_at", required=True, past=True),
+            time_column("ended_at", past=True, not_before=("started_at",)),
+            text_column("end_reason"),
+            flag_column("is_running"),
+            flag_column("is_trial"),
+            time_column("renews_at"),
+            text_column("billing_interval"),
         ),
         sums=(
             Sum(
@@ -318,17 +328,17 @@ MARTS: tuple[Mart, ...] = (
             "invoices",
             ("source", "stream", "invoice_id"),
             *_SOURCE,
-            _text("invoice_id", required=True),
-            _ACCOUNT,
-            _time("issued_at", required=True, past=True),
-            _time("due_at"),
-            _time("paid_at", past=True),
-            _money("amount_usd", None, required=True),
-            _text("status"),
-            _count("failed_payments"),
-            _flag("is_unpaid"),
-            _flag("is_overdue"),
-            _count("late_days"),
+            text_column("invoice_id", required=True),
+            ACCOUNT,
+            time_column("issued_at", required=True, past=True),
+            time_column("due_at"),
+            time_column("paid_at", past=True),
+            money_column("amount_usd", None, required=True),
+            text_column("status"),
+            count_column("failed_payments"),
+            flag_column("is_unpaid"),
+            flag_column("is_overdue"),
+            count_column("late_days"),
         ),
         entity="invoices",
         lasting=True,
@@ -338,19 +348,19 @@ MARTS: tuple[Mart, ...] = (
             "tickets",
             ("source", "stream", "ticket_id"),
             *_SOURCE,
-            _text("ticket_id", required=True),
-            _ACCOUNT,
-            _time("opened_at", required=True, past=True),
-            _time("first_response_at", past=True, not_before=("opened_at",)),
-            _time("solved_at", past=True, not_before=("opened_at",)),
-            _text("priority"),
-            _text("status"),
-            _double("csat", 1, 5),
-            _count("reopens"),
-            _flag("is_open"),
-            _double("first_response_hours"),
-            _double("solution_hours"),
-            _text("subject"),
+            text_column("ticket_id", required=True),
+            ACCOUNT,
+            time_column("opened_at", required=True, past=True),
+            time_column("first_response_at", past=True, not_before=("opened_at",)),
+            time_column("solved_at", past=True, not_before=("opened_at",)),
+            text_column("priority"),
+            text_column("status"),
+            double_column("csat", 1, 5),
+            count_column("reopens"),
+            flag_column("is_open"),
+            double_column("first_response_hours"),
+            double_column("solution_hours"),
+            text_column("subject"),
         ),
         entity="tickets",
         lasting=True,
@@ -359,12 +369,12 @@ MARTS: tuple[Mart, ...] = (
         _mart(
             "mrr_movements",
             ("account_id", "movement_date"),
-            _ACCOUNT,
-            _date("movement_date", required=True, past=True),
-            _text("movement", required=True, values=_STEPS),
-            _money("mrr_delta_usd", None, required=True),
-            _money("mrr_before_usd", required=True),
-            _money("mrr_after_usd", required=True),
+            ACCOUNT,
+            date_column("movement_date", required=True, past=True),
+            text_column("movement", required=True, values=_STEPS),
+            money_column("mrr_delta_usd", None, required=True),
+            money_column("mrr_before_usd", required=True),
+            money_column("mrr_after_usd", required=True),
         ),
         sums=(
             Sum(
@@ -385,13 +395,13 @@ MARTS: tuple[Mart, ...] = (
         _mart(
             "account_months",
             ("account_id", "month_start_date"),
-            _ACCOUNT,
-            _date("month_start_date", required=True, past=True),
+            ACCOUNT,
+            date_column("month_start_date", required=True, past=True),
             *_waterfall_columns(required=True),
-            _flag("is_logo_new"),
-            _flag("is_logo_reactivated"),
-            _flag("is_logo_churned"),
-            _flag("is_logo_completed"),
+            flag_column("is_logo_new"),
+            flag_column("is_logo_reactivated"),
+            flag_column("is_logo_churned"),
+            flag_column("is_logo_completed"),
         ),
         sums=(
             Sum(
@@ -420,21 +430,21 @@ MARTS: tuple[Mart, ...] = (
         _mart(
             "months",
             ("month_start_date",),
-            _date("month_start_date", required=True, past=True),
-            _flag("is_complete"),
+            date_column("month_start_date", required=True, past=True),
+            flag_column("is_complete"),
             *_waterfall_columns(required=False),
-            _count("customers_at_start"),
-            _count("customers_new"),
-            _count("customers_reactivated"),
-            _count("customers_churned"),
-            _count("customers_completed"),
-            _count("customers_at_end"),
-            _double("nrr_pct"),
-            _double("grr_pct", 0, 100),
-            _double("logo_churn_pct", 0, 100),
-            _money("invoiced_usd", None),
-            _count("invoiced_accounts"),
-            _count("active_accounts"),
+            count_column("customers_at_start"),
+            count_column("customers_new"),
+            count_column("customers_reactivated"),
+            count_column("customers_churned"),
+            count_column("customers_completed"),
+            count_column("customers_at_end"),
+            double_column("nrr_pct"),
+            double_column("grr_pct", 0, 100),
+            double_column("logo_churn_pct", 0, 100),
+            money_column("invoiced_usd", None),
+            count_column("invoiced_accounts"),
+            count_column("active_accounts"),
         ),
         sums=(
             Sum(
@@ -472,12 +482,12 @@ MARTS: tuple[Mart, ...] = (
         _mart(
             "account_days",
             ("account_id", "activity_date"),
-            _ACCOUNT,
-            _date("activity_date", required=True, past=True),
-            _count("events", 1, required=True),
-            _count("active_users"),
-            _double("quantity", None),
-            _time("last_event_at", past=True),
+            ACCOUNT,
+            date_column("activity_date", required=True, past=True),
+            count_column("events", 1, required=True),
+            count_column("active_users"),
+            double_column("quantity", None),
+            time_column("last_event_at", past=True),
         ),
         entity="usage_events",
         lasting=True,
@@ -486,26 +496,26 @@ MARTS: tuple[Mart, ...] = (
         _mart(
             "account_timeline",
             ("kind", "source", "reference_id", "account_id", "event_at"),
-            _ACCOUNT,
-            _time("event_at", required=True, past=True),
-            _text("kind", required=True, values=_KINDS),
-            _text("source"),
-            _text("reference_id", required=True),
-            _text("title"),
-            _money("amount_usd", None),
+            ACCOUNT,
+            time_column("event_at", required=True, past=True),
+            text_column("kind", required=True, values=_KINDS),
+            text_column("source"),
+            text_column("reference_id", required=True),
+            text_column("title"),
+            money_column("amount_usd", None),
         ),
     ),
     Mart(
         _mart(
             "source_freshness",
             ("source", "account_source", "entity"),
-            _text("source", required=True),
-            _text("account_source", required=True),
-            _text("entity", required=True),
-            _count("facts", required=True),
-            _time("newest_fact_at"),
-            _time("newest_load_at", required=True),
-            _count("newest_fact_days"),
+            text_column("source", required=True),
+            text_column("account_source", required=True),
+            text_column("entity", required=True),
+            count_column("facts", required=True),
+            time_column("newest_fact_at"),
+            time_column("newest_load_at", required=True),
+            count_column("newest_fact_days"),
         ),
     ),
 )

@@ -1,19 +1,20 @@
-"""The gate of the marts: what the models built, before it is published.
+"""The gates of marts and scores: what was built, before it is published.
 
-Lives here: what is measured of marts, and what is said about it. Must not live here: what a mart promises (`marts.py`),
-publishing.
+Lives here: what is measured of them, and what is said about it. Must not live here: what a table promises (`marts.py`,
+`scores.py`), publishing.
 
 Marts of entities that no source fills are empty and their measures are NULL: that passes as not measured.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from core.contract import ENTITIES
-from core.settings import Config
+from core.settings import Config, WatchConfig
 from core.warehouse import Connection, identifier, rows, scalar, table_exists
 from data_quality import profile
 from data_quality.checks import STEADY, CheckSpec, mart_checks, raw_tables
@@ -24,10 +25,13 @@ from data_quality.marts import MARTS, PAST, Mart, Sum
 from data_quality.profile import Record
 from data_quality.results import Measure
 from data_quality.rules import TableRule
+from data_quality.scores import SCORED
 
 ADDRESS = "%_@_%._%"
 """What an e-mail address looks like to LIKE, which is fast on large tables."""
 
+SCORE = "(score)"
+"""The name under which ml.drift holds the score itself."""
 COLUMN_CHECKS = ("required", "keys_unique", "ranges", "accepted_values", "references", "personal")
 
 
@@ -42,6 +46,7 @@ def mart_gate(connection: Connection, config: Config, mart: Mart, before: dict[s
     measure.exclusions()
     measure.freshness()
     measure.clock()
+    measure.drift()
     return gate
 
 
@@ -102,7 +107,7 @@ class _Measure:
                 self.gate.skip(check, "the table's columns are not those that are published")
         else:
             self._profile(records)
-        frame = columns_frame("marts", self.rule, records, self.specs)
+        frame = columns_frame(self.mart.boundary, self.rule, records, self.specs)
         self.gate.add(frame, ProfileWords(self.connection, self.rule, records, "true", "rows"))
 
     def _profile(self, records: Sequence[Record]) -> None:
@@ -156,7 +161,8 @@ class _Measure:
         expect = Expect("sums", self.specs["sums"].severity, "between", "off", says, minimum=0, maximum=0)
         data = pd.DataFrame([{k: v for k, v in record.items() if k != "sample"} for record in compared])
         self.gate.add(
-            Frame("marts", self.mart.table, "sums", data, (expect,), ("sum",)), _SumWords(self.mart, compared)
+            Frame(self.mart.boundary, self.mart.table, "sums", data, (expect,), ("sum",)),
+            _SumWords(self.mart, compared),
         )
 
     def _sum(self, identity: Sum) -> Record:
@@ -199,7 +205,7 @@ class _Measure:
         says = "As many facts as the raw tables hold before the clock"
         expect = Expect("complete", self.specs["complete"].severity, "equal", "mart_rows", says, other="raw_rows")
         self.gate.add(
-            Frame("marts", self.mart.table, "facts", pd.DataFrame([record]), (expect,), ()),
+            Frame(self.mart.boundary, self.mart.table, "facts", pd.DataFrame([record]), (expect,), ()),
             _FactWords(self.mart, record),
         )
 
@@ -247,7 +253,7 @@ class _Measure:
             self.gate.note("not_empty", f"{number(now['rows'])} rows", "at least one")
             severity = self.specs["not_empty"].severity
             expects.append(Expect("not_empty", severity, "between", "filled", "There are rows", minimum=1))
-        frame = Frame("marts", self.mart.table, "sizes", pd.DataFrame(records), tuple(expects), ("measure",))
+        frame = Frame(self.mart.boundary, self.mart.table, "sizes", pd.DataFrame(records), tuple(expects), ("measure",))
         self.gate.add(frame, _SizeWords(self.mart, records, kept))
 
     # --- what is published -------------------------------------------------------------------------------------
@@ -267,7 +273,7 @@ class _Measure:
         says = "Every entry of publish.exclude_columns names a column"
         expect = Expect("exclusions", self.specs["exclusions"].severity, "between", "known", says, minimum=1, maximum=1)
         self.gate.add(
-            Frame("marts", self.mart.table, "exclusions", pd.DataFrame(records), (expect,), ("entry",)),
+            Frame(self.mart.boundary, self.mart.table, "exclusions", pd.DataFrame(records), (expect,), ("entry",)),
             _EntryWords(records),
         )
 
@@ -280,7 +286,7 @@ class _Measure:
         if table == self.mart.name:
             return True
         # An entry of no table at all is shown with the accounts.
-        return self.mart.name == "accounts" and table not in {mart.name for mart in MARTS}
+        return self.mart.name == "accounts" and table not in {mart.name for mart in (*MARTS, *SCORED)}
 
     # --- clocks ------------------------------------------------------------------------------------------------
 
@@ -312,7 +318,7 @@ class _Measure:
             "freshness", self.specs["freshness"].severity, "at_least", "stale_after_days", says, other="age_days"
         )
         self.gate.add(
-            Frame("marts", self.mart.table, "ages", pd.DataFrame(records), (expect,), ("source", "entity")),
+            Frame(self.mart.boundary, self.mart.table, "ages", pd.DataFrame(records), (expect,), ("source", "entity")),
             _AgeWords(self.mart, records),
         )
 
@@ -331,8 +337,50 @@ class _Measure:
         says = "The table was built for the run's clock"
         expect = Expect("built", self.specs["built"].severity, "equal", "as_of_date", says, other="clock")
         self.gate.add(
-            Frame("marts", self.mart.table, "clock", pd.DataFrame(records), (expect,), ()),
+            Frame(self.mart.boundary, self.mart.table, "clock", pd.DataFrame(records), (expect,), ()),
             _ClockWords(self.mart, records),
+        )
+
+    def drift(self) -> None:
+        """How far the features of the newest scores lie from what their model was trained on, by feature."""
+        if "drift" not in self.specs or not self.fits:
+            return
+        found = []
+        if table_exists(self.connection, "ml", "drift"):
+            found = rows(
+                self.connection,
+                "select feature, psi, state, sentence from ml.drift where (as_of_date, model_version) = (select (as_of_date, model_version)"
+                " from ml.scorings order by scored_at desc limit 1) and psi is not null order by feature",
+            )
+        if not found:
+            for check in ("drift", "drifting"):
+                self.gate.skip(check, "no model's scores are there")
+            return
+        import pandas as pd
+
+        watch = self.config.model.watch
+        features = [row for row in found if row["feature"] != SCORE]
+        share = sum(row["state"] == "block" for row in features) / max(len(features), 1)
+        moved_score = any(row["state"] == "block" for row in found if row["feature"] == SCORE)
+        worst = sorted(found, key=lambda row: -row["psi"])
+        self.gate.note("drift", f"{share:.0%} of the measurements", f"at most {watch.max_drifted_share:.0%}")
+        says = "The model still sees what it was trained on"
+        record: Record = {"share": 1.0 if moved_score else share, "worst": worst}
+        severity = self.specs["drift"].severity
+        expect = Expect("drift", severity, "between", "share", says, minimum=0, maximum=watch.max_drifted_share)
+        boundary, table = self.mart.boundary, self.mart.table
+        self.gate.add(
+            Frame(boundary, table, "drift", pd.DataFrame([{"share": record["share"]}]), (expect,), ()),
+            _DriftWords(record, watch),
+        )
+        moved = [row for row in worst if row["state"] != "ok"]
+        says = "No measurement has moved far"
+        self.gate.note("drifting", f"{worst[0]['feature']} at most: PSI {worst[0]['psi']:.2f}", says)
+        severity = self.specs["drifting"].severity
+        expect = Expect("drifting", severity, "between", "moved", says, minimum=0, maximum=0)
+        self.gate.add(
+            Frame(boundary, table, "drifting", pd.DataFrame([{"moved": len(moved)}]), (expect,), ()),
+            _DriftingWords(moved, len(features), watch),
         )
 
 
@@ -351,7 +399,8 @@ def _addresses(connection: Connection, rule: TableRule, columns: Sequence[str]) 
 
 
 def _tables(identity: Sum) -> list[str]:
-    return sorted({mart.table for mart in MARTS if f"{mart.table} " in f"{identity.sql} "})
+    known = (*(mart.table for mart in (*MARTS, *SCORED)), "ml.churn_reasons", "features.ftr_churn_scoring")
+    return sorted({table for table in known if re.search(rf"\b{re.escape(table)}\b", identity.sql)})
 
 
 class _SumWords:
@@ -452,6 +501,41 @@ class _AgeWords:
             message=f"{self.mart.table}: {found['entity']} of {found['source']} are stale: {observed}, expected within {limit}."
             " Scores and measures of the accounts it covers look older than they seem.",
         )
+
+
+class _DriftWords:
+    def __init__(self, record: Record, watch: WatchConfig) -> None:
+        self.record, self.watch = record, watch
+
+    def __call__(self, expect: Expect, positions: Sequence[int]) -> list[Words]:
+        worst = " ".join(str(row["sentence"]) for row in self.record["worst"][:5])
+        observed = f"{self.record['share']:.0%} of the measurements, or the score itself, have a PSI above {self.watch.block_psi:g}"
+        return [
+            Words(
+                observed=observed,
+                expected=f"at most {self.watch.max_drifted_share:.0%}",
+                message=f"The model no longer sees what it was trained on: {observed}. {worst} Its scores are not published."
+                " Check whether a source changed what it delivers; if the change is real, train again: `tenure run --retrain`.",
+            )
+        ]
+
+
+class _DriftingWords:
+    def __init__(self, moved: Sequence[Record], measured: int, watch: WatchConfig) -> None:
+        self.moved, self.measured, self.watch = moved, measured, watch
+
+    def __call__(self, expect: Expect, positions: Sequence[int]) -> list[Words]:
+        named = ", ".join(f"{row['feature']} ({row['psi']:.2f})" for row in self.moved[:3])
+        more = f" and {len(self.moved) - 3} more" if len(self.moved) > 3 else ""
+        return [
+            Words(
+                observed=f"{len(self.moved)} of {self.measured} have moved",
+                expected=f"PSI up to {self.watch.warn_psi:g}, or what luck alone makes",
+                unexpected_count=len(self.moved),
+                message=f"{len(self.moved)} of {self.measured} measurements lie far from those of the training (PSI above"
+                f" {self.watch.warn_psi:g}): {named}{more}. quality.model_drift has all.",
+            )
+        ]
 
 
 class _ClockWords:

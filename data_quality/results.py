@@ -12,8 +12,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from core.warehouse import Connection, rows, transaction
+from core.warehouse import Connection, ensure_table, rows, transaction
 from data_quality.checks import Boundary, CheckResult
+
+TABLES = {
+    "checks": {
+        "run_id": "varchar",
+        "checked_at": "timestamp",
+        "boundary": "varchar",
+        "table_name": "varchar",
+        "check_name": "varchar",
+        "source": "varchar",
+        "column_name": "varchar",
+        "severity": "varchar",
+        "measured": "boolean",
+        "passed": "boolean",
+        "observed": "varchar",
+        "expected": "varchar",
+        "unexpected_count": "bigint",
+        "sample": "varchar[]",
+        "message": "varchar",
+    },
+    "measures": {
+        "run_id": "varchar",
+        "measured_at": "timestamp",
+        "boundary": "varchar",
+        "table_name": "varchar",
+        "measure": "varchar",
+        "value": "double",
+        "as_of_at": "timestamp",
+        "passed": "boolean",
+    },
+    "guarded": {
+        "table_name": "varchar",
+        "run_id": "varchar",
+        "guarded_by": "varchar",
+        "guarded_at": "timestamp",
+    },
+}
+"""Tables of schema `quality`: columns and their types, in the order in which their rows are written."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +63,9 @@ class Measure:
 
 
 def ensure_tables(connection: Connection) -> None:
-    """Create whatever is missing of schema `quality`."""
-    connection.execute("create schema if not exists quality")
-    connection.execute(
-        "create table if not exists quality.checks (run_id varchar, checked_at timestamp, boundary varchar, table_name varchar,"
-        " check_name varchar, source varchar, column_name varchar, severity varchar, measured boolean, passed boolean,"
-        " observed varchar, expected varchar, unexpected_count bigint, sample varchar[], message varchar)"
-    )
-    connection.execute(
-        "create table if not exists quality.measures (run_id varchar, measured_at timestamp, boundary varchar, table_name varchar,"
-        " measure varchar, value double, as_of_at timestamp, passed boolean)"
-    )
-    connection.execute(
-        "create table if not exists quality.guarded (table_name varchar, run_id varchar, guarded_by varchar, guarded_at timestamp)"
-    )
+    """Make the tables of schema `quality`, or complete those of an older version."""
+    for name, columns in TABLES.items():
+        ensure_table(connection, "quality", name, columns)
 
 
 def forget(connection: Connection, run_id: str, boundary: Boundary) -> None:
@@ -67,14 +93,14 @@ def record(
     blocked = {result.table for result in results if result.blocks}
     with transaction(connection):
         forget(connection, run_id, boundary)
-        _insert(connection, "quality.checks", [_row(result) for result in results])
+        _insert(connection, "checks", [_row(result) for result in results])
         _insert(
             connection,
-            "quality.measures",
+            "measures",
             [[run_id, now, boundary, m.table, m.name, m.value, as_of, not blocked] for m in measures],
         )
         passed = [[table, run, run_id, now] for table, runs in guarded.items() if table not in blocked for run in runs]
-        _insert(connection, "quality.guarded", passed)
+        _insert(connection, "guarded", passed)
 
 
 def checks_of(connection: Connection, run_id: str) -> list[CheckResult]:
@@ -111,5 +137,5 @@ def _row(result: CheckResult) -> list[object]:
 
 def _insert(connection: Connection, table: str, values: Sequence[Sequence[object]]) -> None:
     if values:
-        marks = ", ".join("?" for _ in values[0])
-        connection.executemany(f"insert into {table} values ({marks})", [list(row) for row in values])
+        names, marks = ", ".join(TABLES[table]), ", ".join("?" for _ in TABLES[table])
+        connection.executemany(f"insert into quality.{table} ({names}) values ({marks})", [list(row) for row in values])

@@ -12,12 +12,13 @@ from core import clock
 from core.settings import Tenure
 from core.warehouse import Connection, rows
 from data_quality import engine, profile, results
-from data_quality.checks import CheckResult, RawTable, raw_tables
+from data_quality.checks import Boundary, CheckResult, RawTable, raw_tables
 from data_quality.gate import Gate, Run
 from data_quality.gate import results as gate_results
 from data_quality.marts import MARTS
 from data_quality.published import clock_of, last_measures, mart_gate, measures
 from data_quality.raw import ROWS_AT_ONCE, newest_facts, raw_gate, unguarded
+from data_quality.scores import SCORED
 
 
 def store_path(tenure: Tenure) -> Path:
@@ -72,6 +73,19 @@ def check_marts(connection: Connection, tenure: Tenure, run_id: str, now: dateti
     found = _judge(gates, tenure, run)
     sizes = [size for mart in MARTS for size in measures(connection, mart)]
     results.record(connection, "marts", run_id, now, instant, found, sizes, {})
+    return found
+
+
+def check_scores(
+    connection: Connection, tenure: Tenure, run_id: str, now: datetime, *, boundary: Boundary = "scores"
+) -> list[CheckResult]:
+    """Judge what the model wrote (`scores`) or what destinations would receive (`activation`); else as `check_marts`."""
+    results.ensure_tables(connection)
+    instant = clock_of(connection) or datetime(now.year, now.month, now.day)
+    run = Run(run_id, now, instant)
+    gates = [mart_gate(connection, tenure.config, mart, {}, run) for mart in SCORED if mart.boundary == boundary]
+    found = _judge(gates, tenure, run)
+    results.record(connection, boundary, run_id, now, instant, found, [], {})
     return found
 
 

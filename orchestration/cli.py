@@ -9,14 +9,16 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a check or guard.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core import telemetry
+from core import telemetry, threads
 from core.errors import TenureError, UserError
+from orchestration import models, table_cli
 
 if TYPE_CHECKING:
     from datetime import date
@@ -36,6 +38,8 @@ app = typer.Typer(
 )
 sandbox_app = typer.Typer(help="The built-in company with known truth, and its days.", no_args_is_help=True)
 app.add_typer(sandbox_app, name="sandbox")
+app.add_typer(models.app, name="model")
+table_cli.add_to(app)
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
@@ -45,6 +49,7 @@ AsJson = Annotated[
 def main() -> None:
     """Run the command; a mistake of the user ends in a sentence, not in a traceback."""
     telemetry.switch_off()
+    threads.wait_quietly()
     try:
         app()
     except TenureError as error:
@@ -115,22 +120,25 @@ def run(
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Read all sources anew, instead of what is new.")] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train the churn model now, due or not; the gate decides about it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Extract what is new, build the customer 360, check it, publish it."""
+    """Extract what is new, build the customer 360, check it, score who may leave, publish it."""
     from orchestration import console, runs
 
     tenure = _tenure(context)
-    if as_of is not None and full:
-        raise UserError("--as-of rebuilds from what is loaded; it cannot be combined with --full.")
+    if as_of is not None and (full or retrain):
+        raise UserError("--as-of rebuilds from what is loaded; it cannot be combined with --full or --retrain.")
     day = _past_day(as_of) if as_of is not None else None
     if day is not None and not tenure.warehouse_path.exists():
         raise UserError("Nothing has been loaded yet that could be replayed.", hint="Run `tenure run` first.")
     job = "customer_360" if day is None else "replay"
     with console.progress_display() as listener:
-        outcome = runs.execute(tenure, job, full=full, partition=day, on_progress=listener)
+        outcome = runs.execute(tenure, job, full=full, retrain=retrain, partition=day, on_progress=listener)
     path = tenure.home / "replays" / f"{day}.duckdb" if day else tenure.serving_path
-    _end(tenure, outcome, path, as_json=as_json)
+    _end(context, tenure, outcome, path, as_json=as_json)
 
 
 def _day(text: str) -> date:
@@ -153,7 +161,7 @@ def _past_day(text: str) -> str:
     return day.isoformat()
 
 
-def _end(tenure: Tenure, outcome: Any, path: Path, *, as_json: bool) -> None:
+def _end(context: typer.Context, tenure: Tenure, outcome: Any, path: Path, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from orchestration import console, report
@@ -167,9 +175,12 @@ def _end(tenure: Tenure, outcome: Any, path: Path, *, as_json: bool) -> None:
         console.show_outcome(outcome, tenure.config.company)
         if published:
             console.show_published(published)
-            console.show_next('tenure query "select * from marts.accounts limit 5"', "tenure status", "tenure ui")
+            console.show_worth_a_call(published.worth_a_call)
+            query = 'tenure query "select * from marts.accounts limit 5"'
+            console.show_next(query, "tenure status", "tenure ui", config=context.obj)
         else:
-            console.show_next("tenure doctor", "tenure status", "tenure run   (goes on where this one ended)")
+            again = "tenure run   (goes on where this one ended)"
+            console.show_next("tenure doctor", "tenure status", again, config=context.obj)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -183,7 +194,7 @@ def publish(context: typer.Context, as_json: AsJson = False) -> None:
         raise UserError("There is nothing to publish yet.", hint="Run `tenure run` first.")
     with console.progress_display() as listener:
         outcome = runs.execute(tenure, "publish", on_progress=listener)
-    _end(tenure, outcome, tenure.serving_path, as_json=as_json)
+    _end(context, tenure, outcome, tenure.serving_path, as_json=as_json)
 
 
 @app.command(epilog="Examples: tenure doctor · tenure --config my.yml doctor --json")
@@ -206,7 +217,7 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         console.print_json({"healthy": found.is_healthy, **asdict(found)})
     else:
-        console.show_examination(tenure.config.company, found)
+        console.show_examination(tenure.config.company, found, config=context.obj)
     raise typer.Exit(0 if found.is_healthy else 1)
 
 
@@ -221,7 +232,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         console.print_json({"runs": last, "published": published.document() if published else None})
     else:
-        console.show_status(tenure.config.company, last, published)
+        console.show_status(tenure.config.company, last, published, config=context.obj)
 
 
 @app.command(
@@ -264,12 +275,15 @@ def ui(
 ) -> None:
     """Open Dagster: lineage, runs, checks, the daily schedule and the sensors."""
     from orchestration import dbt
-    from orchestration.instance import home_of
+    from orchestration.instance import prepare
 
     tenure = _tenure(context)
-    home_of(tenure.home)
+    prepare(tenure.home)
     dbt.manifest(tenure)
     os.environ.update({"TENURE_CONFIG": str(tenure.config_path), "TENURE_HOME": str(tenure.home)})
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `dev_command`")  # Dagster's advice to its own users
+    # A shell starts what runs in its background with SIGINT ignored, and Dagster treats SIGTERM as it treats SIGINT.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     command = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions", "-h", host, "-p", str(port)]
     os.execv(sys.executable, command)  # the command becomes Dagster, so that signals reach it
 
@@ -305,7 +319,7 @@ def sandbox_generate(
             force=force,
             progress=progress,
         )
-    _show_company(tenure, delivered.company, delivered, as_json=as_json)
+    _show_company(context, tenure, delivered.company, delivered, as_json=as_json)
 
 
 @sandbox_app.command("advance", epilog="Examples: tenure sandbox advance --days 7 && tenure run")
@@ -321,7 +335,7 @@ def sandbox_advance(
     tenure = _tenure(context)
     with console.step_display("sandbox") as progress:
         delivered = sandbox.advance(tenure.home, days=days, progress=progress)
-    _show_company(tenure, delivered.company, delivered, as_json=as_json)
+    _show_company(context, tenure, delivered.company, delivered, as_json=as_json)
 
 
 @sandbox_app.command("status", epilog="Examples: tenure sandbox status --json")
@@ -333,10 +347,12 @@ def sandbox_status(context: typer.Context, as_json: AsJson = False) -> None:
     state = sandbox.state(tenure.home)
     if state is None:
         raise UserError(f"There is no sandbox company in {tenure.home}.", hint="tenure sandbox generate")
-    _show_company(tenure, state, None, as_json=as_json)
+    _show_company(context, tenure, state, None, as_json=as_json)
 
 
-def _show_company(tenure: Tenure, company: Company, delivered: Delivered | None, *, as_json: bool) -> None:
+def _show_company(
+    context: typer.Context, tenure: Tenure, company: Company, delivered: Delivered | None, *, as_json: bool
+) -> None:
     from dataclasses import asdict
 
     from orchestration import console
@@ -348,4 +364,4 @@ def _show_company(tenure: Tenure, company: Company, delivered: Delivered | None,
         console.print_json(facts)
         return
     console.show_facts(facts)
-    console.show_next("tenure run")
+    console.show_next("tenure run", config=context.obj)

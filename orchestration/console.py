@@ -6,12 +6,14 @@ Lives here: every line that a command shows, and JSON output. Must not live here
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -34,7 +36,11 @@ SHOWN = 10
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output; dates as ISO 8601."""
-    sys.stdout.write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(document, indent=2, default=_plain, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def print_error(error: TenureError) -> None:
@@ -131,7 +137,10 @@ def show_outcome(outcome: runs.RunOutcome, company: str) -> None:
         "failed": "[bold red]failed; the published data stays as it was[/]",
         "refused": "[bold red]refused by a check; the published data stays as it was[/]",
     }[outcome.status]
-    OUT.print(f"\n[bold]{escape(company)}[/]: {words}  [dim]run {outcome.run_id[:8]}, {outcome.seconds:.1f} s[/]")
+    OUT.print(
+        f"\n[bold]{escape(company)}[/]: {words}  [dim]run {outcome.run_id[:8]}, {outcome.seconds:.1f} s[/]",
+        soft_wrap=True,
+    )
     _sentences(outcome.problems, "[red]✗[/]")
     _sentences(outcome.warnings, "[yellow]![/]")
 
@@ -157,12 +166,74 @@ def show_published(published: Published) -> None:
     table.add_row("Quarantined", _quarantined(published.quarantined))
     checks = published.checks
     told = [f"{checks['passed']:,} passed"]
-    told += [
-        f"{checks[kind]} {word}" for kind, word in (("warnings", "warnings"), ("critical", "critical")) if checks[kind]
-    ]
+    told += [_counted(checks["warnings"], "warning")] if checks["warnings"] else []
+    told += [f"{checks['critical']:,} critical"] if checks["critical"] else []
     table.add_row("Checks", ", ".join(told))
-    table.add_row("Published", f"{published.path}  [dim]{published.published_at:%Y-%m-%d %H:%M} UTC[/]")
+    if published.model is not None:
+        _add_model(table, published.model)
+    table.add_row("Published", f"{escape(_short(published.path))}  [dim]{published.published_at:%Y-%m-%d %H:%M} UTC[/]")
     OUT.print(table)
+
+
+def _add_model(table: Table, model: Mapping[str, Any]) -> None:
+    scores, test = model["published"], model["test"]
+    if test:
+        metrics = test["metrics"]
+        auc, lift = _interval(metrics["roc_auc"], ".3f"), _interval(metrics["lift_top_decile"], ".1f")
+        ece, noise = metrics["ece"]["value"], test["ece_floor"]["value"]
+        off = "–" if ece is None or noise is None else f"{ece:.3f} [dim](luck alone: {noise:.3f})[/]"
+        table.add_row(
+            "Churn model",
+            f"version {model['model_version']}, {escape(str(model['state']))}; tested on {test['rows']:,} rows as of"
+            f" {escape(test['window'])} that it had not seen",
+        )
+        table.add_row("", f"ROC AUC {auc}, lift in the top 10 % {lift}, calibration error {off}")
+    if scores["is_fallback"] or not test:
+        table.add_row("", f"[yellow]{escape(str(model['decision']))}[/]")
+    if scores["scored"]:
+        risk = f", ${scores['mrr_at_risk_usd']:,.0f} of MRR at risk" if scores["mrr_at_risk_usd"] is not None else ""
+        table.add_row("Scored", f"{scores['scored']:,} accounts, {scores['high']:,} in tier high{risk}")
+
+
+def _interval(metric: Mapping[str, Any], shape: str) -> str:
+    """A measured value with its 95 % interval."""
+    if metric["value"] is None:
+        return "–"
+    if metric.get("low") is None:
+        return format(metric["value"], shape)
+    return f"{metric['value']:{shape}} [dim]({metric['low']:{shape}}–{metric['high']:{shape}})[/]"
+
+
+def show_worth_a_call(accounts: Sequence[Mapping[str, Any]]) -> None:
+    """The accounts with the most to lose, with their reasons."""
+    if not accounts:
+        return
+    table = Table(title="Most worth a call", title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
+    table.add_column("Account")
+    for name in ("Risk", "MRR", "At risk"):
+        table.add_column(name, justify="right")
+    table.add_column("Why", ratio=1)
+    for account in accounts:
+        reasons = [account[f"reason_{n}_text"] for n in (1, 2, 3) if account[f"reason_{n}_text"]]
+        table.add_row(
+            escape(str(account["account_name"] or account["account_id"])),
+            f"{account['churn_probability']:.0%}",
+            _dollars(account["mrr_usd"]),
+            _dollars(account["mrr_at_risk_usd"]),
+            escape("; ".join(reasons)),
+        )
+    OUT.print()
+    OUT.print(table)
+
+
+def _dollars(amount: Any) -> str:
+    return "" if amount is None else f"${amount:,.0f}"
+
+
+def _short(path: str) -> str:
+    """`path` as one would type it here."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _quarantined(counts: Mapping[str, int]) -> str:
@@ -172,9 +243,11 @@ def _quarantined(counts: Mapping[str, int]) -> str:
     return f"{sum(counts.values()):,} rows: {reasons}"
 
 
-def show_next(*commands: str) -> None:
-    """What to type next."""
-    OUT.print("\n[dim]Next:[/] " + f"\n{'':6}".join(escape(command) for command in commands))
+def show_next(*commands: str, config: Path | None) -> None:
+    """What to type next, for the company that `config` names."""
+    named = "tenure" if config is None else f"tenure --config {shlex.quote(str(config))}"
+    lines = [escape(named + command.removeprefix("tenure")) for command in commands]
+    OUT.print("\n[dim]Next:[/] " + f"\n{'':6}".join(lines), soft_wrap=True)
 
 
 def show_table(title: str, records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
@@ -206,13 +279,15 @@ def _cell(value: Any, name: str = "") -> str:
     return escape(str(value))
 
 
-def show_status(company: str, runs: Sequence[Mapping[str, Any]], published: Published | None) -> None:
+def show_status(
+    company: str, runs: Sequence[Mapping[str, Any]], published: Published | None, *, config: Path | None
+) -> None:
     """Runs, the published state, sources, and the checks that did not pass."""
     OUT.print(f"[bold]{escape(company)}[/]\n")
     show_table("Last runs", [{**run, "run_id": run["run_id"][:8]} for run in runs])
     if published is None:
         OUT.print("\nNothing has been published yet.")
-        show_next("tenure run")
+        show_next("tenure doctor", "tenure run", config=config)
         return
     OUT.print()
     show_published(published)
@@ -229,24 +304,22 @@ def show_status(company: str, runs: Sequence[Mapping[str, Any]], published: Publ
         )
 
 
-def show_examination(company: str, found: Examination) -> None:
+def show_examination(company: str, found: Examination, *, config: Path | None) -> None:
     """What each stream would bring, and what is wrong with it."""
-    OUT.print(f"[bold]{escape(company)}[/]: {len(found.streams)} streams, nothing was loaded\n")
+    OUT.print(f"[bold]{escape(company)}[/]: {_counted(len(found.streams), 'stream')}, nothing was loaded\n")
     for stream in found.streams:
         _show_stream(stream)
     known = ", ".join(f"{n:,} of {escape(source)}" for source, n in found.accounts_by_source.items())
     OUT.print(f"Account ids known: {known or 'none'}")
     if found.is_healthy:
-        show_next("tenure run")
+        show_next("tenure run", config=config)
 
 
 def _show_stream(stream: StreamFinding) -> None:
     mark = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "broken": "[red]✗[/]"}[stream.status]
-    where = f"{stream.files:,} files, {_size(stream.bytes or 0)}" if stream.files is not None else "a table"
-    part = "a sample of " if stream.is_sample else ""
-    OUT.print(
-        f"{mark} [bold]{stream.source}/{stream.stream}[/] → {stream.entity}  [dim]{where}; {part}{stream.rows_read:,} rows read[/]"
-    )
+    where = f"{_counted(stream.files, 'file')}, {_size(stream.bytes or 0)}" if stream.files is not None else "a table"
+    read = f"{'a sample of ' if stream.is_sample else ''}{_counted(stream.rows_read, 'row')} read"
+    OUT.print(f"{mark} [bold]{stream.source}/{stream.stream}[/] → {stream.entity}  [dim]{where}; {read}[/]")
     if stream.message:
         OUT.print(f"    [red]{escape(stream.message)}[/]", soft_wrap=True)
     filled = [c.name if c.filled == 1 else f"{c.name} {min(c.filled, 0.999):.1%}" for c in stream.columns if c.filled]
@@ -267,6 +340,10 @@ def _show_stream(stream: StreamFinding) -> None:
             )
     if not stream.judges_accounts:
         OUT.print("    [dim]Not all accounts were read: whether rows name unknown accounts is not known.[/]")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _size(count: int) -> str:

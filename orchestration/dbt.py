@@ -23,6 +23,12 @@ DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 MODELS = PROJECT_ROOT / "models"
 NOT_IN_A_RUN = "test_type:unit"
 """Unit tests prove the SQL, not the data: the test suite runs them, the job does not."""
+PUBLISHED_SCHEMAS = ("marts", "reverse_etl")
+PUBLISHED_MODELS = ("features.ftr_churn_scoring", "features.ftr_account_labels")
+"""Of the features, those of today and what became of past ones; the whole history stays in the working warehouse."""
+AFTER_SCORES = "tag:activation"
+NOT_BEFORE_SCORES = f"{NOT_IN_A_RUN} {AFTER_SCORES}"
+"""What reads the scores is built when they are there."""
 
 
 def variables(config: Config) -> dict[str, Any]:
@@ -33,6 +39,12 @@ def variables(config: Config) -> dict[str, Any]:
         "identity_rules": list(config.identity.rules),
         "derive_accounts": config.identity.derive_accounts,
         "churn": config.churn.model_dump(mode="json"),
+        "features_enabled": config.model.enabled,
+        "snapshots": {
+            "every": config.model.snapshot_every,
+            "from": config.model.snapshots_from and config.model.snapshots_from.isoformat(),
+            "max_accounts": config.model.max_accounts,
+        },
     }
 
 
@@ -90,9 +102,13 @@ def _fingerprint(tenure: Tenure) -> str:
 
 
 def published_tables(parsed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The models of schema `marts` by table name, from a parsed manifest."""
-    nodes = parsed["nodes"].values()
-    return {n["name"]: n for n in nodes if n["resource_type"] == "model" and n["schema"] == "marts"}
+    """The models that are published, by `schema.table`, from a parsed manifest."""
+    nodes = (node for node in parsed["nodes"].values() if node["resource_type"] == "model")
+    return {
+        f"{n['schema']}.{n['name']}": n
+        for n in nodes
+        if n["schema"] in PUBLISHED_SCHEMAS or f"{n['schema']}.{n['name']}" in PUBLISHED_MODELS
+    }
 
 
 def run_target(tenure: Tenure) -> Path:

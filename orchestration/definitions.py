@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from core import settings, telemetry
+from core import settings, telemetry, threads
 
 if TYPE_CHECKING:
     from core.settings import Tenure
@@ -23,10 +23,11 @@ REPLAY_JOB = "replay"
 
 @dataclass(frozen=True)
 class Overrides:
-    """What differs from production: the configuration, reading everything anew, or resources by name."""
+    """What differs from production: the configuration, reading everything or training anew, or resources by name."""
 
     tenure: Tenure | None = None
     full: bool = False
+    retrain: bool = False
     resources: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -37,7 +38,8 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
     configuration and `TenureError` when the models do not parse.
     """
     telemetry.switch_off()
-    from orchestration import dbt, extract, guard, serve, transform, triggers
+    threads.wait_quietly()
+    from orchestration import dbt, extract, guard, predict, serve, transform, triggers
     from orchestration.resources import Warehouse
 
     chosen = overrides or Overrides()
@@ -45,7 +47,9 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
     manifest = dbt.manifest(tenure)
     everything = dg.AssetSelection.all()
     replays = dg.AssetSelection.assets(serve.REPLAY)
-    job = dg.define_asset_job(JOB, everything - replays, description="The whole job: extract, build, check, publish.")
+    job = dg.define_asset_job(
+        JOB, everything - replays, description="The whole job: extract, build, check, predict, publish."
+    )
     publish = dg.define_asset_job(
         PUBLISH_JOB,
         dg.AssetSelection.assets(serve.PUBLICATION),
@@ -57,7 +61,8 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             *extract.assets(tenure, full=chosen.full),
-            *transform.assets(tenure, manifest),
+            *transform.assets(tenure, manifest, full=chosen.full),
+            *predict.assets(tenure, manifest, retrain=chosen.retrain),
             *serve.assets(tenure, manifest),
         ],
         asset_checks=guard.checks(tenure),

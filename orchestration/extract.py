@@ -6,6 +6,7 @@ Lives here: which assets extraction has, and the counts they report. Must not li
 
 # Dagster reads the annotations of an asset's arguments: they must not be postponed.
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -14,17 +15,18 @@ from core import clock, settings
 from core.errors import Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, rows
+from orchestration.instance import WRITERS
 from orchestration.resources import Warehouse
 from sources import base, ledger
 from sources.base import StreamId
 from sources.ledger import LoadReport
 from sources.load import load_stream
 
-WRITERS = "warehouse"
-"""The pool of everything that writes to the working warehouse; it has one place."""
 SANDBOX = dg.AssetKey(["sandbox", "company"])
 CLOCK = dg.AssetKey(["ledger", "clock"])
 RESTATED_DAYS = dg.AssetKey(["ledger", "restated_days"])
+DATA_TEAM = "team:data-engineering"
+"""Who answers for an asset that has no other owner."""
 ATTEMPTS = 4
 """How often a stream is tried that may be there a moment later: at once, then after 2, 4 and 8 seconds."""
 
@@ -46,7 +48,11 @@ def _sandbox_company(tenure: Tenure) -> dg.AssetsDefinition:
     assert wanted is not None
 
     @dg.asset(
-        key=SANDBOX, group_name="sandbox", kinds={"python"}, description="The built-in company, as its vendors hold it."
+        key=SANDBOX,
+        group_name="sandbox",
+        kinds={"python"},
+        owners=[DATA_TEAM],
+        description="The built-in company, as its vendors hold it.",
     )
     def company(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         import sandbox
@@ -135,7 +141,13 @@ def _raw_spec(tenure: Tenure, key: dg.AssetKey, members: list[StreamId]) -> dg.A
         deps=[SANDBOX] if tenure.config.sandbox else [],
         group_name="extract",
         kinds={"duckdb", members[0].connector},
-        owners=owners,
+        owners=owners or [DATA_TEAM],
+        metadata={
+            "dagster/table_name": f"{members[0].raw_schema}.{members[0].entity_name}",
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(c.name, c.sql_type, description=c.description) for c in members[0].entity.columns]
+            ),
+        },
         description=f"{members[0].entity.description}. Filled by {', '.join(m.label for m in members)}.",
     )
 
@@ -155,11 +167,20 @@ def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport])
     counts: dict[str, Any] = {name: sum(getattr(r, name) for r in reports) for name in (*counted, "rows_released")}
     counts["dagster/row_count"] = total["n"]
     if total["newest"] is not None:
-        counts["newest_fact"] = str(total["newest"])
-    stopped = [f"**{r.source}/{r.stream}**: {r.message}" for r in reports if r.status == "stopped"]
+        counts["newest_fact"] = _utc(total["newest"])
+    stopped = [_stopped(report) for report in reports if report.status == "stopped"]
     if stopped:
         counts["stopped"] = dg.MetadataValue.md("\n\n".join(stopped))
     return counts
+
+
+def _stopped(report: LoadReport) -> str:
+    label, message = f"{report.source}/{report.stream}", report.message or "stopped"
+    return message if message.startswith(label) else f"{label}: {message}"
+
+
+def _utc(moment: datetime) -> dg.TimestampMetadataValue:
+    return dg.MetadataValue.timestamp(moment.replace(tzinfo=UTC))
 
 
 def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
@@ -170,6 +191,8 @@ def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
                 deps=list(dict.fromkeys(raw_key(stream) for stream in streams)),
                 group_name="extract",
                 kinds={"duckdb"},
+                owners=[DATA_TEAM],
+                metadata={"dagster/table_name": ".".join(key.path)},
                 description=description,
             )
             for key, description in (
@@ -185,7 +208,7 @@ def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
             as_of = clock.as_of(connection, clock=tenure.config.clock, now=settings.utc_now(), replay=None)
             clock.write(connection, as_of, is_replay=False)
             restated = rows(connection, "select count(*) as n from ledger.restated_days")[0]["n"]
-        yield dg.MaterializeResult(asset_key=CLOCK, metadata={"as_of": str(as_of), "dagster/row_count": 1})
+        yield dg.MaterializeResult(asset_key=CLOCK, metadata={"as_of": _utc(as_of), "dagster/row_count": 1})
         yield dg.MaterializeResult(asset_key=RESTATED_DAYS, metadata={"dagster/row_count": restated})
 
     return set_clock

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 PROCESS = "tenure/process"
 """Tag of runs that the command started: the id of the process that they live in."""
 
+WRITERS = "warehouse"
+"""The pool of everything that writes to the working warehouse; it has one place."""
+
 SETTINGS = """\
 # Written by tenure. Runs queue for the pool of warehouse writers, one at a time.
 telemetry:
@@ -48,6 +51,17 @@ def open_instance(tenure_home: Path) -> DagsterInstance:
     from dagster import DagsterInstance
 
     return DagsterInstance.from_config(str(home_of(tenure_home)))
+
+
+def prepare(tenure_home: Path) -> None:
+    """Make the instance ready for Dagster's own processes.
+
+    The daemon gives a pool its default limit only after it has looked at the queue once: the first two runs of a new home
+    would start together.
+    """
+    with open_instance(tenure_home) as instance:
+        instance.event_log_storage.initialize_concurrency_limit_to_default(WRITERS)
+        end_killed_runs(instance)
 
 
 def end_dead_run(instance: DagsterInstance, run_id: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""Step 6's copy: the marts and the quality results, written to a new file that replaces the published one in one move.
+"""Step 6's copy: marts, scores and quality results, written to a new file that replaces the published one in one move.
 
 Lives here: what is published, what is left out, and how a reader never sees half of it. Must not live here: how the marts
 are made, or whether they may be published (the checks decide).
@@ -22,12 +22,14 @@ from core.errors import UserError
 from core.settings import PROJECT_ROOT
 from core.warehouse import Connection, identifier, literal, rows, scalar
 
-SCHEMAS = ("marts", "quality")
 QUALITY = {
     "loads": "select * from ledger.loads",
     "checks": "select * from quality.checks",
     "files": "select source, stream, path, size, mtime_ns, loaded_at, run_id from ledger.files",
     "clock": "select * from ledger.clock",
+    "model_trainings": "select * from ml.trainings",
+    "model_backtest": "select * from ml.churn_backtest",
+    "model_drift": "select * from ml.drift",
 }
 """Tables of schema `quality` and the SQL over the working warehouse that fills them."""
 QUARANTINE = "quarantined"
@@ -52,18 +54,18 @@ def publish(
     tables: Mapping[str, Mapping[str, Any]],
     exclude: tuple[str, ...],
 ) -> dict[str, int]:
-    """Write schemas `marts` and `quality` and the table `publication` to `path`; return the rows of each table.
+    """Write `tables`, schema `quality` and the table `publication` to `path`; return the rows of each table.
 
-    `tables` are the models of schema `marts` by name, with dbt's descriptions, which become comments. `exclude` names
-    columns as `table.column`. Raises `UserError` when `exclude` names a column that is not there.
+    `tables` are models by `schema.table`, with dbt's descriptions, which become comments. `exclude` names columns as
+    `table.column`. Raises `UserError` when `exclude` names a column that is not there.
     """
     _check_excluded(connection, tables, exclude)
     with _replacing(path) as fresh:
         connection.execute(f"attach {literal(str(fresh))} as published")
         try:
-            for schema in SCHEMAS:
+            for schema in sorted({"quality", *(table.partition(".")[0] for table in tables)}):
                 connection.execute(f"create schema published.{schema}")
-            counts = {f"marts.{name}": _copy_mart(connection, name, tables[name], exclude) for name in sorted(tables)}
+            counts = {table: _copy_model(connection, table, tables[table], exclude) for table in sorted(tables)}
             for name, sql in {**QUALITY, QUARANTINE: _quarantined(connection)}.items():
                 connection.execute(f"create table published.quality.{name} as {sql}")
                 counts[f"quality.{name}"] = int(scalar(connection, f"select count(*) from published.quality.{name}"))
@@ -109,11 +111,12 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _copy_mart(connection: Connection, name: str, node: Mapping[str, Any], exclude: tuple[str, ...]) -> int:
-    left_out = [column for entry in exclude for table, column in [entry.split(".")] if table == name]
+def _copy_model(connection: Connection, table: str, node: Mapping[str, Any], exclude: tuple[str, ...]) -> int:
+    schema, _, name = table.partition(".")
+    left_out = [column for entry in exclude for of, column in [entry.split(".")] if of == name]
     without = f" exclude ({', '.join(identifier(c) for c in left_out)})" if left_out else ""
-    target = f"published.marts.{identifier(name)}"
-    connection.execute(f"create table {target} as select *{without} from marts.{identifier(name)}")
+    target = f"published.{schema}.{identifier(name)}"
+    connection.execute(f"create table {target} as select *{without} from {schema}.{identifier(name)}")
     connection.execute(f"comment on table {target} is {literal(_one_line(node.get('description')))}")
     kept = {row["column_name"] for row in rows(connection, f"describe {target}")}
     for column, described in node.get("columns", {}).items():
@@ -149,15 +152,15 @@ def _write_publication(connection: Connection, publication: Publication) -> None
 
 
 def _check_excluded(connection: Connection, tables: Mapping[str, Any], exclude: tuple[str, ...]) -> None:
+    schemas = {name: schema for schema, _, name in (table.partition(".") for table in tables)}
     for entry in exclude:
-        table, _, column = entry.partition(".")
-        names = (
-            [c["column_name"] for c in rows(connection, f"describe marts.{identifier(table)}")]
-            if table in tables
-            else []
-        )
-        if column not in names:
+        name, _, column = entry.partition(".")
+        known = rows(connection, f"describe {schemas[name]}.{identifier(name)}") if name in schemas else []
+        columns = [row["column_name"] for row in known]
+        if column not in columns:
             raise UserError(
                 f"publish.exclude_columns: there is no column {entry}.",
-                hint=f"{table} has {', '.join(names)}." if names else f"The tables are {', '.join(sorted(tables))}.",
+                hint=f"{name} has {', '.join(columns)}."
+                if columns
+                else f"The tables are {', '.join(sorted(schemas))}.",
             )

@@ -5,13 +5,17 @@ Lives here: the numbers of `tenure run`'s summary and of `tenure status`. Must n
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.warehouse import Connection, rows, scalar, warehouse
+from core.warehouse import Connection, rows, scalar, table_exists, warehouse
+
+WORTH_A_CALL = 10
+"""How many accounts the summary of a run names."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Published:
     failed_checks: list[dict[str, Any]]
     sources: list[dict[str, Any]]
     loads: list[dict[str, Any]]
+    model: dict[str, Any] | None
+    worth_a_call: list[dict[str, Any]]
 
     def document(self) -> dict[str, Any]:
         """The same as a plain dictionary, for JSON."""
@@ -88,6 +94,43 @@ def _read(connection: Connection, path: Path) -> Published:
             " from quality.loads where run_id = ? order by finished_at, source, stream",
             run,
         ),
+        model=_model(connection),
+        worth_a_call=_worth_a_call(connection),
+    )
+
+
+def _model(connection: Connection) -> dict[str, Any] | None:
+    """The newest training: its decision, its test in numbers, and whose scores are published; None before the first."""
+    if not table_exists(connection, "quality", "model_trainings"):
+        return None
+    found = rows(
+        connection,
+        "select model_version, state, decision, trained_at, last_as_of_date, accounts, churn_events, base_rate, report"
+        " from quality.model_trainings order by trained_at desc limit 1",
+    )
+    if not found:
+        return None
+    scored = rows(
+        connection,
+        "select count(*) as scored, max(as_of_date) as as_of_date, any_value(model_version) as model_version,"
+        " count(*) filter (churn_tier = 'high') as high, cast(sum(mrr_at_risk_usd) as double) as mrr_at_risk_usd,"
+        " coalesce(bool_or(is_fallback), false) as is_fallback from reverse_etl.customer_scores",
+    )[0]
+    report = json.loads(found[0].pop("report") or "{}")
+    return {**found[0], "test": report.get("test"), "published": scored}
+
+
+def _worth_a_call(connection: Connection) -> list[dict[str, Any]]:
+    """The accounts with the most to lose, where a model says so."""
+    if not table_exists(connection, "reverse_etl", "customer_scores"):
+        return []
+    return rows(
+        connection,
+        "select a.account_id, a.account_name, s.churn_probability, s.churn_tier,"
+        " cast(s.mrr_usd as double) as mrr_usd, cast(s.mrr_at_risk_usd as double) as mrr_at_risk_usd,"
+        " s.renewal_date, s.reason_1_text, s.reason_2_text, s.reason_3_text"
+        " from reverse_etl.customer_scores as s join marts.accounts as a using (account_id) where not s.is_fallback"
+        f" order by s.mrr_at_risk_usd desc nulls last, s.churn_probability desc, a.account_id limit {WORTH_A_CALL}",
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from core.settings import Tenure
 
+DBT_STEPS = ("dbt_build", "dbt_activate")
 Status = Literal["done", "stopped", "failed", "refused"]
 
 
@@ -66,6 +67,7 @@ def execute(
     job: str,
     *,
     full: bool = False,
+    retrain: bool = False,
     partition: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> RunOutcome:
@@ -82,7 +84,7 @@ def execute(
     from orchestration.definitions import Overrides, build_defs
 
     parsing.join()
-    definitions = build_defs(Overrides(tenure=tenure, full=full))
+    definitions = build_defs(Overrides(tenure=tenure, full=full, retrain=retrain))
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
     watcher = _Watcher(outcome, on_progress)
@@ -101,7 +103,7 @@ def execute(
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             )
     outcome.seconds = (settings.utc_now() - begun).total_seconds()
-    if watcher.failed_step == "dbt_build":
+    if watcher.failed_step in DBT_STEPS:
         outcome.problems = dbt.failures(tenure) or outcome.problems
     outcome.status = watcher.status(succeeded=result.success)
     if outcome.status != "done":
@@ -159,8 +161,8 @@ class _Watcher:
             if entry.user_message.endswith("Not executing."):
                 return  # Dagster's account of what a failure kept from running; the failure itself is told
             if (
-                level >= logging.WARNING and entry.step_key != "dbt_build"
-            ):  # dbt_build warns of tests that are no asset check
+                level >= logging.WARNING and entry.step_key not in DBT_STEPS
+            ):  # dbt warns of tests that are no asset check
                 self.on_progress(Progress("log", entry.step_key or "", entry.user_message, ok=False))
             elif level == logging.INFO and entry.step_key:
                 self.on_progress(Progress("log", entry.step_key, entry.user_message))
@@ -181,7 +183,7 @@ class _Watcher:
         metadata = {name: value.value for name, value in materialization.metadata.items()}
         if "stopped" in metadata:
             self.stopped = True
-            self.outcome.problems.append(str(metadata["stopped"]).replace("**", ""))
+            self.outcome.problems.append(str(metadata["stopped"]))
         self.on_progress(
             Progress(
                 "asset", "/".join(materialization.asset_key.path), _in_words(metadata), ok="stopped" not in metadata
@@ -196,10 +198,12 @@ class _Watcher:
         else:
             self.outcome.checks_failed += 1
             said = f"{name}: {evaluation.description or 'failed'}"
-            blocking = evaluation.blocking or str(event.step_key) == "dbt_build"
+            blocking = evaluation.blocking or str(event.step_key) in DBT_STEPS
             severe = evaluation.severity.value == "ERROR"
             self.refused = self.refused or (severe and bool(blocking))
-            (self.outcome.problems if severe and blocking else self.outcome.warnings).append(said)
+            # The load itself has told of a stream that stopped.
+            if not (self.stopped and evaluation.check_name == "streams"):
+                (self.outcome.problems if severe and blocking else self.outcome.warnings).append(said)
         self.on_progress(Progress("check", name, evaluation.description or "", ok=evaluation.passed))
 
     def _failed(self, event: DagsterEvent) -> None:
@@ -221,7 +225,9 @@ def _sentence(message: str) -> str:
 
 
 def _in_words(metadata: dict[str, Any]) -> str:
-    """Counts of a load as a phrase; empty for assets that have none."""
+    """Counts of a load as a phrase, or an asset's own summary; empty for assets that have neither."""
+    if "summary" in metadata:
+        return str(metadata["summary"])
     if "rows_read" not in metadata:
         return ""
     named = (

@@ -17,7 +17,8 @@ from core.errors import TenureError
 from core.settings import Tenure
 from core.warehouse import Connection, scalar
 from orchestration import dbt, transform
-from orchestration.extract import WRITERS, raw_key
+from orchestration.extract import DATA_TEAM, raw_key
+from orchestration.instance import WRITERS
 from orchestration.publish import Publication, git_commit, publish
 from orchestration.resources import Warehouse
 from sources.base import stream_ids
@@ -43,9 +44,10 @@ def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=PUBLICATION,
-        deps=[dg.AssetKey(["marts", name]) for name in sorted(tables)],
+        deps=[dg.AssetKey(name.split(".")) for name in sorted(tables)],
         group_name="publish",
         kinds={"duckdb"},
+        owners=[DATA_TEAM],
         pool=WRITERS,
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=STALE_AFTER),
         description="The file that BI tools read: serving.duckdb, replaced in one move.",
@@ -66,7 +68,8 @@ def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
 
 
 def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
-    tables = dbt.published_tables(json.loads(manifest_path.read_text(encoding="utf-8")))
+    published = dbt.published_tables(json.loads(manifest_path.read_text(encoding="utf-8")))
+    tables = {name: node for name, node in published.items() if name.startswith("marts.")}
 
     @dg.asset(
         key=REPLAY,
@@ -74,6 +77,7 @@ def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
         partitions_def=DAYS,
         group_name="publish",
         kinds={"duckdb", "dbt"},
+        owners=[DATA_TEAM],
         pool=WRITERS,
         description="The customer 360 as of the start of a past day, from what is loaded now; one file a day. "
         "The published copy is not touched.",

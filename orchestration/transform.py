@@ -15,14 +15,19 @@ import dagster as dg
 
 from core.errors import TenureError
 from core.settings import Tenure
-from core.warehouse import rows
+from core.warehouse import identifier, scalar
 from orchestration import dbt as project
-from orchestration.extract import CLOCK, WRITERS
+from orchestration.extract import CLOCK
+from orchestration.instance import WRITERS
 from orchestration.resources import Warehouse
 
 
-def assets(tenure: Tenure, manifest_path: Path) -> list[dg.AssetsDefinition]:
-    """One op that builds all models, snapshots and data tests, with an asset for each model."""
+def assets(tenure: Tenure, manifest_path: Path, *, full: bool) -> list[dg.AssetsDefinition]:
+    """Two ops that build models, snapshots and data tests, with an asset for each model: up to the features, and what follows
+    the scores.
+
+    With `full`, incremental models are built anew, and so are the features of all dates that models learn from.
+    """
     from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
 
     class Translator(DagsterDbtTranslator):
@@ -31,42 +36,50 @@ def assets(tenure: Tenure, manifest_path: Path) -> list[dg.AssetsDefinition]:
         def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
             return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
 
+        def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
+            owner = (dbt_resource_props.get("group") or {}).get("owner") or {}
+            return [f"team:{owner['name'].lower().replace(' ', '-')}"] if owner else []
+
         def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
             spec: dg.AssetSpec = super().get_asset_spec(manifest, unique_id, project)
             if spec.key.path[0] != "staging" or CLOCK in {dep.asset_key for dep in spec.deps}:
                 return spec
             return spec.replace_attributes(deps=[*spec.deps, dg.AssetDep(CLOCK)])
 
-    @dbt_assets(
-        manifest=manifest_path,
-        dagster_dbt_translator=Translator(),
-        exclude=project.NOT_IN_A_RUN,
-        name="dbt_build",
-        pool=WRITERS,
-    )
-    def dbt_build(context: dg.AssetExecutionContext, warehouse: Warehouse, dbt: DbtCliResource) -> Iterator[Any]:
-        call = ["build", "--vars", json.dumps(project.variables(tenure.config))]
-        yield from dbt.cli(call, context=context, target_path=project.fresh_run_target(tenure)).stream()
-        with warehouse.open() as connection:
-            counts = rows(
-                connection,
-                "select schema_name, table_name, estimated_size as n from duckdb_tables() where not internal",
-            )
-        for row in counts:
-            key = dg.AssetKey([row["schema_name"], row["table_name"]])
-            if key in context.selected_asset_keys:
-                yield dg.AssetObservation(key, metadata={"dagster/row_count": row["n"]})
+    def built(name: str, select: str, exclude: str) -> dg.AssetsDefinition:
+        @dbt_assets(
+            manifest=manifest_path,
+            dagster_dbt_translator=Translator(),
+            select=select,
+            exclude=exclude,
+            name=name,
+            pool=WRITERS,
+        )
+        def build(context: dg.AssetExecutionContext, warehouse: Warehouse, dbt: DbtCliResource) -> Iterator[Any]:
+            anew = ["--full-refresh"] if full and name == "dbt_build" else []
+            call = ["build", *anew, "--vars", json.dumps(project.variables(tenure.config))]
+            yield from dbt.cli(call, context=context, target_path=project.fresh_run_target(tenure)).stream()
+            with warehouse.open() as connection:
+                for key in sorted(context.selected_asset_keys):
+                    schema, table = key.path
+                    counted = scalar(connection, f"select count(*) from {identifier(schema)}.{identifier(table)}")
+                    yield dg.AssetObservation(key, metadata={"dagster/row_count": counted})
 
-    return [dbt_build]
+        return build
+
+    return [
+        built("dbt_build", select="fqn:*", exclude=project.NOT_BEFORE_SCORES),
+        built("dbt_activate", select=project.AFTER_SCORES, exclude=project.NOT_IN_A_RUN),
+    ]
 
 
 def build_without_assets(tenure: Tenure) -> None:
-    """Build all models for the clock as it stands, leaving the assets' records alone.
+    """Build all models up to the features for the clock as it stands, leaving the assets' records alone.
 
     Raises `TenureError` naming what failed.
     """
     done = resource(tenure).cli(
-        ["build", "--exclude", project.NOT_IN_A_RUN, "--vars", json.dumps(project.variables(tenure.config))],
+        ["build", "--exclude", project.NOT_BEFORE_SCORES, "--vars", json.dumps(project.variables(tenure.config))],
         target_path=project.fresh_run_target(tenure),
         raise_on_error=False,
     )

@@ -12,6 +12,7 @@ import dagster as dg
 
 from core import settings
 from core.errors import Fatal
+from core.locks import is_held
 from core.settings import Tenure
 from core.warehouse import rows, table_exists, warehouse
 from orchestration import alerts
@@ -46,10 +47,12 @@ def sensors(tenure: Tenure, job: str) -> list[dg.SensorDefinition]:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts a run when a configured folder holds files that the last published run had not read.",
     )
-    def new_files() -> dg.RunRequest | dg.SkipReason:
+    def new_files(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         unread = unread_files(tenure, settings.utc_now())
         if not unread:
             return dg.SkipReason("Every file has been read.")
+        if _is_under_way(tenure, context.instance):
+            return dg.SkipReason("A run is under way or waits in the queue, and may be reading them.")
         # The same files ask only once: a broken file that stays is not tried again until it changes.
         return dg.RunRequest(run_key=_fingerprint(unread), tags={"tenure/new_files": str(len(unread))})
 
@@ -71,6 +74,12 @@ def sensors(tenure: Tenure, job: str) -> list[dg.SensorDefinition]:
             context.log.warning(problem)
 
     return [new_files, failed_run]
+
+
+def _is_under_way(tenure: Tenure, instance: dg.DagsterInstance) -> bool:
+    """Whether a run works (it holds the home's lock, which dies with its process) or is about to."""
+    about_to = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING])
+    return is_held(tenure.home / "run.lock") or instance.get_runs_count(about_to) > 0
 
 
 def _reason(event: dg.DagsterEvent) -> str:

@@ -65,6 +65,8 @@ class Chunk:
     `relation` is an SQL table expression with the source's columns and `_file`, the origin that messages name.
     `numbered` gives, for some values of `_file`, the same rows plus `_row`, the record's number within its file (the
     header is record 1) or NULL. It is asked for only when rows are broken.
+    `counted`, where reading it costs no more than reading `relation`, gives the same rows as `numbered`, except that
+    records which the reader rejects are not counted: `recounted` mends `_row` once all were read.
     `is_text` says that values are text that still needs trimming.
     `has_malformed` says that `relation` has a column `_malformed`: true for a record that could not be taken apart.
     `files` replace what the same paths gave before.
@@ -78,6 +80,8 @@ class Chunk:
     has_malformed: bool = False
     files: tuple[FileVersion, ...] = ()
     rejects: str | None = None
+    counted: str | None = None
+    recounted: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ __all__ = ["SETTLE_SECONDS", "FilesStream", "Found", "find", "format_of", "open_
 
 CHUNK_BYTES = 512 * 1024 * 1024
 """Most bytes of plain text files that are read in one piece; a byte of a compressed or Parquet file counts four times."""
+SMALL_BYTES = 64 * 1024 * 1024
+"""Text files of at most so many bytes, counted alike, are read once by one thread, which counts records as it goes. Larger ones
+are read by all threads, and those with broken rows once more."""
 SAMPLE_FILES = 20
 _LOST_CHARACTERS = 10_000
 """DuckDB keeps so much of a rejected record; one that fills it has swallowed the rest of the file."""
@@ -188,6 +191,7 @@ class FilesStream:
             else self._sample(connection, shape, paths, sample_rows)
         )
         is_json = shape.format == "jsonl"
+        first = 1 if is_json else 2
 
         def numbered(files: Sequence[str]) -> str:
             if sample_rows is not None:
@@ -196,13 +200,31 @@ class FilesStream:
                 again = self._reader(shape, files, first_time=False)
             if shape.format == "parquet":
                 return _numbered_by_reader(again) if sample_rows is None else _numbered(again, 1)
-            counted = _numbered(again, 1 if is_json else 2, rejected=_REJECTED)
+            counted = _numbered(again, first, rejected=_REJECTED)
             return _objects(counted, shape.columns, numbered=True) if is_json else counted
 
+        def recounted(relation: str) -> str:
+            return _recounted(relation, _REJECTED) if shape.format != "parquet" else relation
+
+        counted = None
+        if sample_rows is None and shape.format == "parquet":
+            counted = _numbered_by_reader(whole)
+        elif sample_rows is None and sum(map(_weight, versions)) <= SMALL_BYTES:
+            in_order = _counted(whole, first)
+            counted = _objects(in_order, shape.columns, numbered=True) if is_json else in_order
         relation = _objects(whole, shape.columns, numbered=False) if is_json else whole
         is_text = shape.format != "parquet"
         rejects = _REJECTED if is_text else None
-        return Chunk(relation, numbered, is_text, has_malformed=is_json, files=tuple(versions), rejects=rejects)
+        return Chunk(
+            relation,
+            numbered,
+            is_text,
+            has_malformed=is_json,
+            files=tuple(versions),
+            rejects=rejects,
+            counted=counted,
+            recounted=recounted,
+        )
 
     def _reader(self, shape: _Shape, paths: Sequence[str], *, first_time: bool) -> str:
         """SQL that reads files of one shape. The first reading of text keeps what cannot be read in `tenure_rejects`."""
@@ -310,14 +332,17 @@ def _pieces(versions: list[FileVersion]) -> Iterator[list[FileVersion]]:
     piece: list[FileVersion] = []
     size = 0
     for version in versions:
-        path = Path(version.path)
-        weight = version.size * (4 if path.suffix.lower() in (*COMPRESSED, ".parquet") else 1)
+        weight = _weight(version)
         if piece and size + weight > CHUNK_BYTES:
             yield piece
             piece, size = [], 0
         piece.append(version)
         size += weight
     yield piece
+
+
+def _weight(version: FileVersion) -> int:
+    return version.size * (4 if Path(version.path).suffix.lower() in (*COMPRESSED, ".parquet") else 1)
 
 
 # --- SQL ---------------------------------------------------------------------------------------------------------
@@ -361,24 +386,40 @@ def _quoted(key: str) -> str:
 def _numbered(reader: str, first: int, *, rejected: str | None = None) -> str:
     """The reader's rows with `_row`, their number within their file in reading order, counted from `first`.
 
-    Records that were rejected count: reject i (from 1) of a file, with number l, stands before accepted row n (from 1)
-    when n > l - first + 1 - i.
+    Records that were `rejected` count.
     """
-    counted = (
-        "(select * exclude (_at), _at - min(_at) over (partition by _file) + 1 as _n"
-        f" from (select *, row_number() over () as _at from {reader}))"
+    counted = _counted(reader, first)
+    return counted if rejected is None else _recounted(counted, rejected)
+
+
+def _counted(reader: str, first: int) -> str:
+    """The reader's rows with `_row`, as if no record had been rejected.
+
+    Windows over all rows so far make DuckDB read the files in order, one after the other, and keep nothing back: 200,000
+    records in half the time of a window for each file.
+    """
+    start = "case when _file is distinct from lag(_file) over () then _at end"
+    return (
+        "(select * exclude (_at, _start),"
+        f" _at - max(_start) over (rows between unbounded preceding and current row) + {first} as _row"
+        f" from (select *, {start} as _start from (select *, row_number() over () as _at from {reader})))"
     )
-    if rejected is None:
-        return f"(select * exclude (_n), _n + {first - 1} as _row from {counted})"
+
+
+def _recounted(relation: str, rejected: str) -> str:
+    """Rows that were `_counted`, with the records before them that were rejected.
+
+    Reject i (from 1) of a file, with number l, stands before the accepted row that was counted as n when n > l - i.
+    """
     once = f"(select distinct _file, _row from {rejected})"
     gaps = (
-        f"(select _file, _row - {first - 1} - i as before, max(i) as rejects from"
+        f"(select _file, _row - i as before, max(i) as rejects from"
         f" (select _file, _row, row_number() over (partition by _file order by _row) as i from {once})"
         " group by _file, before)"
     )
     return (
-        f"(select r.* exclude (_n), r._n + {first - 1} + coalesce(g.rejects, 0) as _row from {counted} as r"
-        f" asof left join {gaps} as g on g._file = r._file and r._n > g.before)"
+        "(select r.* exclude (_row), r._row + coalesce(g.rejects, 0) as _row"
+        f" from {relation} as r asof left join {gaps} as g on g._file = r._file and r._row > g.before)"
     )
 
 

@@ -24,7 +24,7 @@ from orchestration import dbt
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared" / "data"
 
-LONGEST = ("test_daily_life.py", "test_reconciliation.py", "test_first_run.py")
+LONGEST = ("test_scores.py", "test_daily_life.py", "test_reconciliation.py", "test_first_run.py")
 
 REFUSE = """
 import os, socket
@@ -114,23 +114,33 @@ class Home:
             return warehouse.rows(connection, sql)
 
 
-def published_rows(path: Path) -> dict[str, tuple[int, str]]:
-    """Of each table in schema marts: how many rows, and a fingerprint that does not depend on their order.
+MOMENTS = {
+    "marts.source_freshness": ("newest_load_at",),
+    "reverse_etl.customer_scores": ("scored_at", "changed_at", "model_version", "row_hash"),
+    "reverse_etl.customer_scores_history": ("scored_at", "changed_at", "model_version", "row_hash"),
+}
+"""What the wall clock writes, and the number of the model's version, which goes on counting when a registration is killed."""
 
-    When a source was loaded is the wall clock of the load, which differs from home to home, and is left out.
+
+def published_rows(path: Path) -> dict[str, tuple[int, str]]:
+    """Of each table of marts and scores: how many rows, and a fingerprint that does not depend on their order.
+
+    Moments of the wall clock differ from home to home, and are left out.
     """
     with warehouse.warehouse(path, read_only=True) as connection:
         tables = warehouse.rows(
-            connection, "select table_name from duckdb_tables() where schema_name = 'marts' order by table_name"
+            connection,
+            "select schema_name || '.' || table_name as name from duckdb_tables()"
+            " where schema_name in ('marts', 'reverse_etl') order by name",
         )
         found = {}
         for row in tables:
-            name = row["table_name"]
-            loaded = " exclude (newest_load_at)" if name == "source_freshness" else ""
+            name = row["name"]
+            without = f" exclude ({', '.join(MOMENTS[name])})" if name in MOMENTS else ""
             counted = warehouse.rows(
                 connection,
                 "select count(*) as n, cast(coalesce(sum(hash(t)), 0) as varchar) as h"
-                f" from (select *{loaded} from marts.{name}) as t",
+                f" from (select *{without} from {name}) as t",
             )[0]
             found[name] = (counted["n"], counted["h"])
         return found
@@ -151,18 +161,44 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"PYTHONPATH": str(folder), "REFUSED_LOG": str(log)}
 
 
-@pytest.fixture(scope="session")
-def parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """dbt's target folder after parsing the models for the built-in configuration, which takes it seconds."""
-    tenure = settings.load(PROJECT / "config" / "tenure.yml", tmp_path_factory.mktemp("parsed"))
-    return dbt.manifest(tenure).parent
+NO_MODEL = "model: {enabled: false}\n"
+"""Features and scores take a run several seconds: homes of tests that are not about them do without."""
 
 
 @pytest.fixture(scope="session")
-def new_home(tmp_path_factory: pytest.TempPathFactory, parsed: Path) -> Callable[..., Home]:
-    """Makes a home with the built-in configuration for a small company; `changes` are (old, new) texts in it."""
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
+    """dbt's target folder after parsing the models for the built-in configuration, with or without the churn model.
 
-    def make(name: str, *changes: tuple[str, str], accounts: int = 150, months: int = 8, **env: str) -> Home:
+    Parsing takes seconds; it is done when first asked for.
+    """
+    found: dict[bool, Path] = {}
+
+    def parse(with_model: bool) -> Path:
+        if with_model not in found:
+            folder = tmp_path_factory.mktemp("parsed")
+            text = (PROJECT / "config" / "tenure.yml").read_text(encoding="utf-8")
+            (folder / "tenure.yml").write_text(text + ("" if with_model else f"\n{NO_MODEL}"), encoding="utf-8")
+            found[with_model] = dbt.manifest(settings.load(folder / "tenure.yml", folder / "var")).parent
+        return found[with_model]
+
+    return parse
+
+
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory: pytest.TempPathFactory, parsed: Callable[[bool], Path]) -> Callable[..., Home]:
+    """Makes a home with the built-in configuration for a small company; `changes` are (old, new) texts in it.
+
+    With `model` it has features and scores as well.
+    """
+
+    def make(
+        name: str,
+        *changes: tuple[str, str],
+        accounts: int = 150,
+        months: int = 8,
+        model: bool = False,
+        **env: str,
+    ) -> Home:
         folder = tmp_path_factory.mktemp(name)
         text = (PROJECT / "config" / "tenure.yml").read_text(encoding="utf-8")
         for old, new in (
@@ -175,8 +211,8 @@ def new_home(tmp_path_factory: pytest.TempPathFactory, parsed: Path) -> Callable
             assert old in text, f"{old!r} is not in config/tenure.yml"
             text = text.replace(old, new)
         config = folder / "tenure.yml"
-        config.write_text(text, encoding="utf-8")
-        shutil.copytree(parsed, folder / "var" / "dbt" / "target")
+        config.write_text(text if model else f"{text}\n{NO_MODEL}", encoding="utf-8")
+        shutil.copytree(parsed(model), folder / "var" / "dbt" / "target")
         return Home(folder / "var", config, env)
 
     return make

@@ -95,3 +95,40 @@
 {% macro spark__listed(value) -%}
     array_join(array_sort(collect_list({{ value }})), ', ')
 {%- endmacro %}
+
+{# A fingerprint of some columns, in the order given: the same text in every engine. NULL and '' differ. #}
+{% macro row_hash(columns) -%}
+    {%- set parts = [] -%}
+    {%- for column in columns -%}
+        {%- do parts.append("coalesce('=' || cast(" ~ column ~ " as " ~ dbt.type_string() ~ "), '-')") -%}
+    {%- endfor -%}
+    {{ dbt.hash(parts | join(" || '|' || ")) }}
+{%- endmacro %}
+
+{# One row per day from `first` to `last` inclusive, in a column calendar_date; empty when either is NULL. #}
+{% macro day_spine(first, last) -%}
+    {{ return(adapter.dispatch("day_spine", "tenure")(first, last)) }}
+{%- endmacro %}
+
+{% macro default__day_spine(first, last) -%}
+    select cast(unnest(generate_series({{ first }}, {{ last }}, interval 1 day)) as date) as calendar_date
+{%- endmacro %}
+
+{% macro spark__day_spine(first, last) -%}
+    select explode(sequence({{ first }}, {{ last }}, interval 1 day)) as calendar_date
+{%- endmacro %}
+
+{# The first anniversary of `day` on or after `from_date`. #}
+{% macro anniversary_from(day, from_date) -%}
+    {%- set years = dbt.datediff(day, from_date, "year") -%}
+    {%- set this_year = "cast(" ~ dbt.dateadd("year", years, day) ~ " as date)" -%}
+    case
+        when {{ this_year }} >= {{ from_date }} then {{ this_year }}
+        else cast({{ dbt.dateadd("year", years ~ " + 1", day) }} as date)
+    end
+{%- endmacro %}
+
+{# A number drawn for an id, the same in every run and on every engine, by which ids can be put in a random order. #}
+{% macro lot_of(id) -%}
+    {{ dbt.hash(id) }}
+{%- endmacro %}

@@ -6,7 +6,7 @@
         strategy="check",
         updated_at="as_of_at",
         check_cols=[
-            "account_name", "domain", "industry", "segment", "owner_email", "parent_account_id", "plan", "seats", "mrr_usd"
+            "account_name", "domain", "industry", "segment", "employees", "owner_email", "parent_account_id", "plan", "seats", "mrr_usd"
         ],
         hard_deletes="ignore",
     )
@@ -20,6 +20,7 @@ select
     domain,
     industry,
     segment,
+    employees,
     owner_email,
     parent_account_id,
     plan,

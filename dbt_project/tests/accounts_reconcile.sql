@@ -1,4 +1,12 @@
 -- Every record of an account that a source knows belongs to exactly one account of the 360.
+{{
+    config(
+        meta={
+            "dagster": {"ref": {"name": "accounts"}},
+            "description": "Every record of an account that a source knows belongs to exactly one account."
+        }
+    )
+}}
 
 with
 

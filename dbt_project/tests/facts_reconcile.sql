@@ -1,5 +1,13 @@
 -- Every staged fact before the as-of date arrives in its mart exactly once, with its amount: joins neither lose nor multiply
 -- rows. Only facts of accounts that their source says were created later stay outside.
+{{
+    config(
+        meta={
+            "dagster": {"ref": {"name": "subscriptions"}},
+            "description": "Every staged fact before the clock is in its mart once, with its amount."
+        }
+    )
+}}
 {% set facts = [
     ("contacts", "created_at", "0", "contacts", "0"),
     ("subscriptions", "started_at", "case when is_trial then 0 else mrr_usd end", "subscriptions", "mrr_usd"),

@@ -1,5 +1,13 @@
 -- The company's months are the sum of its accounts' months; customers gained and lost explain the difference; gross retention
 -- lies between nothing and everything and never above net retention.
+{{
+    config(
+        meta={
+            "dagster": {"ref": {"name": "months"}},
+            "description": "The waterfall of each month adds up, and retention lies within its limits."
+        }
+    )
+}}
 
 with
 

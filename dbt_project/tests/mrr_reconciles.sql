@@ -1,4 +1,12 @@
 -- Three ways to the same MRR of an account: its running subscriptions (accounts), the sum of its movements, its last month.
+{{
+    config(
+        meta={
+            "dagster": {"ref": {"name": "accounts"}},
+            "description": "Running subscriptions, the sum of movements and the last month give the same MRR."
+        }
+    )
+}}
 
 with
 

@@ -1,4 +1,12 @@
 -- The waterfall of each account and month adds up, opens with what the month before closed with, and never goes below nothing.
+{{
+    config(
+        meta={
+            "dagster": {"ref": {"name": "account_months"}},
+            "description": "The waterfall of each account and month adds up and goes on from the month before."
+        }
+    )
+}}
 
 with
 

@@ -27,7 +27,9 @@ def script(home: Any, out: Path, sql: str = SCRIPT) -> Path:
 def test_the_script_and_the_pipeline_make_the_same_marts(world: Any, tmp_path: Path) -> None:
     assert world.first["published"]["quarantined"]
     found = tables.compare_marts(world.home.path / "warehouse.duckdb", script(world.home, tmp_path / "floor.duckdb"))
-    assert {c.table: c.differing for c in found} == dict.fromkeys(world.first_rows, ())
+    assert {c.table: c.differing for c in found} == {
+        name.removeprefix("marts."): () for name in world.first_rows if name.startswith("marts.")
+    }
     assert all(c.is_equal and c.rows > 0 for c in found)
 
 

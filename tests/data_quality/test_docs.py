@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,32 @@ def test_the_site_shows_what_failed_where_and_no_personal_data(companies: Any) -
     assert "created_at is filled" in text
     assert "Failed" in text
     assert "Secret" not in "".join(page.read_text(encoding="utf-8") for page in pages(index.parent, "run1"))
+
+
+def test_the_pages_need_no_network_and_no_script(companies: Any) -> None:
+    company = small(companies)
+    company.check_raw("run1")
+    build_docs(company.tenure)
+    site = build_docs(company.tenure).parent
+    found = sorted(site.rglob("*.html"))
+    assert len(found) > 2
+    for page in found:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"<script|<style|<img|@import|url\(|(src|href)=[\"']?https?:|newsletter", text), page
+        (style,) = re.findall(r'<link rel="stylesheet" href="([^"]+)"', text)
+        assert (page.parent / style).resolve() == site / "tenure.css"
+        for link in re.findall(r'href="([^"#]+)"', text):
+            assert (page.parent / link).exists(), (page, link)
+
+
+def test_the_index_says_what_passed_and_what_failed_the_failures_first(companies: Any) -> None:
+    company = small(companies)
+    company.check_raw("run1")
+    text = build_docs(company.tenure).read_text(encoding="utf-8")
+    statuses = re.findall(r'<td class="(failed|passed)">', text)
+    assert set(statuses) == {"failed", "passed"}
+    assert statuses == sorted(statuses)
+    assert re.search(r'class="failed">✗ failed</td><td><a href="[^"]+">raw_files-accounts-rows</a>', text)
 
 
 def test_the_site_keeps_the_last_runs_and_forgets_older_ones(companies: Any) -> None:

@@ -33,6 +33,15 @@ class Example:
         """Rows of the published copy."""
         return self.home.ask(sql)
 
+    def labels(self) -> dict[date, tuple[int, int, int]]:
+        """By as-of date whose labels are known: accounts that could be judged, labelled ones, and lost ones."""
+        found = self.home.ask(
+            "select as_of_date, count(*) as eligible, count(has_churned) as labelled, count(*) filter (has_churned) as lost"
+            " from features.ftr_account_labels group by as_of_date order by as_of_date",
+            self.home.path / "warehouse.duckdb",
+        )
+        return {row.pop("as_of_date"): tuple(row.values()) for row in found}
+
     def raw(self, sql: str) -> list[dict[str, Any]]:
         """Rows of the raw files; `{data}` in `sql` is their folder."""
         with scratch() as connection:
@@ -111,6 +120,22 @@ RETAIL_CUSTOMERS = f"""
 """
 
 
+RETAIL_LABELS = f"""
+    with lines as ({RETAIL_LINES}),
+    invoices as (
+        select customer, min(issued) as issued from lines where customer is not null
+        group by customer, invoice having round(sum(quantity * price), 2) > 0
+    ),
+    dates as (select unnest(generate_series(date '2011-03-01', date '2011-09-01', interval 1 month)) as day),
+    judged as (
+        select day, customer, bool_or(issued >= day) as bought from dates
+        join invoices on issued >= day - interval 180 day and issued < day + interval 90 day
+        group by day, customer having bool_or(issued < day)
+    )
+    select cast(day as date) as month, [count(*), count(*), count_if(not bought)] as value from judged group by day order by day
+"""
+
+
 # --- OULAD: enrolments with days counted from the start of the course -------------------------------------------------
 
 OULAD_ENROLMENTS = """
@@ -142,6 +167,51 @@ OULAD_ACTIVE = f"""
     select cast(month as date) as month,
         count(started) filter (where started < month + interval 1 month and ended >= month + interval 1 month) as value
     from months cross join enrolments group by month order by month
+"""
+
+OULAD_EARLY = """
+    with starts (presentation, day) as (values ('2013B', date '2013-02-01'), ('2013J', date '2013-10-01'),
+        ('2014B', date '2014-02-01'), ('2014J', date '2014-10-01')),
+    students as (
+        select id_student, coalesce(min(day + cast(date_registration as integer)), min(day)) as first_day
+        from '{data}/student_registration.parquet' join starts on presentation = code_presentation group by all
+    )
+    select count(*) as submissions, count(*) filter (where is_banked) as banked
+    from '{data}/student_assessment.parquet'
+    join '{data}/assessment.parquet' using (id_assessment)
+    join starts on presentation = code_presentation
+    join students using (id_student)
+    where day + date_submitted < first_day
+"""
+
+
+# Enrolments that follow each other within 30 days are one spell. Who leaves a course early on the last day of a spell has left; who
+# only completes on that day says nothing.
+OULAD_LABELS = f"""
+    with enrolments as (
+        select student, started, least(left_on, course_ended) as ended, coalesce(left_on < course_ended, false) as canceled
+        from ({OULAD_ENROLMENTS}) where started < least(left_on, course_ended)
+    ),
+    marked as (
+        select *, coalesce(started > 30 + max(ended) over (partition by student order by started, ended
+            rows between unbounded preceding and 1 preceding), true) as is_new
+        from enrolments
+    ),
+    numbered as (
+        select *, count_if(is_new) over (partition by student order by started, ended) as spell from marked
+    ),
+    spells as (
+        select student, min(started) as began, max(ended) as ended, bool_or(canceled and ended = last_day) as canceled
+        from (select *, max(ended) over (partition by student, spell) as last_day from numbered) group by student, spell
+    ),
+    dates as (
+        select cast(unnest(generate_series(date '2013-03-01', date '2015-06-01', interval 1 month)) as date) as day
+    ),
+    judged as (
+        select distinct day, student from dates join enrolments on started < day and ended >= day where day + 60 <= date '2015-09-16'
+    )
+    select day as month, [count(*), count_if(ended >= day + 30 or canceled), count_if(ended < day + 30 and canceled)] as value
+    from judged join spells using (student) where began < day and ended >= day group by day order by day
 """
 
 

@@ -61,6 +61,12 @@ def test_online_retail_derives_its_accounts_from_the_first_invoice(online_retail
     assert online_retail.ask("select account_id, created_at from marts.accounts order by 1") == expected
 
 
+def test_online_retail_labels_are_those_of_the_invoice_lines(online_retail):
+    expected = {day: tuple(counts) for day, counts in online_retail.raw_monthly(raw.RETAIL_LABELS).items()}
+    assert len(expected) == 7
+    assert online_retail.labels() == expected
+
+
 def test_oulad_reads_every_enrolment_and_quarantines_those_without_a_start(oulad):
     counted = oulad.raw(raw.OULAD_COUNTS)[0]
     assert (counted["enrolments"], counted["submissions"]) == (32_593, 173_912)
@@ -90,6 +96,12 @@ def test_oulad_active_enrolments_by_month_are_those_of_the_registrations(oulad):
     assert found == expected
 
 
+def test_oulad_labels_are_those_of_the_registrations(oulad):
+    expected = {day: tuple(counts) for day, counts in oulad.raw_monthly(raw.OULAD_LABELS).items()}
+    assert len(expected) >= 24
+    assert oulad.labels() == expected
+
+
 def test_ravenstack_reads_every_row_and_none_breaks_the_contract(ravenstack):
     assert ravenstack.loads() == {
         "accounts": (500, 500, 0, 0),
@@ -103,6 +115,17 @@ def test_ravenstack_mrr_by_month_is_that_of_the_subscriptions(ravenstack):
     expected = raw.as_decimal(ravenstack.raw_monthly(raw.RAVENSTACK_MRR))
     assert len(expected) == 24
     assert raw.as_decimal(ravenstack.monthly("end_mrr_usd")) == expected
+
+
+def test_oulad_is_warned_of_submissions_before_the_first_registration(oulad):
+    counted = oulad.raw(raw.OULAD_EARLY)[0]
+    warned = oulad.ask(
+        "select table_name, unexpected_count from quality.checks where check_name = 'chronology' and not passed"
+    )
+    assert [tuple(row.values()) for row in warned] == [("raw_files.usage_events", counted["submissions"])]
+    page = (raw.PROJECT / "docs" / "examples.md").read_text(encoding="utf-8")
+    assert f"{counted['submissions']} of the 173,912 usage events" in page
+    assert f"{counted['banked']} of them are banked" in page
 
 
 def test_ravenstack_contradicts_itself_as_described(ravenstack):

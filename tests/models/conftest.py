@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import ml.tables
 from core import clock
 from core.contract import ENTITIES
 from core.warehouse import rows, warehouse
@@ -58,6 +59,7 @@ class Company:
         streams = [StreamId("any", e, connector, "any", e) for connector in self.connectors for e in ENTITIES]
         with warehouse(self.path) as connection:
             ensure_tables(connection, streams)
+            ml.tables.ensure(connection)
         self.set_clock(as_of)
 
     def set_clock(self, as_of: datetime, *, is_replay: bool = False) -> None:
@@ -106,9 +108,10 @@ class Company:
         return value
 
     def marts(self) -> dict[str, list[str]]:
-        """Every row of every mart and of the history, as sorted text."""
+        """Every row of every mart, of the history and of what the churn model reads, as sorted text."""
         names = self.records(
             "select table_schema || '.' || table_name as name from information_schema.tables where table_schema in ('marts', 'history')"
+            " or table_name in ('ftr_account_snapshots', 'ftr_account_labels', 'ftr_churn_training', 'ftr_churn_scoring')"
         )
         return {n["name"]: sorted(str(list(r.values())) for r in self.records(f"from {n['name']}")) for n in names}
 
@@ -269,7 +272,20 @@ def fill(company: Company) -> None:
 
 
 AS_OF = datetime(2024, 7, 1)
-VARIABLES = {"identity_precedence": ["crm", "billing", "product", "support"]}
+CHURN = {
+    "definition": "contract",
+    "horizon_days": 20,
+    "lead_days": 3,
+    "grace_days": 7,
+    "active_within_days": 90,
+    "not_churn": ["completed", "migrated"],
+    "activity": ["usage_events", "invoices"],
+}
+VARIABLES = {
+    "identity_precedence": ["crm", "billing", "product", "support"],
+    "churn": CHURN,
+    "snapshots": {"every": "week", "from": "2024-05-06", "max_accounts": None},
+}
 
 
 @pytest.fixture(scope="session")
@@ -279,6 +295,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Company:
     company.create(AS_OF)
     fill(company)
     company.build()
+    company.remember_sql()
+    return company
+
+
+@pytest.fixture(scope="session")
+def built_for_inactivity(built: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
+    """The same companies, with the SQL of the other definition of churn."""
+    folder = tmp_path_factory.mktemp("inactivity")
+    shutil.copytree(built.folder, folder, dirs_exist_ok=True)
+    company = Company(folder, {**VARIABLES, "churn": {**CHURN, "definition": "inactivity", "active_within_days": 30}})
+    company.dbt("compile", "--full-refresh")
     company.remember_sql()
     return company
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.contract import ENTITIES
+from orchestration.dbt import published_tables
 
 ROOT = Path(__file__).parents[2]
 PORTABILITY = ROOT / "dbt_project" / "macros" / "portability.sql"
@@ -31,6 +32,8 @@ def test_names_say_the_step(models: dict[str, Node]) -> None:
         "staging": r"stg_[a-z]+__[a-z_]+s",
         "intermediate": r"int_[a-z]+(_[a-z]+)*_(\w+ed|by_[a-z]+_[a-z]+s)",
         "marts": r"[a-z]+(_[a-z]+)*(s|_freshness|_timeline)",
+        "activation": r"customer_scores(_history)?",
+        "features": r"ftr_[a-z]+(_[a-z]+)*(s|_people|_training|_scoring)",
     }
     wrong = [name for name, node in models.items() if not re.fullmatch(shapes[step(node)], name)]
     assert wrong == []
@@ -41,13 +44,15 @@ def test_each_step_has_its_schema_and_its_folder(models: dict[str, Node]) -> Non
         ("staging", "staging", "staging"),
         ("intermediate", "intermediate", "intermediate"),
         ("marts", "marts", "marts"),
+        ("features", "features", "features"),
+        ("activation", "reverse_etl", "activation"),
     }
 
 
 def test_only_staging_reads_sources_and_reads_nothing_else(models: dict[str, Node]) -> None:
     for name, node in models.items():
         kinds = {dependency.split(".")[0] for dependency in node["depends_on"]["nodes"]}
-        assert kinds == ({"source"} if step(node) == "staging" else {"model"}), name
+        assert kinds - {"snapshot"} == ({"source"} if step(node) == "staging" else {"model"}), name
 
 
 def test_staging_is_two_ctes_without_a_join(models: dict[str, Node]) -> None:
@@ -58,7 +63,7 @@ def test_staging_is_two_ctes_without_a_join(models: dict[str, Node]) -> None:
 
 
 def test_no_model_reads_a_later_step(models: dict[str, Node]) -> None:
-    order = {"staging": 0, "intermediate": 1, "marts": 2}
+    order = {"staging": 0, "intermediate": 1, "marts": 2, "features": 3, "activation": 4}
     upward = {
         (name, read)
         for name, node in models.items()
@@ -84,10 +89,10 @@ def test_every_column_is_described_and_exists(models: dict[str, Node], built: An
         assert [c for c, spec in node["columns"].items() if not spec["description"]] == [], name
 
 
-def test_marts_enforce_their_contract_in_portable_types(models: dict[str, Node]) -> None:
+def test_marts_and_features_enforce_their_contract_in_portable_types(models: dict[str, Node]) -> None:
     portable = {"string", "bigint", "double", "boolean", "date", "timestamp", "decimal(18,2)"}
     for name, node in models.items():
-        if step(node) == "marts":
+        if step(node) in ("marts", "features", "activation"):
             assert node["config"]["contract"]["enforced"], name
             assert {spec["data_type"] for spec in node["columns"].values()} <= portable, name
 
@@ -137,10 +142,14 @@ def test_every_mart_is_tested_for_its_grain_or_by_an_accounting_identity(built: 
     assert {name for name, node in models.items() if step(node) == "marts"} - proved_here <= tested
 
 
-def test_the_published_file_is_an_exposure_of_every_mart(built: Any, models: dict[str, Node]) -> None:
+def test_the_published_file_is_an_exposure_of_everything_in_it(built: Any) -> None:
     exposures = {e["name"]: e for e in built.manifest()["exposures"].values()}
-    read = {dependency.split(".")[-1] for dependency in exposures["published_file"]["depends_on"]["nodes"]}
-    assert read == {name for name, node in models.items() if step(node) == "marts"}
+    read = {
+        dependency.split(".")[-1]
+        for name in ("published_file", "published_features")
+        for dependency in exposures[name]["depends_on"]["nodes"]
+    }
+    assert read == {table.partition(".")[2] for table in published_tables(built.manifest())}
 
 
 def test_sources_know_when_they_are_stale(built: Any) -> None:

@@ -6,7 +6,7 @@ half a second where dbt itself takes ten.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,14 +52,22 @@ companies = st.fixed_dictionaries(
             is_trial=st.sampled_from([None, True, False]),
             end_reason=st.sampled_from(["canceled", "completed", "renewal"]),
         ),
-        "invoices": facts_of("invoices", issued_at=moments, span=spans, amount_usd=money),
+        "invoices": facts_of(
+            "invoices", issued_at=moments, span=spans, amount_usd=money, failed_payments=st.sampled_from([0, 2])
+        ),
         "usage_events": facts_of(
             "usage_events",
             occurred_at=moments,
             user_id=st.sampled_from(["u", "v"]),
             event_name=st.sampled_from(["x", "y"]),
         ),
-        "tickets": facts_of("tickets", opened_at=moments, span=spans, csat=st.sampled_from([None, 1, 5])),
+        "tickets": facts_of(
+            "tickets",
+            opened_at=moments,
+            span=spans,
+            csat=st.sampled_from([None, 1, 5]),
+            reopens=st.sampled_from([0, 1]),
+        ),
         "survey_responses": facts_of(
             "survey_responses", responded_at=moments, kind=st.just("nps"), score=st.integers(0, 10)
         ),
@@ -70,10 +78,15 @@ companies = st.fixed_dictionaries(
 
 ENDS = {"subscriptions": "ended_at", "invoices": "paid_at", "tickets": "solved_at", "contacts": "left_at"}
 KNOWN_WITH_THE_END = {"subscriptions": "end_reason", "tickets": "csat"}
+UNDATED = {"invoices": "failed_payments", "tickets": "reopens"}
+RETRIED_FOR = timedelta(days=14)
 
 
-def as_loaded_at(company: Facts, now: datetime) -> Facts:
-    """What the sources would have delivered up to `now`: facts before it, without what happened to them afterwards."""
+def as_loaded_at(company: Facts, now: datetime, *, undated: bool = False) -> Facts:
+    """What the sources would have delivered up to `now`: facts before it, without what happened to them afterwards.
+
+    Counts without a date grow while a fact is unfinished, which the marts cannot mask; they are there only with `undated`.
+    """
     loaded: Facts = {"accounts": [{"account_id": i, "created_at": datetime(2024, 1, 1)} for i in ("1", "2")]}
     for entity, facts in company.items():
         loaded[entity] = []
@@ -91,6 +104,11 @@ def as_loaded_at(company: Facts, now: datetime) -> Facts:
                     row[KNOWN_WITH_THE_END[entity]] = None
                 if entity == "invoices":
                     row["status"] = "paid" if known else "open"
+                    row["due_at"] = begun + timedelta(days=7)
+                if entity in UNDATED and not (
+                    undated and (known or (entity == "invoices" and begun < now - RETRIED_FOR))
+                ):
+                    row[UNDATED[entity]] = 0
                 if entity == "tickets":
                     row["status"] = "solved" if known else "open"
             loaded[entity].append(row)
@@ -98,8 +116,10 @@ def as_loaded_at(company: Facts, now: datetime) -> Facts:
 
 
 @contextmanager
-def modelled(built: Any, facts: Facts, as_of: datetime) -> Iterator[Connection]:
-    """An in-memory warehouse with `facts` loaded and all models built as of `as_of`."""
+def modelled(
+    built: Any, facts: Facts, as_of: datetime, rewrite: Callable[[str, str], str] = lambda name, sql: sql
+) -> Iterator[Connection]:
+    """An in-memory warehouse with `facts` loaded and all models built as of `as_of`; `rewrite` may change a model's SQL."""
     with scratch(threads=1) as connection:
         connection.execute("attach ':memory:' as warehouse")
         connection.execute("use warehouse")
@@ -114,10 +134,18 @@ def modelled(built: Any, facts: Facts, as_of: datetime) -> Iterator[Connection]:
                     f" values ({marks}, 'crm', '{entity}', 'crm', timestamp '2024-12-31')",
                     list(row.values()),
                 )
-        for schema in ("staging", "intermediate", "marts"):
+        for schema in ("staging", "intermediate", "marts", "history", "features"):
             connection.execute(f"create schema {schema}")
-        for statement in built.sql.values():
+        # What the snapshots recorded run by run has no part in what a first run makes of the facts.
+        connection.execute(
+            "create table history.accounts_history (account_id varchar, industry varchar, segment varchar, employees bigint,"
+            " dbt_valid_from timestamp, dbt_valid_to timestamp)"
+        )
+        for name, statement in built.sql.items():
+            if name.startswith(("stg_ml__", "customer_scores")):
+                continue  # what the model wrote is no fact
             select = statement.select.replace(f"{AS_OF:%Y-%m-%d} 00:00:00", f"{as_of:%Y-%m-%d} 00:00:00")
+            select = rewrite(name, select)
             connection.execute(f"create {statement.kind} {statement.relation} as {select}")
         yield connection
 
@@ -187,3 +215,91 @@ def test_the_property_would_notice_a_model_that_looks_ahead(built: Any) -> None:
         assert len(marts(connection)["account_days"]) == 1
     with modelled(built, as_loaded_at(company, LATER), AS_OF) as connection:
         assert marts(connection)["account_days"] == []
+
+
+# --- features and labels ------------------------------------------------------------------------------------------
+
+
+def features_before(connection: Connection, day: datetime) -> list[str]:
+    """All feature rows of the dates up to `day`, as sorted text."""
+    found = rows(connection, f"from features.ftr_account_snapshots where as_of_date <= date '{day:%Y-%m-%d}'")
+    return sorted(str(row) for row in found)
+
+
+def labels_closed_by(connection: Connection, day: datetime, window_days: int) -> list[str]:
+    """The labels whose window of `window_days` had closed by `day`."""
+    last = day - timedelta(days=window_days)
+    found = rows(connection, f"from features.ftr_account_labels where as_of_date <= date '{last:%Y-%m-%d}'")
+    return sorted(str(row) for row in found)
+
+
+def same_from_later(
+    built: Any, company: Facts, window_days: int, rewrite: Callable[[str, str], str] = lambda name, sql: sql
+) -> bool:
+    """Whether features and closed labels come out alike with what was loaded by AS_OF, and with what was loaded by LATER."""
+    found = []
+    for now in (AS_OF, LATER):
+        with modelled(built, as_loaded_at(company, now, undated=True), now, rewrite) as connection:
+            found.append((features_before(connection, AS_OF), labels_closed_by(connection, AS_OF, window_days)))
+    return found[0] == found[1]
+
+
+CONTRACT_WINDOW, INACTIVITY_WINDOW = 3 + 20 + 7, 3 + 20
+
+
+@few
+@given(company=companies)
+def test_later_facts_change_no_earlier_feature_and_no_closed_label(built: Any, company: Facts) -> None:
+    assert same_from_later(built, company, CONTRACT_WINDOW)
+
+
+@few
+@given(company=companies)
+def test_later_facts_change_neither_where_churn_is_inactivity(built_for_inactivity: Any, company: Facts) -> None:
+    assert same_from_later(built_for_inactivity, company, INACTIVITY_WINDOW)
+
+
+LEAVES_LATER: Facts = {
+    "subscriptions": [
+        {
+            "subscription_id": "s",
+            "account_id": "1",
+            "started_at": AS_OF - timedelta(days=100),
+            "span": timedelta(days=110),
+            "mrr_usd": 50,
+            "end_reason": "canceled",
+        }
+    ]
+}
+
+
+def test_a_planted_copy_of_a_later_fact_is_found_out(built: Any) -> None:
+    """The harness itself: a feature that tells whether the account ever leaves is told apart from one that looks back."""
+
+    def ever_left(name: str, sql: str) -> str:
+        if name != "ftr_account_measures":
+            return sql
+        leaves = (
+            "exists (from intermediate.int_subscriptions_united as s where s.account_id = m.account_id"
+            " and s.ended_at is not null)"
+        )
+        return f"select m.* replace ({leaves} as has_champion) from ({sql}) as m"
+
+    assert same_from_later(built, LEAVES_LATER, CONTRACT_WINDOW)
+    assert not same_from_later(built, LEAVES_LATER, CONTRACT_WINDOW, ever_left)
+
+
+def test_an_account_that_leaves_is_labelled_when_its_window_has_closed(built: Any) -> None:
+    with modelled(built, as_loaded_at(LEAVES_LATER, LATER), LATER) as connection:
+        found = rows(
+            connection,
+            "select as_of_date, has_churned from features.ftr_account_labels where as_of_date >= date '2024-06-10' order by 1",
+        )
+    # It left on 11 July: 23 days after 18 June, within the lead of 8 July.
+    assert [(f"{row['as_of_date']:%m-%d}", row["has_churned"]) for row in found] == [
+        ("06-10", False),
+        ("06-17", False),
+        ("06-24", True),
+        ("07-01", True),
+        ("07-08", True),
+    ]

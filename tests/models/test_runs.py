@@ -71,6 +71,7 @@ def test_the_same_input_twice_changes_nothing(second_run: tuple[dict[str, list[s
     first, second = second_run
     assert len(first["marts.account_days"]) == 3
     assert len(first["history.accounts_history"]) == 3
+    assert len(first["features.ftr_churn_scoring"]) == 1
     assert second == first
 
 
@@ -133,12 +134,35 @@ def test_a_month_later_the_past_is_what_it_was(second_run: Any, third_run: Any) 
     assert (july["start_mrr_usd"], july["churn_mrr_usd"], july["customers_churned"]) == (150, -150, 1)
 
 
-def test_a_replay_sees_the_past_and_leaves_no_trace_in_history(third_run: Any) -> None:
-    before = third_run.marts()["history.accounts_history"]
+def test_feature_rows_are_kept_as_they_were_scored(second_run: Any, third_run: Any) -> None:
+    """An event of 10 June came late, and one of 20 May was taken away: nobody knew that when the rows were written."""
+    first, _ = second_run
+    assert len(first["features.ftr_account_snapshots"]) > 8
+    assert set(first["features.ftr_account_snapshots"]) <= set(third_run.marts()["features.ftr_account_snapshots"])
+
+
+def test_each_run_adds_the_dates_that_are_new(third_run: Any) -> None:
+    dates = third_run.records(
+        "select as_of_date, bool_or(is_sampled) as is_sampled from features.ftr_account_snapshots group by 1 order by 1"
+    )
+    assert [f"{row['as_of_date']:%m-%d}" for row in dates if row["is_sampled"]] == [
+        *("05-06", "05-13", "05-20", "05-27", "06-03", "06-10", "06-17", "06-24"),
+        *("07-01", "07-08", "07-15", "07-22", "07-29"),
+    ]
+    assert [f"{row['as_of_date']:%m-%d}" for row in dates if not row["is_sampled"]] == ["08-01"]
+    assert third_run.records("select distinct as_of_date from features.ftr_churn_scoring") == []
+
+
+def test_a_replay_sees_the_past_and_leaves_no_trace(third_run: Any) -> None:
+    before = third_run.marts()
     third_run.set_clock(datetime(2024, 6, 1) + timedelta(hours=5), is_replay=True)
     third_run.build()
     (acme,) = third_run.records("from marts.accounts where account_id = '1'")
     assert (acme["as_of_date"], acme["lifecycle_status"], acme["mrr_usd"]) == (date(2024, 6, 1), "customer", 150)
     assert (acme["has_ticket_data"], acme["tickets_open"]) == (False, None)
     assert usage(third_run) == {row for row in by_hand(third_run) if row[1] < date(2024, 6, 1)}
-    assert third_run.marts()["history.accounts_history"] == before
+    after = third_run.marts()
+    for kept in ("history.accounts_history", "features.ftr_account_snapshots"):
+        assert after[kept] == before[kept]
+    scored = third_run.records("select account_id, as_of_date, mrr_usd from features.ftr_churn_scoring")
+    assert [tuple(row.values()) for row in scored] == [("1", date(2024, 6, 1), 150)]

@@ -16,7 +16,15 @@ NOTHING: dict[str, list[str]] = {
     "survey_responses": [],
     "interactions": [],
 }
-INACTIVITY = {"definition": "inactivity", "active_within_days": 30, "not_churn": []}
+INACTIVITY = {
+    "definition": "inactivity",
+    "active_within_days": 30,
+    "lead_days": 0,
+    "horizon_days": 30,
+    "grace_days": 0,
+    "not_churn": [],
+    "activity": ["usage_events", "invoices"],
+}
 
 
 def test_usage_alone_makes_accounts_and_tells_who_went_silent(
@@ -44,6 +52,10 @@ def test_usage_alone_makes_accounts_and_tells_who_went_silent(
         ("silent", True, datetime(2024, 3, 1, 9), "churned", None, None, 0),
     ]
     assert company.value("select count(*) from marts.mrr_movements") == 0
+    features = company.records(
+        "select account_id, mrr_usd, tickets_open, events_28d, days_since_last_seen, coverage_pct from features.ftr_churn_scoring"
+    )
+    assert [tuple(row.values()) for row in features] == [("alive", None, None, 1, 11, round(100 / 7, 6))]
     months = company.records(
         "select active_accounts, end_mrr_usd, invoiced_usd from marts.months order by month_start_date"
     )
@@ -58,7 +70,9 @@ def test_usage_alone_makes_accounts_and_tells_who_went_silent(
 def test_two_connectors_are_one_company_and_empty_tables_are_no_zeros(new_company: Callable[..., Any]) -> None:
     both = {entity: ["files", "database"] for entity in NOTHING}
     company = new_company(
-        "both", {"staged": both, "identity_precedence": ["crm", "app"]}, connectors=("files", "database")
+        "both",
+        {"staged": both, "identity_precedence": ["crm", "app"], "features_enabled": False},
+        connectors=("files", "database"),
     )
     company.insert("accounts", "crm", [{"account_id": "1", "domain": "acme.com", "created_at": datetime(2024, 1, 1)}])
     company.insert(
@@ -83,3 +97,4 @@ def test_two_connectors_are_one_company_and_empty_tables_are_no_zeros(new_compan
     assert (account["account_id"], account["mrr_usd"], account["invoiced_usd"]) == ("1", 10, 10)
     assert (account["events_28d"], account["tickets_open"], account["contacts"]) == (None, None, None)
     assert account["last_invoice_at"] == datetime(2024, 1, 3)
+    assert company.value("select count(*) from information_schema.tables where table_schema = 'features'") == 0

@@ -77,7 +77,7 @@ def test_a_new_day_reads_the_new_files_only(days: dict[str, Any]) -> None:
 
 
 def test_late_events_restate_the_days_they_happened_on(days: dict[str, Any]) -> None:
-    assert days["third_rows"]["account_days"][0] > days["second_rows"]["account_days"][0]
+    assert days["third_rows"]["marts.account_days"][0] > days["second_rows"]["marts.account_days"][0]
     home = days["home"]
     # Days counted one by one from the events as they are loaded now, beside the mart.
     from core import warehouse
@@ -122,9 +122,9 @@ def test_a_replay_rebuilds_a_past_day_and_leaves_the_published_copy_alone(
     replayed = home.must("run", "--as-of", first_day)
     rows = published_rows_of(Path(replayed["published"]["path"]))
     # As of the first run's day, with what arrived since: late events fill days, but no account or subscription differs.
-    assert rows["accounts"][0] == days["first_rows"]["accounts"][0]
-    assert rows["mrr_movements"] == days["first_rows"]["mrr_movements"]
-    assert rows["account_days"][0] >= days["first_rows"]["account_days"][0]
+    assert rows["marts.accounts"][0] == days["first_rows"]["marts.accounts"][0]
+    assert rows["marts.mrr_movements"] == days["first_rows"]["marts.mrr_movements"]
+    assert rows["marts.account_days"][0] >= days["first_rows"]["marts.account_days"][0]
     assert (home.path / "serving.duckdb").read_bytes() == before
     assert _history(home) == history
     refused = home.run("publish", "--json")

@@ -13,12 +13,13 @@ import pytest
 
 from core import warehouse
 from core.errors import Fatal, Retriable, UserError
+from ml import tables
 from orchestration.postgres import copy_to_postgres
 from orchestration.publish import Publication, publish
 
 PUBLICATION = Publication("p1", "r1", datetime(2024, 7, 2), datetime(2024, 7, 1), None)
 TABLES: dict[str, dict[str, Any]] = {
-    "accounts": {"description": "One row per account.", "columns": {"account_id": {"description": "The\n id"}}}
+    "marts.accounts": {"description": "One row per account.", "columns": {"account_id": {"description": "The\n id"}}}
 }
 
 
@@ -36,6 +37,7 @@ def working(tmp_path: Path) -> Iterator[warehouse.Connection]:
         )
         connection.execute("create table ledger.clock as select timestamp '2024-07-01' as as_of_at, false as is_replay")
         connection.execute("create table quality.checks as select 'r1' as run_id")
+        tables.ensure(connection)
         connection.execute(
             "create table quarantine.accounts as select 's' as _source, 't' as _stream, 'null_key' as _reason,"
             " now() as _quarantined_at, 'x@example.com' as email from range(3)"

@@ -209,7 +209,7 @@ LINES = (HEADER + "".join(f"s{n},1,{n}.00,2024-01-01,\n" for n in range(3_000)))
             b"id,account,start,end,mrr\r\ns1,1,2024-01-01,,5\ns2,1,2024-01-01,,5\r\n",
             "cannot be read",
         ),
-        ("subscriptions-2.csv.gz", cut(gzip.compress(LINES)), "is not a whole gzip file"),
+        ("subscriptions-2.csv.gz", cut(gzip.compress(LINES, mtime=0)), "is not a whole gzip file"),
         ("subscriptions-2.csv.gz", b"not gzip at all", "is not a whole gzip file"),
         ("subscriptions-2.csv.zst", cut(pa.Codec("zstd").compress(LINES, asbytes=True)), "is not a whole zstd file"),
         ("subscriptions-2.parquet", b"PAR1 and then nothing", "is not a whole Parquet file"),
@@ -281,7 +281,7 @@ def test_missing_folders_and_files_are_told(company, folder, message):
     ("name", "content"),
     [
         ("subscriptions.csv", (HEADER + GOOD + "s1,1,5").encode()),
-        ("subscriptions.csv.gz", cut(gzip.compress(LINES))),
+        ("subscriptions.csv.gz", cut(gzip.compress(LINES, mtime=0))),
         ("subscriptions.parquet", b"PAR1 and more to come"),
     ],
 )

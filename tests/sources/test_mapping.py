@@ -128,3 +128,18 @@ def test_a_subquery_can_be_mapped(company):
     company.write("accounts.csv", "id,created\n1,2024-01-01\n")
     company.load()
     assert company.query("select owner_email from raw_files.accounts") == [("kim@us.example",)]
+
+
+def test_a_sum_over_text_says_how_to_make_it_a_number(company):
+    columns = {"subscription_id": "id", "account_id": "id", "mrr_usd": "cents / 100", "started_at": "started"}
+    company.streams(subscriptions={"files": "subs.csv", "columns": columns})
+    company.document["identity"] = {"derive_accounts": True}
+    company.write("subs.csv", "id,cents,started\n1,100,2024-01-01\n2,abc,2024-01-01\n")
+    report = company.load()["subscriptions"]
+    assert report.status == "stopped"
+    assert "number(column) makes it a number" in (report.message or "")
+    assert ".." not in (report.message or "")
+    columns["mrr_usd"] = "number(cents) / 100"
+    company.document["sources"]["app"]["streams"]["subscriptions"]["columns"] = columns
+    report = company.load()["subscriptions"]
+    assert (report.rows_inserted, report.rows_quarantined) == (1, 1)

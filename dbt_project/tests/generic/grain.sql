@@ -1,6 +1,8 @@
 {# The columns together identify a row, and none of them is NULL. #}
 {% test grain(model, columns) %}
 
+{{ config(meta={"description": "The columns of the grain identify a row, and none of them is NULL."}) }}
+
 select
     {{ columns | join(", ") }},
     count(*) as times

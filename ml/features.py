@@ -1,0 +1,118 @@
+"""The catalogue of features: what each column of `features.ftr_account_snapshots` means, in plain words.
+
+Lives here: reading the catalogue, and the wording of a feature. Must not live here: the list itself
+(`models/features/_features__models.yml`), the SQL behind it, or which features a model uses.
+
+`python -m ml.features` writes the page `docs/features.md` to standard output.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from core.settings import PROJECT_ROOT
+from ml.reasons import Wording
+
+CATALOGUE = PROJECT_ROOT / "models" / "features" / "_features__models.yml"
+TABLE = "ftr_account_snapshots"
+RECENCY = "days_since_last_seen"
+"""The rule without learning that a model has to beat: who has not been seen for longest leaves first."""
+FAMILIES = ("usage", "billing", "support", "surveys", "relationship", "account")
+
+Kind = Literal["numeric", "categorical", "boolean"]
+KINDS: dict[str, Kind] = {"string": "categorical", "boolean": "boolean"}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature.
+
+    `direction` is 1 where more of it can only raise the risk, -1 where it can only lower it, and 0 where that is open.
+    `needs` is the entity of the contract without which it is NULL. `texts` has a sentence for `positive` values (also for
+    true and for any text), and as far as they can occur for `one`, `negative`, `zero` (also false) and `missing` ones.
+    """
+
+    name: str
+    label: str
+    description: str
+    unit: str
+    family: str
+    needs: str
+    direction: int
+    kind: Kind
+    texts: Mapping[str, str]
+
+    @property
+    def is_category(self) -> bool:
+        return self.kind == "categorical"
+
+    @property
+    def wording(self) -> Wording:
+        """How reasons speak of it. A category's own text is a source's: it is not repeated."""
+        say = self.texts.get
+        texts = say("positive"), say("one"), say("negative"), say("zero"), say("missing")
+        return Wording(self.name, self.label, self.unit, *texts)
+
+
+def catalogue(path: Path = CATALOGUE) -> tuple[Feature, ...]:
+    """All features, in the order of their table."""
+    models: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
+    table = next(model for model in models if model["name"] == TABLE)
+    return tuple(_feature(column) for column in table["columns"] if "meta" in column.get("config", {}))
+
+
+def page(features: tuple[Feature, ...]) -> str:
+    """The catalogue as a page of the documentation."""
+    lines = [
+        "# Features",
+        "",
+        "What the churn model may know of an account, one row per account and as-of date in `features.ftr_account_snapshots`. Every value",
+        "is made only of what had happened before the as-of date. NULL means that nobody measured it, 0 that it was measured and is none.",
+        "↑ marks a feature of which more can only raise the risk, ↓ one of which more can only lower it.",
+        "",
+        "This page is made from the catalogue by `python -m ml.features > docs/features.md`.",
+    ]
+    for family in FAMILIES:
+        lines += [
+            "",
+            f"## {family.capitalize()}",
+            "",
+            "| feature | name | unit | needs | what it is |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| `{f.name}` {_ARROWS[f.direction]} | {f.label} | {f.unit} | {f.needs} | {f.description} |".replace(
+                "`  |", "` |"
+            )
+            for f in features
+            if f.family == family
+        ]
+    return "\n".join(lines) + "\n"
+
+
+_ARROWS = {1: "↑", 0: "", -1: "↓"}
+
+
+def _feature(column: Mapping[str, Any]) -> Feature:
+    meta = column["config"]["meta"]
+    return Feature(
+        name=column["name"],
+        label=meta["label"],
+        description=column["description"],
+        unit=meta["unit"],
+        family=meta["family"],
+        needs=meta["needs"],
+        direction=meta["direction"],
+        kind=KINDS.get(column["data_type"], "numeric"),
+        texts=meta["texts"],
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page(catalogue()))

@@ -1,0 +1,109 @@
+"""The watch over scores, run after run: how far today lies from the training, and what became of past scores.
+
+Lives here: what is read and written for it. Must not live here: the measures and their limits (`watch.py`), what a finding
+stops (the gate of scores).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from core.warehouse import Connection, rows, scalar, transaction
+from ml import source, watch
+from ml.features import catalogue
+from ml.score import FALLBACK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from core.settings import Tenure
+
+
+def measure_drift(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> Sequence[watch.Drift]:
+    """How far the newest scores and their features lie from the training; nothing where that is known already."""
+    if not tenure.config.model.enabled:
+        return ()
+    with transaction(connection):
+        return _drift(connection, tenure, now=now, run_id=run_id)
+
+
+def measure_outcomes(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> int:
+    """What became of past scores whose window has closed since the last look; returns how many dates."""
+    if not tenure.config.model.enabled:
+        return 0
+    with transaction(connection):
+        return _backtest(connection, tenure, now=now, run_id=run_id)
+
+
+def _drift(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> Sequence[watch.Drift]:
+    newest = rows(connection, "select * from ml.scorings order by scored_at desc limit 1")
+    if not newest or newest[0]["model_version"] == FALLBACK:
+        return ()
+    scoring = newest[0]
+    known = [scoring["as_of_date"], scoring["model_version"]]
+    measured_at = scalar(
+        connection, "select max(measured_at) from ml.drift where as_of_date = ? and model_version = ?", known
+    )
+    if measured_at is not None and measured_at >= scoring["scored_at"]:
+        return ()
+    from ml import registry
+
+    store = registry.connect(tenure.home, tenure.config.model.tracking_uri)
+    loaded = store.load(store.version(scoring["model_version"]))
+    features = catalogue()
+    frame = source.scoring_frame(connection, features)
+    found = watch.drift(
+        loaded.documents["profile"],
+        source.features_of(frame, loaded.model.feature_names),
+        loaded.model.probability(frame),
+        tenure.config.model.watch,
+        labels={feature.name: feature.label for feature in features},
+    )
+    connection.execute("delete from ml.drift where as_of_date = ? and model_version = ?", known)
+    stamps = {"as_of_date": known[0], "model_version": known[1], "measured_at": now, "run_id": run_id}
+    _insert(connection, "ml.drift", [{**asdict(one), **stamps} for one in found])
+    return found
+
+
+def _backtest(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> int:
+    """Past scores that have matured since the last look; how many dates."""
+    scored = connection.execute(
+        "select s.account_id, s.as_of_date, s.model_version, s.probability, cast(l.has_churned as int) as has_churned,"
+        " cast(s.mrr_usd as double) as mrr_usd from ml.churn_scores as s"
+        " join features.ftr_account_labels as l using (account_id, as_of_date)"
+        " where not s.is_fallback and (s.as_of_date, s.model_version) not in (select (as_of_date, model_version)"
+        " from ml.churn_backtest where kind = 'scored')"
+        " qualify row_number() over (partition by s.account_id, s.as_of_date, s.model_version order by s.scored_at desc) = 1"
+    ).df()
+    found = watch.backtest(scored, capacity=tenure.config.model.capacity, seed=tenure.config.model.seed)
+    write_backtest(connection, found, kind="scored", now=now, run_id=run_id)
+    return len({row["as_of_date"] for row in found})
+
+
+def write_backtest(
+    connection: Connection, found: Sequence[Mapping[str, Any]], *, kind: str, now: datetime, run_id: str
+) -> None:
+    """Add rows of `watch.backtest`: `scored` are past scores, `test` those of a training's test window."""
+    _insert(
+        connection, "ml.churn_backtest", [{**row, "kind": kind, "measured_at": now, "run_id": run_id} for row in found]
+    )
+
+
+def _insert(connection: Connection, table: str, records: Sequence[Mapping[str, Any]]) -> None:
+    if not records:
+        return
+    schema, name = table.split(".")
+    columns = [
+        row["column_name"]
+        for row in rows(
+            connection,
+            "select column_name from duckdb_columns() where schema_name = ? and table_name = ? order by column_index",
+            [schema, name],
+        )
+    ]
+    connection.executemany(
+        f"insert into {table} ({', '.join(columns)}) values ({', '.join('?' for _ in columns)})",
+        [[record.get(column) for column in columns] for record in records],
+    )

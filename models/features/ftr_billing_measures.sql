@@ -1,0 +1,204 @@
+-- How an account buys and pays, as of each date. A payment counts from the day it was made. Failed payments have no date of their
+-- own: they are known when the invoice was paid in the end, or after the two weeks in which cards are tried again. The same
+-- two weeks stand for an invoice that was voided.
+{% set known_after_days = 14 %}
+
+with
+
+accounts as (
+
+    select
+        account_id,
+        as_of_date,
+        has_invoices
+    from {{ ref("ftr_snapshot_accounts") }}
+
+),
+
+dates as (
+
+    select * from {{ ref("ftr_snapshot_dates") }}
+
+),
+
+invoices as (
+
+    select * from {{ ref("int_invoices_united") }}
+
+),
+
+as_of_dates as (
+
+    select
+        invoices.account_id,
+        dates.as_of_date,
+        {{ days_between("invoices.issued_at", "dates.as_of_date") }} as issued_days_ago,
+        {{ days_between("invoices.due_at", "dates.as_of_date") }} as due_days_ago,
+        {{ days_between("invoices.due_at", "invoices.paid_at") }} as paid_days_late,
+        invoices.amount_usd,
+        invoices.failed_payments,
+        coalesce(invoices.paid_at < dates.as_of_date, false) as is_paid,
+        invoices.due_at < dates.as_of_date as is_due,
+        -- Who is said to have paid, but not when, owes nothing.
+        coalesce(invoices.paid_at is null and invoices.status = 'paid', false) as is_paid_some_day,
+        coalesce(invoices.status = 'void', false) as is_void
+    from invoices
+    inner join dates on {{ in_last("invoices.issued_at", 365) }}
+
+),
+
+classified as (
+
+    select
+        *,
+        is_paid or issued_days_ago > {{ known_after_days }} as are_failures_known,
+        amount_usd > 0
+        and not is_paid
+        and not is_paid_some_day
+        and not (is_void and issued_days_ago > {{ known_after_days }}) as is_unpaid
+    from as_of_dates
+
+),
+
+bills as (
+
+    select
+        account_id,
+        as_of_date,
+        {% for days in [45, 90] -%}
+            sum(case when issued_days_ago <= {{ days }} and are_failures_known then coalesce(failed_payments, 0) else 0 end)
+                as failed_payments_{{ days }}d,
+        {% endfor -%}
+        sum(case when is_unpaid and is_due then cast(amount_usd as double) else 0 end) as overdue_usd,
+        max(case when is_unpaid and is_due then due_days_ago end) as overdue_days,
+        max(case when is_unpaid then issued_days_ago end) as unpaid_days,
+        avg(
+            cast(case
+                when amount_usd <= 0 then null
+                when is_paid and paid_days_late < 0 then 0
+                when is_paid then paid_days_late
+                when is_unpaid and is_due then due_days_ago
+            end as double)
+        ) as late_days_avg_365d,
+        sum(case when amount_usd < 0 then -cast(amount_usd as double) else 0 end) as refunded_365d_usd,
+        sum(case when amount_usd > 0 then cast(amount_usd as double) else 0 end) as invoiced_365d_usd
+    from classified
+    group by account_id, as_of_date
+
+),
+
+-- A purchase is an invoice with a positive amount; several on a day are one.
+purchases as (
+
+    select
+        account_id,
+        cast(issued_at as date) as purchase_date,
+        sum(amount_usd) as amount_usd
+    from invoices
+    where amount_usd > 0
+    group by account_id, cast(issued_at as date)
+
+),
+
+purchases_before as (
+
+    select
+        purchases.account_id,
+        dates.as_of_date,
+        purchases.purchase_date,
+        cast(purchases.amount_usd as double) as amount_usd,
+        {{ days_between("purchases.purchase_date", "dates.as_of_date") }} as days_ago
+    from purchases
+    inner join dates on purchases.purchase_date < dates.as_of_date
+
+),
+
+purchases_by_date as (
+
+    select
+        account_id,
+        as_of_date,
+        count(*) as purchases_ever,
+        {% for days in [30, 90, 180] -%}
+            {{ count_where("days_ago <= " ~ days) }} as purchases_{{ days }}d,
+            sum(case when days_ago <= {{ days }} then amount_usd else 0 end) as purchased_{{ days }}d_usd,
+        {% endfor -%}
+        avg(amount_usd) as purchase_avg_usd,
+        min(purchase_date) as first_purchase_date,
+        max(purchase_date) as last_purchase_date
+    from purchases_before
+    group by account_id, as_of_date
+
+),
+
+joined as (
+
+    select
+        accounts.account_id,
+        accounts.as_of_date,
+        accounts.has_invoices,
+        bills.failed_payments_45d,
+        bills.failed_payments_90d,
+        bills.overdue_usd,
+        bills.overdue_days,
+        bills.unpaid_days,
+        bills.late_days_avg_365d,
+        bills.refunded_365d_usd,
+        bills.invoiced_365d_usd,
+        bought.purchases_ever,
+        bought.purchases_30d,
+        bought.purchases_90d,
+        bought.purchases_180d,
+        bought.purchased_90d_usd,
+        bought.purchased_180d_usd,
+        bought.purchase_avg_usd,
+        bought.first_purchase_date,
+        cast({{ days_between("bought.last_purchase_date", "accounts.as_of_date") }} as bigint) as days_since_last_purchase,
+        case
+            when bought.purchases_ever > 1
+                then
+                    cast({{ days_between("bought.first_purchase_date", "bought.last_purchase_date") }} as double)
+                    / (bought.purchases_ever - 1)
+        end as purchase_gap_avg_days,
+        cast({{ days_between("bought.first_purchase_date", "accounts.as_of_date") }} as bigint) as buying_for_days
+    from accounts
+    left join bills
+        on
+            accounts.account_id = bills.account_id
+            and accounts.as_of_date = bills.as_of_date
+    left join purchases_by_date as bought
+        on
+            accounts.account_id = bought.account_id
+            and accounts.as_of_date = bought.as_of_date
+
+),
+
+final as (
+
+    select
+        account_id,
+        as_of_date,
+        {% for count in [
+            "failed_payments_45d", "failed_payments_90d", "overdue_days", "unpaid_days", "purchases_30d", "purchases_90d",
+            "purchases_180d", "purchases_ever"
+        ] -%}
+            cast({{ measured(count, "has_invoices") }} as bigint) as {{ count }},
+        {% endfor -%}
+        cast({{ measured("overdue_usd", "has_invoices") }} as double) as overdue_usd,
+        cast({{ measured("purchased_90d_usd", "has_invoices") }} as double) as purchased_90d_usd,
+        late_days_avg_365d,
+        case
+            when buying_for_days >= 180
+                then {{ change_pct("purchased_90d_usd", "purchased_180d_usd - purchased_90d_usd") }}
+        end as purchased_trend_90d_pct,
+        cast(purchase_avg_usd as double) as purchase_avg_usd,
+        {{ pct("refunded_365d_usd", "invoiced_365d_usd") }} as refunded_365d_pct,
+        days_since_last_purchase,
+        purchase_gap_avg_days,
+        days_since_last_purchase / nullif(purchase_gap_avg_days, 0) as purchase_silence_ratio,
+        first_purchase_date
+    from joined
+
+)
+
+select * from final

@@ -1,0 +1,237 @@
+-- What an account has signed, as of each date: all from the dates of its subscription periods. The next renewal is no column of a
+-- source here, since that says when the contract renews as of today; it follows from the day on which the yearly term began.
+
+with
+
+accounts as (
+
+    select
+        account_id,
+        as_of_date,
+        has_subscriptions,
+        mrr_usd
+    from {{ ref("ftr_snapshot_accounts") }}
+
+),
+
+dates as (
+
+    select * from {{ ref("ftr_snapshot_dates") }}
+
+),
+
+subscriptions as (
+
+    select * from {{ ref("int_subscriptions_united") }}
+
+),
+
+-- A period that starts on the day on which another of its product ended carries the term on.
+yearly_periods as (
+
+    select
+        account_id,
+        coalesce(product, '') as product_key,
+        cast(started_at as date) as started_date,
+        cast(ended_at as date) as ended_date,
+        max(coalesce(cast(ended_at as date), date '9999-12-31')) over (
+            partition by account_id, coalesce(product, '')
+            order by started_at, ended_at
+            rows between unbounded preceding and 1 preceding
+        ) as ended_before_date
+    from subscriptions
+    where billing_interval = 'year' and not is_trial
+
+),
+
+yearly_terms as (
+
+    select
+        account_id,
+        started_date,
+        ended_date,
+        max(case when ended_before_date is null or ended_before_date < started_date then started_date end) over (
+            partition by account_id, product_key
+            order by started_date
+            rows between unbounded preceding and current row
+        ) as term_started_date
+    from yearly_periods
+
+),
+
+running_terms as (
+
+    select
+        terms.account_id,
+        dates.as_of_date,
+        {{ anniversary_from("terms.term_started_date", "dates.as_of_date") }} as renewal_date
+    from yearly_terms as terms
+    inner join dates
+        on
+            terms.started_date < dates.as_of_date
+            and (terms.ended_date is null or terms.ended_date >= dates.as_of_date)
+
+),
+
+renewals as (
+
+    select
+        account_id,
+        as_of_date,
+        min({{ days_between("as_of_date", "renewal_date") }}) as days_to_renewal
+    from running_terms
+    group by account_id, as_of_date
+
+),
+
+running as (
+
+    select
+        subscriptions.*,
+        dates.as_of_date,
+        row_number() over (
+            partition by subscriptions.account_id, dates.as_of_date
+            order by subscriptions.mrr_usd desc, subscriptions.started_at desc, subscriptions.subscription_id asc
+        ) as importance
+    from subscriptions
+    inner join dates
+        on
+            subscriptions.started_at < dates.as_of_date
+            and (subscriptions.ended_at is null or subscriptions.ended_at >= dates.as_of_date)
+
+),
+
+contracts as (
+
+    select
+        account_id,
+        as_of_date,
+        max(case when importance = 1 then plan end) as plan,
+        max(case when importance = 1 then product end) as product,
+        max(case when importance = 1 then billing_interval end) as billing_interval,
+        sum(seats) as seats,
+        {{ count_where("not is_trial") }} as subscriptions,
+        count(distinct product) as products,
+        max(started_at) as last_started_at
+    from running
+    group by account_id, as_of_date
+
+),
+
+-- The same subscriptions half a year before.
+before as (
+
+    select
+        subscriptions.account_id,
+        dates.as_of_date,
+        sum(subscriptions.mrr_usd) as mrr_usd,
+        sum(subscriptions.seats) as seats
+    from subscriptions
+    inner join dates
+        on
+            subscriptions.started_at < {{ days_after("dates.as_of_date", -180) }}
+            and (subscriptions.ended_at is null or subscriptions.ended_at >= {{ days_after("dates.as_of_date", -180) }})
+    group by subscriptions.account_id, dates.as_of_date
+
+),
+
+movements as (
+
+    select
+        movements.account_id,
+        dates.as_of_date,
+        min(movements.movement_date) as first_movement_date,
+        {% set is_recent = in_last("movements.movement_date", 365) -%}
+        {{ count_where("movements.movement = 'expansion' and " ~ is_recent) }} as expansions_365d,
+        {{ count_where("movements.movement = 'contraction' and " ~ is_recent) }} as contractions_365d,
+        {{ count_where("movements.movement = 'churn'") }} as losses_ever
+    from {{ ref("mrr_movements") }} as movements
+    inner join dates on movements.movement_date < dates.as_of_date
+    group by movements.account_id, dates.as_of_date
+
+),
+
+plan_changes as (
+
+    select
+        timeline.account_id,
+        dates.as_of_date,
+        count(*) as plan_changes_365d
+    from {{ ref("account_timeline") }} as timeline
+    inner join dates on {{ in_last("timeline.event_at", 365) }}
+    where timeline.kind = 'plan_changed'
+    group by timeline.account_id, dates.as_of_date
+
+),
+
+joined as (
+
+    select
+        accounts.account_id,
+        accounts.as_of_date,
+        accounts.has_subscriptions,
+        accounts.mrr_usd,
+        contracts.plan,
+        contracts.product,
+        contracts.billing_interval,
+        contracts.seats,
+        contracts.subscriptions,
+        contracts.products,
+        contracts.last_started_at,
+        before.mrr_usd as mrr_before_usd,
+        before.seats as seats_before,
+        movements.first_movement_date,
+        movements.expansions_365d,
+        movements.contractions_365d,
+        movements.losses_ever,
+        plan_changes.plan_changes_365d,
+        renewals.days_to_renewal
+    from accounts
+    left join contracts
+        on
+            accounts.account_id = contracts.account_id
+            and accounts.as_of_date = contracts.as_of_date
+    left join before
+        on
+            accounts.account_id = before.account_id
+            and accounts.as_of_date = before.as_of_date
+    left join movements
+        on
+            accounts.account_id = movements.account_id
+            and accounts.as_of_date = movements.as_of_date
+    left join plan_changes
+        on
+            accounts.account_id = plan_changes.account_id
+            and accounts.as_of_date = plan_changes.as_of_date
+    left join renewals
+        on
+            accounts.account_id = renewals.account_id
+            and accounts.as_of_date = renewals.as_of_date
+
+),
+
+final as (
+
+    select
+        account_id,
+        as_of_date,
+        plan,
+        product,
+        billing_interval,
+        cast(seats as bigint) as seats,
+        {% for count in [
+            "subscriptions", "products", "expansions_365d", "contractions_365d", "plan_changes_365d", "losses_ever"
+        ] -%}
+            cast({{ measured(count, "has_subscriptions") }} as bigint) as {{ count }},
+        {% endfor -%}
+        {{ change_pct("mrr_usd", "mrr_before_usd") }} as mrr_change_180d_pct,
+        {{ change_pct("seats", "seats_before") }} as seats_change_180d_pct,
+        {{ change_pct("mrr_usd / nullif(seats, 0)", "mrr_before_usd / nullif(seats_before, 0)") }} as price_change_180d_pct,
+        cast(days_to_renewal as bigint) as days_to_renewal,
+        cast({{ days_between("last_started_at", "as_of_date") }} as bigint) as days_since_contract_change,
+        first_movement_date
+    from joined
+
+)
+
+select * from final

@@ -1,0 +1,256 @@
+{% set churn = var("churn") %}
+{% set max_accounts = var("snapshots")["max_accounts"] %}
+{% set entities = [
+    "contacts", "subscriptions", "invoices", "usage_events", "tickets", "survey_responses", "interactions"
+] %}
+
+-- Who existed before each date, whether the model may judge them, and what was measured of them by then.
+
+with
+
+dates as (
+
+    select * from {{ ref("ftr_snapshot_dates") }}
+
+),
+
+-- A source measures a family of facts from its first fact on. What it begins to measure later was unknown, not zero.
+first_facts as (
+
+    {% for entity, happened_at in [
+        ("contacts", "coalesce(created_at, timestamp '1970-01-01 00:00:00')"),
+        ("subscriptions", "started_at"),
+        ("invoices", "issued_at"),
+        ("tickets", "opened_at"),
+        ("survey_responses", "responded_at"),
+        ("interactions", "occurred_at"),
+    ] %}
+        select
+            account_source,
+            '{{ entity }}' as entity,
+            min({{ happened_at }}) as first_fact_at
+        from {{ union_staged(entity) }} as {{ entity }}
+        group by account_source
+
+        union all
+    {% endfor %}
+
+    select
+        account_source,
+        'usage_events' as entity,
+        min(first_used_at) as first_fact_at
+    from {{ ref("int_usage_by_account_features") }}
+    group by account_source
+
+),
+
+-- An account is measured once the source knows it.
+first_measured as (
+
+    select
+        matched.account_id,
+        first_facts.entity,
+        min(
+            case
+                when first_facts.first_fact_at > records.created_at then first_facts.first_fact_at
+                else records.created_at
+            end
+        ) as measured_from
+    from {{ ref("int_accounts_matched") }} as matched
+    inner join {{ ref("int_accounts_unioned") }} as records
+        on
+            matched.source = records.source
+            and matched.source_account_id = records.source_account_id
+    inner join first_facts on matched.source = first_facts.account_source
+    group by matched.account_id, first_facts.entity
+
+),
+
+coverage as (
+
+    select
+        account_id,
+        {% for entity in entities -%}
+            min(case when entity = '{{ entity }}' then measured_from end) as {{ entity }}_from{{ "," if not loop.last }}
+        {% endfor %}
+    from first_measured
+    group by account_id
+
+),
+
+subscriptions as (
+
+    select * from {{ ref("int_subscriptions_united") }}
+
+),
+
+first_subscriptions as (
+
+    select
+        account_id,
+        min(started_at) as first_started_at
+    from subscriptions
+    group by account_id
+
+),
+
+-- A customer may be older than its record: a CRM often learns late.
+accounts as (
+
+    select
+        united.account_id,
+        case
+            when first_subscriptions.first_started_at < united.created_at then first_subscriptions.first_started_at
+            else united.created_at
+        end as known_from,
+        {{ lot_of("united.account_id") }} as lot
+    from {{ ref("int_accounts_united") }} as united
+    left join first_subscriptions on united.account_id = first_subscriptions.account_id
+
+),
+
+revenue as (
+
+    select
+        subscriptions.account_id,
+        dates.as_of_date,
+        sum(subscriptions.mrr_usd) as mrr_usd
+    from subscriptions
+    inner join dates
+        on
+            subscriptions.started_at < dates.as_of_date
+            and (subscriptions.ended_at is null or subscriptions.ended_at >= dates.as_of_date)
+    group by subscriptions.account_id, dates.as_of_date
+
+),
+
+{% if churn["definition"] == "inactivity" %}
+
+    -- Each day of activity counts for the first date after it; what came before is carried on below.
+    activity_calendar as (
+
+        select
+            days.calendar_date as activity_date,
+            min(dates.as_of_date) as as_of_date
+        from (
+            {{ day_spine(
+                "(select " ~ days_after("min(as_of_date)", -churn["active_within_days"]) ~ " from dates)",
+                "(select max(as_of_date) from dates)"
+            ) }}
+        ) as days
+        inner join dates on days.calendar_date < dates.as_of_date
+        group by days.calendar_date
+
+    ),
+
+    activity as (
+
+        select
+            days.account_id,
+            activity_calendar.as_of_date,
+            max(days.activity_date) as last_active_date
+        from ({{ active_days() }}) as days
+        inner join activity_calendar on days.activity_date = activity_calendar.activity_date
+        group by days.account_id, activity_calendar.as_of_date
+
+    ),
+
+    eligible as (
+
+        select
+            accounts.account_id,
+            dates.as_of_date,
+            max(activity.last_active_date) over (
+                partition by accounts.account_id order by dates.as_of_date
+                rows between unbounded preceding and current row
+            ) >= {{ days_after("dates.as_of_date", -churn["active_within_days"]) }} as is_eligible
+        from accounts
+        inner join dates on accounts.known_from < dates.as_of_date
+        left join activity
+            on
+                accounts.account_id = activity.account_id
+                and dates.as_of_date = activity.as_of_date
+
+    ),
+
+{% else %}
+
+    eligible as (
+
+        select
+            account_id,
+            as_of_date,
+            mrr_usd > 0 as is_eligible
+        from revenue
+
+    ),
+
+{% endif %}
+
+spine as (
+
+    select
+        accounts.account_id,
+        accounts.lot,
+        dates.as_of_date,
+        dates.is_training_date,
+        dates.is_scoring_date,
+        accounts.known_from,
+        {% for entity in entities -%}
+            coalesce(coverage.{{ entity }}_from < dates.as_of_date, false) as has_{{ entity }},
+        {% endfor -%}
+        {{ money("revenue.mrr_usd") }} as running_mrr_usd,
+        coalesce(eligible.is_eligible, false) as is_eligible
+    from accounts
+    inner join dates on accounts.known_from < dates.as_of_date
+    left join coverage on accounts.account_id = coverage.account_id
+    left join revenue
+        on
+            accounts.account_id = revenue.account_id
+            and dates.as_of_date = revenue.as_of_date
+    left join eligible
+        on
+            accounts.account_id = eligible.account_id
+            and dates.as_of_date = eligible.as_of_date
+
+),
+
+drawn as (
+
+    select
+        *,
+        {% if max_accounts -%}
+            is_training_date and row_number() over (
+                partition by as_of_date order by case when is_eligible then 0 else 1 end, lot
+            ) <= {{ max_accounts }} as is_sampled
+        {%- else -%}
+            is_training_date as is_sampled
+        {%- endif %}
+    from spine
+
+),
+
+final as (
+
+    select
+        account_id,
+        as_of_date,
+        is_sampled,
+        is_eligible,
+        cast(known_from as date) as known_from_date,
+        {{ money(measured("running_mrr_usd", "has_subscriptions")) }} as mrr_usd,
+        {% for entity in entities -%}
+            has_{{ entity }},
+        {% endfor -%}
+        cast(
+            {% for entity in entities -%}
+                case when has_{{ entity }} then 1 else 0 end {{ "+" if not loop.last }}
+            {% endfor -%}
+            as double
+        ) * 100 / 7 as coverage_pct
+    from drawn
+    where is_sampled or is_scoring_date
+
+)
+
+select * from final

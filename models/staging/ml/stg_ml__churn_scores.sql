@@ -1,0 +1,27 @@
+with
+
+source as (
+
+    select * from {{ source("ml", "churn_scores") }}
+
+),
+
+renamed as (
+
+    select
+        account_id,
+        as_of_date,
+        probability as churn_probability,
+        base_probability as base_churn_probability,
+        percentile as churn_percentile,
+        tier as churn_tier,
+        is_fallback,
+        model_version,
+        cast(mrr_usd as decimal(18, 2)) as mrr_usd,
+        coverage_pct,
+        scored_at
+    from source
+
+)
+
+select * from renamed

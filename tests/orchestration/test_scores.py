@@ -1,0 +1,166 @@
+"""The model in the daily job: trained when due, scored once, explained, rebuilt, and stopped when it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core import settings, warehouse
+from ml import registry, source
+from ml.features import catalogue
+
+SCORES = "select * from reverse_etl.customer_scores order by account_id"
+GATE = ("churn:\n", "model: {min_churn_events: 10, gate: {max_ece_above_noise: 0.5}}\n\nchurn:\n")
+"""A small company: its test window is too small for the usual demands."""
+
+
+@pytest.fixture(scope="module")
+def scored(new_home: Callable[..., Any]) -> dict[str, Any]:
+    """A company whose model is trained: a run, the same again, and eight days later."""
+    home = new_home("scored", GATE, model=True, accounts=400, months=18)
+    told: dict[str, Any] = {"home": home, "first": home.must("run"), "first_scores": home.ask(SCORES)}
+    told["second"], told["second_scores"] = home.must("run"), home.ask(SCORES)
+    home.must("sandbox", "advance", "--days", "8")
+    told["third"], told["third_scores"] = home.must("run"), home.ask(SCORES)
+    return told
+
+
+def ask(home: Any, sql: str) -> list[dict[str, Any]]:
+    """Rows of the working warehouse."""
+    with warehouse.warehouse(home.path / "warehouse.duckdb", read_only=True) as connection:
+        return warehouse.rows(connection, sql)
+
+
+def test_the_first_run_trains_tests_and_scores_every_customer(scored: dict[str, Any]) -> None:
+    published = scored["first"]["published"]
+    model = published["model"]
+    assert model["state"] == "champion", model["decision"]
+    assert model["test"]["metrics"]["roc_auc"]["value"] > 0.6
+    scores = scored["first_scores"]
+    assert len(scores) == published["customers"]
+    assert all(0 < row["churn_probability"] < 1 and row["reason_1_text"] for row in scores)
+    assert sum(row["churn_tier"] == "high" for row in scores) == 50
+    worth = published["worth_a_call"]
+    assert [row["mrr_at_risk_usd"] for row in worth] == sorted((r["mrr_at_risk_usd"] for r in worth), reverse=True)
+
+
+def test_nothing_new_trains_nothing_scores_nothing_and_changes_no_row(scored: dict[str, Any]) -> None:
+    assert scored["second_scores"] == scored["first_scores"]
+    trained = ask(
+        scored["home"],
+        "select count(*) as n from ml.trainings where as_of_date = (select min(as_of_date) from ml.trainings)",
+    )
+    assert trained[0]["n"] == 1
+
+
+def test_reasons_and_changes_add_up(scored: dict[str, Any]) -> None:
+    home = scored["home"]
+    off = ask(
+        home,
+        "select max(abs(s.base_probability + r.total - s.probability)) as off, count(*) as n from ml.churn_scores as s join"
+        " (select account_id, as_of_date, model_version, sum(contribution) as total from ml.churn_reasons"
+        "  where kind in ('up', 'down', 'other') group by all) as r using (account_id, as_of_date, model_version)",
+    )[0]
+    assert off["n"] == len(scored["first_scores"]) + len(scored["third_scores"])
+    assert off["off"] < 1e-4
+    moved = ask(
+        home,
+        "with dates as (select max(as_of_date) as today, min(as_of_date) as before from ml.churn_scores),"
+        " scores as (select account_id, as_of_date, arg_max(probability, scored_at) as p from ml.churn_scores group by all),"
+        " moved as (select account_id, sum(contribution) as total from ml.churn_reasons, dates"
+        "  where as_of_date = today and kind in ('change', 'change_other', 'model') group by all)"
+        " select max(abs(n.p - b.p - m.total)) as off, count(*) as n from moved as m, dates"
+        " join scores as n on n.account_id = m.account_id and n.as_of_date = today"
+        " join scores as b on b.account_id = m.account_id and b.as_of_date = before",
+    )[0]
+    assert moved["n"] > 200
+    assert moved["off"] < 1e-4
+
+
+def test_a_week_later_scores_say_what_changed(scored: dict[str, Any]) -> None:
+    changed = [row for row in scored["third_scores"] if row["churn_probability_change_7d"] is not None]
+    assert len(changed) > 200
+    before = {row["account_id"]: row for row in scored["first_scores"]}
+    for row in changed:
+        was = before[row["account_id"]]["churn_probability"]
+        assert row["churn_probability_change_7d"] == pytest.approx(row["churn_probability"] - was, abs=2e-4)
+        assert row["change_reason_text"]
+    home = scored["home"]
+    dates = home.ask("select count(distinct as_of_date) as n from reverse_etl.customer_scores_history")
+    assert dates[0]["n"] == 2
+
+
+def test_any_past_score_is_rebuilt_from_its_version_and_date(scored: dict[str, Any]) -> None:
+    home = scored["home"]
+    tenure = settings.load(home.config, home.path)
+    store = registry.connect(home.path)
+    past = ask(home, "select min(as_of_date) as day, any_value(model_version) as version from ml.churn_scores")[0]
+    model = store.load(store.version(past["version"])).model
+    with warehouse.warehouse(tenure.warehouse_path, read_only=True) as connection:
+        given = connection.execute(
+            "select account_id, probability from ml.churn_scores where as_of_date = ? order by account_id",
+            [past["day"]],
+        ).df()
+        connection.register("given", given)
+        rebuilt = source.snapshot_frame(connection, catalogue(), past["day"], "given")
+    assert list(rebuilt["account_id"]) == list(given["account_id"])
+    assert np.array_equal(model.probability(rebuilt), given["probability"].to_numpy())
+    alone = [float(model.probability(rebuilt.iloc[[row]])[0]) for row in range(0, len(rebuilt), 37)]
+    assert alone == [float(value) for value in given["probability"].to_numpy()[::37]]
+
+
+def test_the_card_prints_the_random_split_beside_the_forward_test(scored: dict[str, Any]) -> None:
+    answer = scored["home"].run("model", "card")
+    assert answer.code == 0
+    assert "random" in answer.out.lower()
+    listed = scored["home"].must("model", "list")
+    assert [version["state"] for version in listed["versions"]].count("champion") == 1
+
+
+def test_a_registry_that_is_down_is_a_clear_error_and_published_scores_stay(scored: dict[str, Any]) -> None:
+    home = scored["home"]
+    text = home.config.read_text(encoding="utf-8")
+    before = (home.path / "serving.duckdb").read_bytes()
+    home.config.write_text(text.replace("model: {", "model: {tracking_uri: 'http://127.0.0.1:9', "), encoding="utf-8")
+    try:
+        answer = home.run("run", "--json")
+    finally:
+        home.config.write_text(text, encoding="utf-8")
+    assert answer.code == 1
+    (problem,) = [p for p in answer.document["problems"] if "MLflow" in p]
+    assert "127.0.0.1:9" in problem
+    assert "does not answer" in problem
+    assert (home.path / "serving.duckdb").read_bytes() == before
+
+
+def test_a_model_that_no_longer_sees_what_it_learned_is_not_published(scored: dict[str, Any]) -> None:
+    home = scored["home"]
+    text = home.config.read_text(encoding="utf-8")
+    before = (home.path / "serving.duckdb").read_bytes()
+    watch = "watch: {warn_psi: 0.0001, block_psi: 0.001, max_drifted_share: 0.01}, "
+    home.config.write_text(text.replace("model: {", f"model: {{{watch}"), encoding="utf-8")
+    home.must("sandbox", "advance", "--days", "1")
+    home.config.write_text(text.replace("model: {", f"model: {{{watch}"), encoding="utf-8")
+    try:
+        answer = home.run("run", "--json")
+    finally:
+        home.config.write_text(text, encoding="utf-8")
+    assert answer.code == 3, answer.out
+    assert any("no longer sees what it was trained on" in problem for problem in answer.document["problems"])
+    assert (home.path / "serving.duckdb").read_bytes() == before
+
+
+def test_too_few_departures_give_everybody_the_base_rate_and_say_so(new_home: Callable[..., Any]) -> None:
+    home = new_home("young", model=True, accounts=120, months=9)
+    document = home.must("run")
+    model = document["published"]["model"]
+    assert model["state"] == "refused"
+    assert "min_churn_events" in model["decision"]
+    scores = home.ask(SCORES)
+    assert {row["is_fallback"] for row in scores} == {True}
+    assert {row["churn_tier"] for row in scores} == {"unknown"}
+    assert len({row["churn_probability"] for row in scores}) == 1
+    assert document["published"]["worth_a_call"] == []
