@@ -11,7 +11,7 @@ name, so that the order in which a query lists them changes nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,10 @@ class Dataset:
             amount=_pick(self.amount, positions),
             segment=_pick(self.segment, positions),
         )
+
+    def without(self, names: Collection[str]) -> Dataset:
+        """The same rows without the features `names`."""
+        return replace(self, features=self.features[[name for name in self.features.columns if name not in names]])
 
     def with_label(self, label: NDArray[np.float64]) -> Dataset:
         """The same rows with another label (n,)."""

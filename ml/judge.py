@@ -30,6 +30,8 @@ TEST_DATES = {"week": 4, "month": 2}
 """As-of dates of the test window: about a month of weekly dates, since one week holds few departures."""
 EXPLAINED_ROWS = 5_000
 """Rows of the test window whose contributions give the importance of features."""
+PROFILED_DAYS = 90
+"""Newest days of the training with which rows that are scored are compared."""
 SPACED_ROWS, SPACED_DAYS = 20_000, 14
 """With more rows, training dates lie two weeks apart: windows of neighbouring weeks are nearly the same (sandbox, three test
 windows: log loss 0.1437, 0.1563, 0.1744 of every second week against 0.1438, 0.1557, 0.1746 of all, in half the time)."""
@@ -157,7 +159,7 @@ def judge(
         random_split_auc=claimed,
         scores={name: found.score for name, found in baselines.items()},
         importance=importance,
-        profile=watch.profile(data, final.probability(data.features)),
+        profile=_profile(data, final),
         decision=decision,
         backtest=_backtest(test, probability, model_config),
     )
@@ -206,6 +208,15 @@ def _importance(model: ChurnModel, test: Dataset, *, seed: int) -> dict[str, flo
     mean = np.abs(contributions).mean(axis=0)
     order = np.argsort(-mean, kind="stable")
     return {model.feature_names[i]: float(mean[i]) for i in order}
+
+
+def _profile(data: Dataset, model: ChurnModel) -> dict[str, Any]:
+    """What the model asks for, as it was on the newest dates that it learned from: companies grow, and what grows with them is
+    no drift."""
+    assert data.as_of is not None
+    newest = data.where(data.as_of > data.as_of.max() - np.timedelta64(PROFILED_DAYS, "D"))
+    asked = newest.without(set(newest.features.columns) - set(model.feature_names))
+    return watch.profile(asked, model.probability(asked.features))
 
 
 def _backtest(test: Dataset, probability: Any, config: ModelConfig) -> list[dict[str, Any]]:

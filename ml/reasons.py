@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 TOP = 5
+NOTABLE = 0.05
+"""What a reason has to move the probability by, as a share of the base: 0.2 points where 4 % leave. Of smaller ones many are
+what a model learned by chance, and nobody would call a customer for them."""
 LONGEST_TEXT = 40
 NOTHING = 1e-9
 """Values closer to 0 than this are 0."""
@@ -99,21 +102,20 @@ def reasons(
     wordings: Mapping[str, Wording],
     *,
     top: int = TOP,
-    least_share: float = 0.0,
+    notable: float = NOTABLE,
 ) -> pa.Table:
     """The long table of reasons: `row`, `kind`, `rank`, `feature`, `code`, `text`, `value`, `contribution`.
 
     Per account (`row`: its place in `points`): up to `top` features that raise the score ("up", the largest first), up to `top`
     that lower it ("down"), and one row "other" with all the rest; base_probability + sum of contributions = probability.
-    A feature with less than `least_share` of all the points that went up and down for the account is no reason of its own.
+    A feature that moves the probability by less than `notable` of the base is no reason of its own: it is part of the rest.
     `features` (n rows, in the same order) has at least the columns `points.names`: numbers or pandas categories, NaN where
     missing; `value` is the number, NULL for categories. `wordings` by feature; one that is not there speaks by its name.
     """
-    smallest = least_share * np.abs(points.points).sum(axis=1) if least_share else np.zeros(len(points))
     up, down = _largest(points.points, top), _largest(-points.points, top)
     places = np.concatenate([up, down], axis=1)
     sizes = np.take_along_axis(points.points, places, axis=1)
-    chosen = np.abs(sizes) > smallest[:, None]
+    chosen = np.abs(sizes) > notable * points.base_probability
     chosen[:, : up.shape[1]] &= sizes[:, : up.shape[1]] > 0
     chosen[:, up.shape[1] :] &= sizes[:, up.shape[1] :] < 0
     rest = points.probability - points.base_probability - np.where(chosen, sizes, 0.0).sum(axis=1)

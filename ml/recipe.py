@@ -5,6 +5,7 @@ the split into training and test (`ml/split.py`), metrics for people (`ml/evalua
 
 What is chosen, in this order, each step judged by log loss on rows that did not train (protocols in `_protocol`):
 
+0. The features: categories that do not help with accounts that were not learned from are left out (`ml/prune.py`).
 1. The trees. `SMALL` (200 shallow trees) holds on small and drifting data; the others of `CANDIDATES` are deeper, with the
    number of trees found by early stopping. One replaces `SMALL` only when it is better by more than noise.
 2. A blend with a regularised logistic regression, in log-odds. Its weight is found on some folds and tested on another
@@ -28,6 +29,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import UserError
+from ml import prune
 from ml.dataset import sample_accounts, spaced
 from ml.linear import Linear, fit_linear
 from ml.model import ChurnModel, Columns, sigmoid
@@ -127,6 +129,7 @@ class Form:
     seed: int
     threads: int
     directions: Mapping[str, int]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,10 @@ def fit(
     _check(train)
     say = progress or _silent
     data = train.in_canonical_order()
+    left_out, hearing = prune.misleading(data, _small(seed, directions or {}), seed=seed, threads=threads)
+    if left_out:
+        say(f"left out, since they do not help with accounts that were not learned from: {', '.join(left_out)}")
+    data = data.without(left_out)
     columns = columns_of(data)
     matrix = columns.matrix(data.features)
     bench = _bench(data, columns, embargo_days=embargo_days, seed=seed, threads=threads, directions=directions or {})
@@ -181,6 +188,7 @@ def fit(
         seed=seed,
         threads=threads,
         directions=directions or {},
+        left_out=left_out,
     )
     model = learn(form, data, columns, matrix, say=say)
     selection = {
@@ -190,6 +198,7 @@ def fit(
             {"date": None if fold.date is None else str(fold.date), "train": len(fold.train), "test": len(fold.test)}
             for fold in bench.folds
         ],
+        "features": hearing,
         "winner": choice.trees.name,
         "parameters": dict(form.parameters),
         "rounds": rounds,
@@ -209,7 +218,7 @@ def refit(fitted: Fitted, data: Dataset, *, average: bool = True) -> ChurnModel:
     Without `average` it is one booster, at a third of the cost, where `fit` would take the mean of several.
     """
     _check(data)
-    ordered = data.in_canonical_order()
+    ordered = data.in_canonical_order().without(fitted.form.left_out)
     columns = columns_of(ordered)
     return learn(fitted.form, ordered, columns, columns.matrix(ordered.features), average=average)
 
@@ -253,6 +262,17 @@ def learn(
         slope=form.slope,
         threads=form.threads,
     )
+
+
+def _small(seed: int, directions: Mapping[str, int]) -> Callable[[Dataset], ChurnModel]:
+    """The small recipe as it stands, on one thread."""
+    form = Form(SMALL, SMALL_ROUNDS, True, 1.0, PENALTIES[0], 0.0, 1.0, seed, 1, directions)
+
+    def learn_small(data: Dataset) -> ChurnModel:
+        columns = columns_of(data)
+        return learn(form, data, columns, columns.matrix(data.features), average=False)
+
+    return learn_small
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def training(
         },
         headline={name: evaluation.metrics[name].value for name in HEADLINE},
         card=lambda number: card.render(number, told),
-        example=data.features.head(EXAMPLES),
+        example=data.features[list(judgement.model.feature_names)].head(EXAMPLES),
         params=_params(config, judgement),
         plots=plots.draw(_pictured(judgement, features, config)),
         documents={"profile": judgement.profile, "report": judgement.document()},

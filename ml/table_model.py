@@ -588,7 +588,7 @@ def _register(
                 name: training.evaluation.metrics[name].value for name in ("roc_auc", "pr_auc", "log_loss", "ece")
             },
             card=lambda number: report.card(training, source=table, version=f"{REGISTERED} {number}", now=now),
-            example=data.features.head(5),
+            example=data.features[list(training.model.feature_names)].head(5),
             params={
                 "label": plan.label,
                 "time": plan.time or "",

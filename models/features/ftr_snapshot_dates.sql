@@ -41,7 +41,8 @@ days as (
 
 ),
 
--- Monday the fifth of January 1970 is the day from which weeks are counted.
+-- One date in each week, and each time another day of the week: every eighth day of cycles of seven weeks, which are counted
+-- from Monday the fifth of January 1970. Scoring happens on any day, and on a Monday everybody was last seen on Friday.
 calendar as (
 
     select calendar_date as as_of_date
@@ -49,7 +50,7 @@ calendar as (
     {% if snapshots["every"] == "month" %}
         where calendar_date = {{ month_of("calendar_date") }}
     {% else %}
-        where {{ days_between("date '1970-01-05'", "calendar_date") }} % 7 = 0
+        where {{ days_between("date '1970-01-05'", "calendar_date") }} % 49 % 8 = 0
     {% endif %}
 
 ),

@@ -51,13 +51,13 @@ def test_base_and_reasons_sum_to_the_score(seed: int, width: int, base: float, s
     assert np.allclose(points.probability, sigmoid(base + contributions.sum(axis=1)), rtol=0, atol=1e-12)
     assert np.allclose(points.base_probability + points.points.sum(axis=1), points.probability, rtol=0, atol=1e-12)
     features = pd.DataFrame(random.normal(size=(20, width)), columns=names)
-    table = reasons(points, features, {}, least_share=share).to_pandas()
+    table = reasons(points, features, {}, notable=share).to_pandas()
     sums = table.groupby("row")["contribution"].sum()
     assert np.allclose(points.base_probability + sums, points.probability, rtol=0, atol=1e-12)
     for row, mine in table.groupby("row"):
         ups, downs = (mine[mine["kind"] == kind] for kind in ("up", "down"))
         own = points.points[row]
-        least = share * np.abs(own).sum()
+        least = share * points.base_probability
         assert list(ups["contribution"]) == sorted((v for v in own if v > 0 and v > least), reverse=True)[:5]
         assert list(downs["contribution"]) == sorted(v for v in own if v < 0 and -v > least)[:5]
         assert list(ups["rank"]) == list(range(1, len(ups) + 1))
@@ -184,7 +184,7 @@ def test_movements_say_from_what_to_what() -> None:
 def test_the_table_has_its_columns_also_for_no_account_and_for_odd_types() -> None:
     features = pd.DataFrame({"x": pd.array([True, None], dtype="boolean"), "y": pd.array([1, None], dtype="Int64")})
     points = probability_points(np.array([[0.5, -0.5], [0.2, -0.1]]), 0.0, ["x", "y"])
-    table = reasons(points, features, {"x": Wording("flag", "Flag", positive="Has it")})
+    table = reasons(points, features, {"x": Wording("flag", "Flag", positive="Has it")}, notable=0.0)
     assert table.column_names == ["row", "kind", "rank", "feature", "code", "text", "value", "contribution"]
     rows = table.to_pylist()
     assert [(r["row"], r["kind"], r["code"], r["value"]) for r in rows] == [

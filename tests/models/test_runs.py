@@ -146,10 +146,10 @@ def test_each_run_adds_the_dates_that_are_new(third_run: Any) -> None:
         "select as_of_date, bool_or(is_sampled) as is_sampled from features.ftr_account_snapshots group by 1 order by 1"
     )
     assert [f"{row['as_of_date']:%m-%d}" for row in dates if row["is_sampled"]] == [
-        *("05-06", "05-13", "05-20", "05-27", "06-03", "06-10", "06-17", "06-24"),
-        *("07-01", "07-08", "07-15", "07-22", "07-29"),
+        *("05-06", "05-14", "05-22", "05-30", "06-07", "06-15", "06-23", "06-24"),
+        *("07-02", "07-10", "07-18", "07-26"),
     ]
-    assert [f"{row['as_of_date']:%m-%d}" for row in dates if not row["is_sampled"]] == ["08-01"]
+    assert [f"{row['as_of_date']:%m-%d}" for row in dates if not row["is_sampled"]] == ["07-01", "08-01"]
     assert third_run.records("select distinct as_of_date from features.ftr_churn_scoring") == []
 
 
