@@ -113,6 +113,12 @@ def published_tables(parsed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def published_views(parsed: Mapping[str, Any]) -> set[str]:
+    """Those of them that are views in the working warehouse: to count their rows is to make them."""
+    tables = published_tables(parsed)
+    return {table for table, node in tables.items() if node["config"]["materialized"] == "view"}
+
+
 def run_target(tenure: Tenure, step: str) -> Path:
     """Where dbt puts the artefacts of the last run of a step; runs come one after the other."""
     return tenure.home / "dbt" / "run" / step
