@@ -162,7 +162,8 @@ class Company:
             return int(scalar(connection, sql) or 0)
 
     def _dbt_seconds(self) -> dict[str, float]:
-        results = json.loads((self.home / "dbt" / "run" / "run_results.json").read_text(encoding="utf-8"))["results"]
+        path = self.home / "dbt" / "run" / "dbt_build" / "run_results.json"
+        results = json.loads(path.read_text(encoding="utf-8"))["results"]
         return {result["unique_id"]: result["execution_time"] for result in results}
 
 
@@ -188,7 +189,7 @@ class Run:
         for name, seconds in self.dbt.items():
             kind = name.partition(".")[0]
             kinds[kind] = kinds.get(kind, 0.0) + seconds
-        slowest = sorted(self.dbt.items(), key=lambda item: -item[1])[:6]
+        slowest = sorted(self.dbt.items(), key=lambda item: -item[1])[:12]
         return {
             **self.measured.document(),
             "steps_seconds": self.steps,

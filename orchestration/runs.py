@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from core.settings import Tenure
 
-DBT_STEPS = ("dbt_build", "dbt_activate")
+DBT_STEPS = (dbt.BUILD, dbt.ACTIVATE)
 Status = Literal["done", "stopped", "failed", "refused"]
 
 
@@ -104,7 +104,7 @@ def execute(
             )
     outcome.seconds = (settings.utc_now() - begun).total_seconds()
     if watcher.failed_step in DBT_STEPS:
-        outcome.problems = dbt.failures(tenure) or outcome.problems
+        outcome.problems = dbt.failures(tenure, watcher.failed_step) or outcome.problems
     outcome.status = watcher.status(succeeded=result.success)
     if outcome.status != "done":
         failure = alerts.Failure(tenure.config.company, outcome.run_id, job, tuple(outcome.problems))

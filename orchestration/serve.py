@@ -40,7 +40,8 @@ def replay_path(tenure: Tenure, day: str) -> Path:
 
 
 def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
-    tables = dbt.published_tables(json.loads(manifest_path.read_text(encoding="utf-8")))
+    parsed = json.loads(manifest_path.read_text(encoding="utf-8"))
+    tables, views = dbt.published_tables(parsed), dbt.published_views(parsed)
 
     @dg.asset(
         key=PUBLICATION,
@@ -61,6 +62,8 @@ def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
             from orchestration.postgres import copy_to_postgres
 
             copy_to_postgres(tenure.serving_path, tenure.config.publish.postgres_url.get_secret_value())
+        for name in sorted(views):
+            context.log_event(dg.AssetObservation(name.split("."), metadata={"dagster/row_count": counts[name]}))
         rows = {f"rows of {name}": n for name, n in counts.items()}
         return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(str(tenure.serving_path)), **rows})
 

@@ -46,6 +46,8 @@ def assets(tenure: Tenure, manifest_path: Path, *, full: bool) -> list[dg.Assets
                 return spec
             return spec.replace_attributes(deps=[*spec.deps, dg.AssetDep(CLOCK)])
 
+    views = project.published_views(json.loads(manifest_path.read_text(encoding="utf-8")))
+
     def built(name: str, select: str, exclude: str) -> dg.AssetsDefinition:
         @dbt_assets(
             manifest=manifest_path,
@@ -56,20 +58,22 @@ def assets(tenure: Tenure, manifest_path: Path, *, full: bool) -> list[dg.Assets
             pool=WRITERS,
         )
         def build(context: dg.AssetExecutionContext, warehouse: Warehouse, dbt: DbtCliResource) -> Iterator[Any]:
-            anew = ["--full-refresh"] if full and name == "dbt_build" else []
+            anew = ["--full-refresh"] if full and name == project.BUILD else []
             call = ["build", *anew, "--vars", json.dumps(project.variables(tenure.config))]
-            yield from dbt.cli(call, context=context, target_path=project.fresh_run_target(tenure)).stream()
+            yield from dbt.cli(call, context=context, target_path=project.fresh_run_target(tenure, name)).stream()
             with warehouse.open() as connection:
                 for key in sorted(context.selected_asset_keys):
                     schema, table = key.path
+                    if f"{schema}.{table}" in views:  # counted when it is published
+                        continue
                     counted = scalar(connection, f"select count(*) from {identifier(schema)}.{identifier(table)}")
                     yield dg.AssetObservation(key, metadata={"dagster/row_count": counted})
 
         return build
 
     return [
-        built("dbt_build", select="fqn:*", exclude=project.NOT_BEFORE_SCORES),
-        built("dbt_activate", select=project.AFTER_SCORES, exclude=project.NOT_IN_A_RUN),
+        built(project.BUILD, select="fqn:*", exclude=project.NOT_BEFORE_SCORES),
+        built(project.ACTIVATE, select=project.AFTER_SCORES, exclude=project.NOT_IN_A_RUN),
     ]
 
 
@@ -80,12 +84,12 @@ def build_without_assets(tenure: Tenure) -> None:
     """
     done = resource(tenure).cli(
         ["build", "--exclude", project.NOT_BEFORE_SCORES, "--vars", json.dumps(project.variables(tenure.config))],
-        target_path=project.fresh_run_target(tenure),
+        target_path=project.fresh_run_target(tenure, project.BUILD),
         raise_on_error=False,
     )
     done.wait()
     if not done.is_successful():
-        raise TenureError("dbt failed:\n" + "\n".join(project.failures(tenure)))
+        raise TenureError("dbt failed:\n" + "\n".join(project.failures(tenure, project.BUILD)))
 
 
 def resource(tenure: Tenure) -> Any:
