@@ -140,6 +140,7 @@ def _learn(
             config,
             directions={feature.name: feature.direction for feature in features},
             recency=RECENCY,
+            growing={feature.name for feature in features if feature.grows},
             champion=None if champion is None else (champion.number, store.load_tested(champion)),
             progress=progress,
         )
