@@ -58,7 +58,24 @@ def retry_after(answer: Answer, *, now: datetime | None = None) -> float | None:
     except ValueError:
         return None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+    seconds: float = (at - (now or datetime.now(UTC))).total_seconds()
+    return max(0.0, seconds)
+
+
+def tell(text: object, *secrets: str, limit: int = 300) -> str | None:
+    """A vendor's sentence, fit to be repeated: on one line, not too long, and without any of `secrets`. None for nothing."""
+    said = " ".join(str(text).split()) if text else ""
+    for secret in filter(None, secrets):
+        said = said.replace(secret, "***")
+    return (said if len(said) <= limit else said[: limit - 1] + "…") or None
+
+
+def document_of(answer: Answer) -> Any:
+    """The answer's JSON, None where it is none."""
+    try:
+        return answer.json()
+    except ValueError:
+        return None
 
 
 def raise_for(answer: Answer, *, told: str | None = None) -> None:
@@ -86,7 +103,8 @@ def raise_for(answer: Answer, *, told: str | None = None) -> None:
 class Client:
     """A connection to one system, kept open. Requests never follow redirects, and every one has a time-out.
 
-    `headers` is asked before each request, so that a token may change. `limiter` is shared by all requests.
+    `headers` is asked before each request, so that a token may change. `limiter` is shared by all requests. `timeout` is in
+    seconds, for connecting, for sending, and between two pieces of an answer.
     """
 
     def __init__(
@@ -95,7 +113,7 @@ class Client:
         *,
         headers: Callable[[], Mapping[str, str]] = dict,
         limiter: Limiter | None = None,
-        timeout: httpx.Timeout = TIMEOUT,
+        timeout: httpx.Timeout | float = TIMEOUT,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._headers, self._limiter = headers, limiter
