@@ -1,15 +1,17 @@
 """HTTP to other systems: one client, one time-out, a limit of requests, and the decision which answer is which error.
 
-Lives here: the only use of httpx, the time-outs, the limiter, and the error words for answers. Must not live here: what is
-sent to whom, or how often it is tried again.
+Lives here: the only use of httpx, the time-outs, the limiter, which addresses may be talked to, and the error words for
+answers. Must not live here: what is sent to whom, or how often it is tried again.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -22,6 +24,12 @@ Answer = httpx.Response
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 REFUSED_AS_A_WHOLE = (400, 409, 413, 422)
 TRANSIENT = (408, 423, 425, 429)
+UNICAST_V6 = ipaddress.ip_network("2000::/3")
+TUNNELS = tuple(ipaddress.ip_network(network) for network in ("2001::/32", "2002::/16"))
+"""Teredo and 6to4: IPv6 addresses with an IPv4 address inside, which may be any."""
+SPECIAL = tuple(ipaddress.ip_network(network) for network in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32"))
+"""What Python of some versions calls global and is not: IETF's own (a cloud's metadata among them), 6to4 relays, and a cloud's
+own services at an address that looks public."""
 
 
 class Limiter:
@@ -98,6 +106,82 @@ def raise_for(answer: Answer, *, told: str | None = None) -> None:
     if status in REFUSED_AS_A_WHOLE:
         raise BatchRefused(said)
     raise Fatal(said, hint="Check the address.")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is a host of the open internet: not private, loopback, link-local, metadata, multicast or reserved,
+    and none of these inside an IPv6 address (mapped, 6to4, Teredo, NAT64)."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
+        return ip in UNICAST_V6 and ip.is_global and not any(ip in tunnel for tunnel in TUNNELS)
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not any(ip in network for network in SPECIAL)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is this machine's own, also when it is written as an IPv6 address."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a host, as the machine's resolver has them."""
+    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+class CheckedTransport(httpx.BaseTransport):
+    """Connects to hosts on a list only, over TLS, and only where all of a host's addresses are public.
+
+    A name may answer differently the second time it is asked (DNS rebinding): so it is asked once for each request, and the
+    connection goes to the address that was checked. TLS and the `Host` header keep the name. `allow_loopback`, for tests, also
+    allows this machine's own addresses, and those without TLS. No proxy is used: it would resolve the name anew.
+    """
+
+    def __init__(
+        self,
+        allow_hosts: Collection[str],
+        *,
+        allow_loopback: bool = False,
+        resolver: Callable[[str, int], Sequence[str]] = resolve,
+    ) -> None:
+        self._hosts = {host.lower().rstrip(".") for host in allow_hosts}
+        self._allow_loopback, self._resolver = allow_loopback, resolver
+        self._inner = httpx.HTTPTransport()
+
+    def address(self, url: str | httpx.URL) -> str:
+        """The checked address for a URL. Raises `Fatal` where it may not be talked to, `Retriable` where it has no address."""
+        url = httpx.URL(url)
+        host = url.host.lower().rstrip(".")
+        if host not in self._hosts:
+            raise Fatal(f"{host or 'The URL'} is not an allowed host.", hint="Add it to the list of allowed hosts.")
+        try:
+            addresses = self._resolver(host, url.port or (80 if url.scheme == "http" else 443))
+        except OSError as error:
+            raise Retriable(f"{host} has no address: {type(error).__name__}.") from error
+        if not addresses:
+            raise Retriable(f"{host} has no address.")
+        for address in addresses:
+            own = self._allow_loopback and is_loopback(address)
+            if not (own or is_public(address)):
+                raise Fatal(
+                    f"{host} resolves to {address}, which is not a public address.", hint="It is never sent to."
+                )
+            if url.scheme != "https" and not (own and url.scheme == "http"):
+                raise Fatal(f"{host} is not to be reached over {url.scheme}.", hint="Use https.")
+        return addresses[0]
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send `request` to the checked address of its host."""
+        name = request.url.host
+        request.headers.setdefault("Host", request.url.netloc.decode("ascii"))
+        request.url = request.url.copy_with(host=self.address(request.url).partition("%")[0])
+        request.extensions = {**request.extensions, "sni_hostname": name}
+        return self._inner.handle_request(request)
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 class Client:
