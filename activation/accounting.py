@@ -36,20 +36,18 @@ def complete(
     sentence = f"{host} answered {http_status or 'success'} without a word about this row." + (
         f" {told}" if told else ""
     )
-    return [
-        found.get(
+
+    def missing(change: Change) -> RowResult:
+        return RowResult(
             change.key,
-            RowResult(
-                change.key,
-                "retriable",
-                http_status=http_status,
-                error_code=UNACCOUNTED,
-                error=sentence,
-                request_id=request_id,
-            ),
+            "retriable",
+            http_status=http_status,
+            error_code=UNACCOUNTED,
+            error=sentence,
+            request_id=request_id,
         )
-        for change in batch
-    ]
+
+    return [found.get(change.key) or missing(change) for change in batch]
 
 
 def unsendable(batch: Sequence[Change]) -> tuple[list[Change], list[RowResult]]:
