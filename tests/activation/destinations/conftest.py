@@ -12,7 +12,9 @@ import pytest
 
 from activation.base import Change, Field, Operation, RowResult, Value
 from activation.destinations.hubspot import HubSpot
+from activation.destinations.salesforce import Salesforce
 from sandbox.hubspot import TOKEN, HubSpotStandIn
+from sandbox.salesforce import CLIENT_ID, CLIENT_SECRET, SalesforceStandIn, record_id
 from sandbox.serve import serving
 
 FIELDS = (
@@ -93,3 +95,48 @@ def ready_hubspot(hubspot: HubSpotAccount) -> HubSpotAccount:
     hubspot.connect().setup(FIELDS)
     hubspot.standin.forget()
     return hubspot
+
+
+@dataclass(frozen=True)
+class SalesforceOrganisation:
+    """A Salesforce organisation that is served, with the accounts 1 to 300."""
+
+    standin: SalesforceStandIn
+    url: str
+
+    def connect(self, **settings: Any) -> Salesforce:
+        given = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "login_url": self.url, **settings}
+        return Salesforce(**given)
+
+    def account(self, number: int) -> Mapping[str, Any]:
+        return self.standin.account(record_id(number))
+
+
+@pytest.fixture(scope="session")
+def served_salesforce() -> Iterator[SalesforceOrganisation]:
+    standin = SalesforceStandIn()
+    with serving(standin) as url:
+        yield SalesforceOrganisation(standin, url)
+
+
+@pytest.fixture
+def bare_salesforce(served_salesforce: SalesforceOrganisation) -> SalesforceOrganisation:
+    """The organisation as new: accounts, no fields of ours."""
+    standin, fresh = served_salesforce.standin, SalesforceStandIn()
+    standin.forget()
+    standin.store, standin.clients, standin.tokens, standin.jobs = fresh.store, fresh.clients, fresh.tokens, fresh.jobs
+    standin.used, standin.daily_calls, standin._external = 0, fresh.daily_calls, {}
+    standin.define("Tenure_Key__c", external=True)
+    standin.seed(
+        {"id": number, "Name": f"Account {number}", "Tenure_Key__c": f"acc-{number}"} for number in range(1, 301)
+    )
+    return served_salesforce
+
+
+@pytest.fixture
+def salesforce(bare_salesforce: SalesforceOrganisation) -> SalesforceOrganisation:
+    """The same with our fields."""
+    kinds = {"number": "double", "text": "string"}
+    for field in FIELDS:
+        bare_salesforce.standin.define(field.name, kinds.get(field.kind, field.kind))
+    return bare_salesforce
