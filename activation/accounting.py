@@ -51,21 +51,32 @@ def complete(
 
 
 def unsendable(batch: Sequence[Change]) -> tuple[list[Change], list[RowResult]]:
-    """The changes that can be sent, and a rejection for each that holds a number that is none (NaN, infinity)."""
+    """The changes that can be sent, and a rejection for each that holds a number that is none (NaN, infinity) or a text that is
+    no Unicode (half a pair of surrogates): neither can be written as JSON."""
     good, bad = [], []
     for change in batch:
-        wrong = next((name for name, value in change.values.items() if not _is_finite(value)), None)
+        wrong = None if _is_text(change.key) else ("The key", "not_text", "is not valid Unicode")
+        for name, value in change.values.items():
+            if isinstance(value, (float, Decimal)) and not math.isfinite(value):
+                wrong = (name, "not_a_number", "is not a finite number")
+            elif isinstance(value, str) and not _is_text(value):
+                wrong = (name, "not_text", "is not valid Unicode")
         if wrong is None:
             good.append(change)
         else:
-            bad.append(
-                RowResult(change.key, "rejected", error_code="not_a_number", error=f"{wrong} is not a finite number.")
-            )
+            name, code, said = wrong
+            bad.append(RowResult(change.key, "rejected", error_code=code, error=f"{name} {said}."))
     return good, bad
 
 
-def _is_finite(value: Value) -> bool:
-    return not isinstance(value, (float, Decimal)) or math.isfinite(value)
+def _is_text(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def number_text(value: int | float | Decimal) -> str:

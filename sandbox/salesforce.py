@@ -107,9 +107,8 @@ class SalesforceStandIn(StandIn):
     # --- tokens and limits ----------------------------------------------------------------------------------------
 
     def refusal(self, status: int, detail: Body) -> Response:
-        code = {401: "INVALID_SESSION_ID", 403: "INSUFFICIENT_ACCESS", 503: "SERVER_UNAVAILABLE"}.get(
-            status, "UNKNOWN_EXCEPTION"
-        )
+        known = {401: "INVALID_SESSION_ID", 403: "INSUFFICIENT_ACCESS", 503: "SERVER_UNAVAILABLE"}
+        code = known.get(status, "UNKNOWN_EXCEPTION" if status >= 500 else "INVALID_INPUT")
         body = [{"message": detail.get("message", "told to fail"), "errorCode": detail.get("code", code)}]
         return JSONResponse(detail.get("body", body), status, headers=detail.get("headers"))
 

