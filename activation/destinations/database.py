@@ -10,10 +10,10 @@ leaves alone the rows that already say the same (`IS DISTINCT FROM`). The pages 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -28,7 +28,7 @@ from core.http import tell
 
 BATCH_ROWS = 50_000
 PIECE_ROWS = 10_000
-"""Rows that are staged at a time. While the server takes a piece in, the next one is being written down: two processors work."""
+"""Rows that are written down at a time for COPY."""
 NOT_THERE: dict[str, Any] = {
     "status": "rejected",
     "error_code": "not_found",
@@ -50,6 +50,13 @@ ACCEPTED = {
     "date": ("date",),
     "datetime": ("timestamp with time zone", "timestamp without time zone"),
 }
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    float: repr,
+    int: repr,
+    bool: {True: "t", False: "f"}.__getitem__,
+    date: date.isoformat,
+}
+"""For a column whose values are all of one type."""
 CONNECT_SECONDS, STATEMENT_SECONDS, LOCK_SECONDS = 10, 300, 30
 _KEPT_OUT = re.compile(
     r'authentication failed|no password supplied|no pg_hba\.conf entry|(role|database) ".*" does not exist'
@@ -90,25 +97,35 @@ class Database:
 
     def _bring(
         self, connection: psycopg.Connection[Any], changes: Sequence[Change], columns: Sequence[str], *, inserts: bool
-    ) -> Iterator[RowResult]:
-        """Rows that have the same fields, piece by piece."""
-        for piece in self._staged(connection, changes, columns, numbered=not inserts):
+    ) -> list[RowResult]:
+        """Rows that have the same fields."""
+        with ThreadPoolExecutor(max_workers=1) as writer:
+            self._stage(connection, changes, columns, writer, numbered=not inserts)
+            ready = writer.submit(lambda: [RowResult(change.key, "ok") for change in changes])
             if not inserts:
                 connection.execute(self._update(columns))
-            elif not self._all_new(connection, columns):
-                connection.execute(self._insert(columns))
+            elif not (_all_new(changes) and self._inserted(connection, columns)):
+                connection.execute(self._upsert(columns))
             lost = set() if inserts else self._lost(connection)
-            for number, result in enumerate(piece.results):
-                yield replace(result, **NOT_THERE) if number in lost else result
+            connection.execute(sql.SQL("drop table {}").format(STAGED))
+            results = ready.result()
+        for number in lost:
+            results[number] = replace(results[number], **NOT_THERE)
+        return results
 
-    # --- statements -----------------------------------------------------------------------------------------------
+    def _stage(
+        self,
+        connection: psycopg.Connection[Any],
+        changes: Sequence[Change],
+        columns: Sequence[str],
+        writer: ThreadPoolExecutor,
+        *,
+        numbered: bool,
+    ) -> None:
+        """Rows into a table of their own, whose columns have the target's types.
 
-    def _staged(
-        self, connection: psycopg.Connection[Any], changes: Sequence[Change], columns: Sequence[str], *, numbered: bool
-    ) -> Iterator[_Piece]:
-        """Pieces of `changes`, each of them alone in a table whose columns have the target's types.
-
-        `numbered` adds a row's place in its piece: the server may write a key in another way than we do (007 is 7).
+        `numbered` adds a row's place among `changes`: the server may write a key in another way than we do (007 is 7). While
+        the server takes a piece in, the next one is being written down.
         """
         number = sql.SQL("null::integer as {}, ").format(NUMBER) if numbered else sql.SQL("")
         connection.execute(
@@ -116,18 +133,15 @@ class Database:
                 STAGED, number, _comma([self._key, *columns]), self._table
             )
         )
-        parts = [changes[start : start + PIECE_ROWS] for start in range(0, len(changes), PIECE_ROWS)]
-        with ThreadPoolExecutor(max_workers=1) as writer:
-            pieces = writer.map(lambda part: _Piece.of(part, columns, numbered=numbered), parts)
-            for count, piece in enumerate(pieces):
-                if count:
-                    connection.execute(sql.SQL("truncate {}").format(STAGED))
-                with connection.cursor() as cursor, cursor.copy(sql.SQL("copy {} from stdin").format(STAGED)) as copy:
-                    copy.write(piece.text)
-                yield piece
-        connection.execute(sql.SQL("drop table {}").format(STAGED))
+        starts = range(0, len(changes), PIECE_ROWS)
+        texts = writer.map(
+            lambda start: copied(changes[start : start + PIECE_ROWS], columns, start if numbered else None), starts
+        )
+        with connection.cursor() as cursor, cursor.copy(sql.SQL("copy {} from stdin").format(STAGED)) as copy:
+            for text in texts:
+                copy.write(text)
 
-    def _insert(self, columns: Sequence[str]) -> sql.Composed:
+    def _upsert(self, columns: Sequence[str]) -> sql.Composed:
         key = sql.Identifier(self._key)
         if not columns:
             change: sql.Composable = sql.SQL("nothing")
@@ -141,16 +155,12 @@ class Database:
             self._table, _comma([self._key, *columns]), _comma([self._key, *columns]), STAGED, key, change
         )
 
-    def _all_new(self, connection: psycopg.Connection[Any], columns: Sequence[str]) -> bool:
-        """Insert the piece plainly where no row of it is there yet: a third faster than asking about every row.
+    def _inserted(self, connection: psycopg.Connection[Any], columns: Sequence[str]) -> bool:
+        """Insert rows plainly, which takes half the time of asking about each: so for rows that nobody has sent before.
 
-        Where somebody else was quicker, nothing is done, and the statement with ON CONFLICT decides.
+        Where one of them is there all the same, nothing is done, and the statement with ON CONFLICT decides.
         """
-        names, key = _comma([self._key, *columns]), sql.Identifier(self._key)
-        there = sql.SQL("select exists (select from {} as row_now join {} as row_new on row_now.{} = row_new.{})")
-        found = connection.execute(there.format(self._table, STAGED, key, key)).fetchone()
-        if found is None or found[0]:
-            return False
+        names = _comma([self._key, *columns])
         try:
             with connection.transaction():
                 connection.execute(
@@ -237,11 +247,12 @@ class Database:
             key,
             key,
         )
-        with self._connection() as connection, connection.transaction():
-            for piece in self._staged(connection, changes, (), numbered=True):
-                found = {row[0]: dict(zip(columns, row[1:], strict=True)) for row in connection.execute(statement)}
-                for number, change in enumerate(piece.changes):
-                    yield change.key, likes(change, found[number]) if number in found else None
+        with self._connection() as connection, connection.transaction(), ThreadPoolExecutor(max_workers=1) as writer:
+            self._stage(connection, changes, (), writer, numbered=True)
+            found = {row[0]: dict(zip(columns, row[1:], strict=True)) for row in connection.execute(statement)}
+            connection.execute(sql.SQL("drop table {}").format(STAGED))
+        for number, change in enumerate(changes):
+            yield change.key, likes(change, found[number]) if number in found else None
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
@@ -354,30 +365,20 @@ def word_for(error: psycopg.Error, table: str, url: str = "") -> TenureError:
     return Fatal(sentence, hint="Look at the table and at what is mapped.")
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Changes, their text, and what they come to where all goes well: made while the server is busy with the piece before."""
-
-    changes: Sequence[Change]
-    text: bytes
-    results: Sequence[RowResult]
-
-    @classmethod
-    def of(cls, changes: Sequence[Change], columns: Sequence[str], *, numbered: bool) -> _Piece:
-        text = copied(changes, columns, numbered=numbered)
-        return cls(changes, text, [RowResult(change.key, "ok") for change in changes])
-
-
-def copied(changes: Sequence[Change], columns: Sequence[str], *, numbered: bool = False) -> bytes:
-    """Rows in the text format of COPY: the place among `changes` where `numbered`, the key, the values of `columns`.
+def copied(changes: Sequence[Change], columns: Sequence[str], first: int | None = None) -> bytes:
+    """Rows in the text format of COPY: numbers from `first` on where it is given, the key, the values of `columns`.
 
     Written column by column: three times as fast as row by row.
     """
     listed = [_column([change.key for change in changes])]
     listed += [_column([change.values[name] for change in changes]) for name in columns]
-    if numbered:
-        listed.insert(0, map(str, range(len(changes))))
+    if first is not None:
+        listed.insert(0, map(str, range(first, first + len(changes))))
     return ("\n".join(map("\t".join, zip(*listed, strict=True))) + "\n").encode("utf-8")
+
+
+def _all_new(changes: Sequence[Change]) -> bool:
+    return all(change.operation == "create" for change in changes)
 
 
 def _column(values: Sequence[Value]) -> Iterable[str]:
@@ -386,8 +387,8 @@ def _column(values: Sequence[Value]) -> Iterable[str]:
         texts: list[str] = list(values)  # type: ignore[arg-type]
         all_of_them = "".join(texts)
         return [text.translate(_ESCAPES) for text in texts] if any(c in all_of_them for c in "\\\t\n\r") else texts
-    if kinds == {float} or kinds == {int}:
-        return map(repr, values)
+    if len(kinds) == 1 and (writer := _WRITERS.get(kinds.pop())) is not None:
+        return map(writer, values)
     return map(_text, values)
 
 

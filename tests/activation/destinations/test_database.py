@@ -71,6 +71,13 @@ def test_a_retired_row_is_cleared_of_our_fields_and_never_created(postgres, word
     assert postgres.ask("select * from scores where account < '3'") == [("1", None, None, None, None, "by hand")]
 
 
+def test_rows_called_new_that_are_there_are_updated(postgres, words):
+    postgres.run("insert into scores (account, tenure_churn_tier, note) values ('3', 'low', 'by hand')")
+    rows = [words.change(number, "create") for number in range(5)]
+    assert set(words.statuses(postgres.connect().upsert(rows)).values()) == {"ok"}
+    assert postgres.ask("select count(*), count(note), min(tenure_churn_tier) from scores") == [(5, 1, "high")]
+
+
 def test_update_mode_creates_nothing_and_names_what_is_not_there(postgres, words):
     postgres.run("alter table scores drop constraint scores_pkey", "insert into scores (account) values ('1')")
     found = words.by_key(postgres.connect(mode="update").upsert([words.change(1), words.change(2)]))
