@@ -78,6 +78,13 @@ def test_rows_called_new_that_are_there_are_updated(postgres, words):
     assert postgres.ask("select count(*), count(note), min(tenure_churn_tier) from scores") == [(5, 1, "high")]
 
 
+def test_a_view_takes_rows_as_its_table_does(postgres, words):
+    postgres.run("create view shown as select account, tenure_churn_tier from scores")
+    rows = [Change(str(number), "create", {"tenure_churn_tier": "high"}) for number in range(3)]
+    assert set(words.statuses(postgres.connect("shown").upsert(rows)).values()) == {"ok"}
+    assert postgres.ask("select count(tenure_churn_tier) from scores") == [(3,)]
+
+
 def test_update_mode_creates_nothing_and_names_what_is_not_there(postgres, words):
     postgres.run("alter table scores drop constraint scores_pkey", "insert into scores (account) values ('1')")
     found = words.by_key(postgres.connect(mode="update").upsert([words.change(1), words.change(2)]))
