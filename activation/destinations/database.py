@@ -82,11 +82,11 @@ class Database:
         groups: dict[tuple[bool, tuple[str, ...]], list[Change]] = {}
         for change in batch:
             inserts = self._mode == "upsert" and change.operation != "retire"
-            columns = tuple(name for name in change.values if name != self._key)
-            groups.setdefault((inserts, columns), []).append(change)
+            groups.setdefault((inserts, tuple(change.values)), []).append(change)
         found: list[RowResult] = []
         with self._connection() as connection, connection.transaction():
-            for (inserts, columns), changes in groups.items():
+            for (inserts, names), changes in groups.items():
+                columns = [name for name in names if name != self._key]
                 found += self._bring(connection, changes, columns, inserts=inserts)
         return found
 
