@@ -15,7 +15,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sandbox.serve import serving
 from sandbox.standin import Body, StandIn, Store, Window, fault_of
 
 TOKEN = "pat-sandbox-0000"
@@ -110,11 +112,20 @@ class HubSpotStandIn(StandIn):
     # --- what tests and the sandbox say ---------------------------------------------------------------------------
 
     def seed(self, companies: Iterable[Mapping[str, str]]) -> None:
-        """Companies as the CRM's export tells them: `id`, then properties. Those that were merged away answer to the survivor."""
+        """Companies as the CRM's export tells them: `id`, then properties. Those that were merged away answer to the survivor.
+
+        What a company has beyond the export, such as our properties, it keeps.
+        """
         found: dict[str, Body] = {}
         for company in companies:
+            key = company["id"]
             values = {name: value for name, value in company.items() if name in STANDARD and value}
-            found[company["id"]] = _record(company["id"], values, merged_into=company.get("merged_into_id") or None)
+            before = self.store.get("companies", key)
+            merged_into = company.get("merged_into_id") or None
+            if before is None:
+                found[key] = _record(key, values, merged_into=merged_into)
+            else:
+                found[key] = {**before, "properties": {**before["properties"], **values}, "mergedInto": merged_into}
         self.store.put("companies", found)
 
     def company(self, key: str) -> dict[str, str]:
@@ -388,6 +399,23 @@ def exported_companies(data: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as file:
             found.update((row["id"], row) for row in csv.DictReader(file) if row["id"])
     return list(found.values())
+
+
+@contextmanager
+def running(home: Path) -> Iterator[str]:
+    """The CRM of the sandbox company in `home`, as HubSpot: its address, for as long as the block runs. The token is `TOKEN`.
+
+    It begins with the companies of the export, takes in those that came since, and remembers in `home/sandbox/hubspot.sqlite`
+    what was written to it.
+    """
+    store = Store(home / "sandbox" / "hubspot.sqlite")
+    try:
+        standin = HubSpotStandIn(store=store)
+        standin.seed(exported_companies(home / "sandbox" / "data"))
+        with serving(standin) as url:
+            yield url
+    finally:
+        store.close()
 
 
 _CORRELATION = "00000000-0000-4000-8000-000000000000"

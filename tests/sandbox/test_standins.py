@@ -13,7 +13,7 @@ import pytest
 
 from core.errors import Retriable
 from core.http import Client
-from sandbox.hubspot import TOKEN, HubSpotStandIn, exported_companies
+from sandbox.hubspot import TOKEN, HubSpotStandIn, exported_companies, running
 from sandbox.salesforce import CLIENT_ID, CLIENT_SECRET, SalesforceStandIn, full_id, record_id
 from sandbox.serve import serving
 from sandbox.standin import StandIn, Store
@@ -127,6 +127,24 @@ def test_hubspot_is_seeded_with_the_companies_of_the_crm(founded_home):
     standin.seed(companies)
     assert standin.state()["companies"] == len(companies)
     assert {"name", "domain"} <= set(standin.company(companies[0]["id"]))
+
+
+def test_the_crm_of_a_home_keeps_what_was_written_to_it_from_run_to_run(tmp_path):
+    data = tmp_path / "sandbox" / "data" / "crm" / "companies"
+    data.mkdir(parents=True)
+    (data / "2024-01-01.csv").write_text("id,name,merged_into_id\n1,One,\n2,Two,\n,Nobody,\n", encoding="utf-8")
+    for name in ("first", "second"):
+        with running(tmp_path) as url:
+            client = Client(url, headers=lambda: {"Authorization": f"Bearer {TOKEN}"})
+            if name == "first":
+                assert update(client, row(1, industry="Software")).status_code == 200
+                (data / "2024-01-02.csv").write_text(
+                    "id,name,merged_into_id\n1,Uno,\n3,Three,\n2,Two,1\n", encoding="utf-8"
+                )
+    standin = HubSpotStandIn(store=Store(tmp_path / "sandbox" / "hubspot.sqlite"))
+    assert standin.company("1") == {"name": "Uno", "industry": "Software", "hs_object_id": "1"}
+    assert standin.store.get("companies", "2")["mergedInto"] == "1"
+    assert standin.state()["companies"] == 3
 
 
 def salesforce_client(url: str) -> Client:
