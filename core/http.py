@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from core.errors import BatchRefused, Fatal, Forbidden, Retriable, Unauthorized
+from core.errors import BatchRefused, Fatal, Forbidden, Retriable, Unauthorized, UserError
 
 Answer = httpx.Response
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
@@ -137,6 +137,28 @@ def is_loopback(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return (mapped or ip).is_loopback
+
+
+def secure(url: str) -> str:
+    """`url`, if a token may be sent there: over TLS, or to this machine. Raises `UserError` otherwise."""
+    given = httpx.URL(url)
+    if given.scheme == "https" and given.host:
+        return url
+    try:
+        own = given.host == "localhost" or is_loopback(given.host)
+    except ValueError:
+        own = False
+    if given.scheme != "http" or not own:
+        raise UserError(
+            f"{given.host or 'The address'} has to be reached over https.", hint="Begin the address with https://."
+        )
+    return url
+
+
+def documents_in(answer: Any, name: str) -> list[dict[str, Any]]:
+    """The documents in a list of a JSON answer; none where it is shaped otherwise."""
+    found = answer.get(name) if isinstance(answer, dict) else None
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def resolve(host: str, port: int) -> list[str]:

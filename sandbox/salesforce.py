@@ -32,6 +32,7 @@ CLIENT_ID, CLIENT_SECRET = "sandbox-client", "sandbox-client-secret"
 MOST_RECORDS = 200
 MOST_JOB_BYTES = 100_000_000
 MOST_QUERY = 2000
+MOST_ADDRESS = 16_384
 STANDARD = {"Id": "id", "Name": "string", "Website": "url", "Industry": "picklist", "NumberOfEmployees": "int"}
 JOB_FAULTS = ("break", "lose", "stuck", "partial")
 _QUERY = re.compile(
@@ -263,6 +264,8 @@ class SalesforceStandIn(StandIn):
         return JSONResponse({"name": "Account", "fields": list(self.store.all("fields").values())})
 
     async def _query(self, request: Request) -> Response:
+        if len(request.url.path) + len(request.url.query) > MOST_ADDRESS:
+            return self.refusal(414, {"code": "URI_TOO_LONG", "message": "The address is too long."})
         asked = _QUERY.match(request.query_params.get("q", ""))
         if asked is None:
             return self.refusal(400, {"code": "MALFORMED_QUERY", "message": "unexpected token"})

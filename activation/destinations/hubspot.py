@@ -19,7 +19,7 @@ from typing import Any
 from activation.accounting import complete, likes, moment_text, number_text, unsendable
 from activation.base import Change, Field, Limits, Mode, Problem, RowResult, Value
 from core.errors import Fatal, Forbidden, Retriable, Unauthorized, UserError
-from core.http import Answer, Client, Limiter, document_of, raise_for, retry_after, tell
+from core.http import Answer, Client, Limiter, document_of, documents_in, raise_for, retry_after, secure, tell
 
 BASE_URL = "https://api.hubapi.com"
 API_VERSION = "2026-03"
@@ -83,7 +83,7 @@ class HubSpot:
         self._objects = f"/crm/objects/{api_version}/{object_type}"
         self._properties = f"/crm/properties/{api_version}/{object_type}"
         self._client = Client(
-            base_url,
+            secure(base_url),
             headers=lambda: {"Authorization": f"Bearer {self._token}"},
             limiter=Limiter(REQUESTS, PER_SECONDS),
             timeout=timeout,
@@ -118,7 +118,9 @@ class HubSpot:
     def _id_of(self, change: Change) -> dict[str, str]:
         if self._id_property is not None:
             return {"id": change.key, "idProperty": self._id_property}
-        return {"id": change.remote_id or change.key}
+        # Not the id that an earlier answer told: of two companies that were merged, both would have the survivor's, and HubSpot
+        # refuses a batch that names an id twice.
+        return {"id": change.key}
 
     def _results(self, changes: Sequence[Change], answer: Answer) -> list[RowResult]:
         document = document_of(answer)
@@ -128,13 +130,13 @@ class HubSpot:
         status, request = answer.status_code, request_id(answer, document)
         results: list[RowResult] = []
         told = None
-        for result in document.get("results") or ():
+        for result in documents_in(document, "results"):
             change = by_trace.get(str(result.get("objectWriteTraceId"))) or by_id.get(self._told_id(result))
             if change is not None:
                 results.append(
                     RowResult(change.key, "ok", remote_id=result.get("id"), http_status=status, request_id=request)
                 )
-        for error in document.get("errors") or ():
+        for error in documents_in(document, "errors"):
             category, sentence = str(error.get("category") or "error"), tell(error.get("message"), self._token)
             named = [by_trace[name] for name in _named(error, "objectWriteTraceId") if name in by_trace]
             named += [
@@ -175,7 +177,7 @@ class HubSpot:
     def setup(self, fields: Sequence[Field]) -> Sequence[str]:
         """Makes the group and the properties that are missing; leaves alone what is there."""
         made: list[str] = []
-        groups = {group["name"] for group in self._listed(f"{self._properties}/groups")}
+        groups = {group.get("name") for group in self._listed(f"{self._properties}/groups")}
         wanted = [_definition(field, self._group) for field in fields]
         if self._id_property is not None:
             unique = Field(self._id_property, "text", "Customer key", "The key by which Tenure finds this record.")
@@ -189,7 +191,7 @@ class HubSpot:
         for start in range(0, len(missing), BATCH_ROWS):
             part = missing[start : start + BATCH_ROWS]
             document = document_of(self._ask("POST", f"{self._properties}/batch/create", json={"inputs": part}))
-            done = {entry["name"] for entry in (document or {}).get("results") or ()}
+            done = {entry.get("name") for entry in documents_in(document, "results")}
             lost = [definition["name"] for definition in part if definition["name"] not in done]
             if lost:
                 raise Fatal(
@@ -211,8 +213,8 @@ class HubSpot:
         }
         if self._id_property is not None:
             body["idProperty"] = self._id_property
-        document = document_of(self._ask("POST", f"{self._objects}/batch/read", json=body)) or {}
-        found = {self._told_id(record): record["properties"] for record in document.get("results") or ()}
+        document = document_of(self._ask("POST", f"{self._objects}/batch/read", json=body))
+        found = {self._told_id(record): record.get("properties") or {} for record in documents_in(document, "results")}
         for change in changes:
             values = found.get(self._id_of(change)["id"])
             yield change.key, None if values is None else likes(change, values)
@@ -256,13 +258,13 @@ class HubSpot:
             )
 
     def _known_properties(self) -> dict[str, dict[str, Any]]:
-        return {entry["name"]: entry for entry in self._listed(self._properties) if not entry.get("archived")}
+        return {str(entry.get("name")): entry for entry in self._listed(self._properties) if not entry.get("archived")}
 
     def _listed(self, path: str) -> list[dict[str, Any]]:
         document = document_of(self._ask("GET", path))
         if not isinstance(document, dict) or "results" not in document:
             raise Fatal(f"HubSpot does not tell what {path} is.", hint="Check the API version.")
-        return list(document["results"])
+        return documents_in(document, "results")
 
     def _ask(self, method: str, path: str, **request: Any) -> Answer:
         answer = self._client.send(method, path, **request)
@@ -282,7 +284,7 @@ class HubSpot:
             )
         if answer.status_code == 403:
             scopes = sorted(
-                {scope for error in (document, *(document.get("errors") or ())) for scope in _scopes(error)}
+                {scope for error in (document, *documents_in(document, "errors")) for scope in _scopes(error)}
             )
             said = f"{said or 'The token may not do this.'} Missing: {', '.join(scopes)}." if scopes else said
         raise_for(answer, told=said)
@@ -339,8 +341,8 @@ def _definition(field: Field, group: str) -> dict[str, Any]:
 def _named(error: Mapping[str, Any], what: str) -> list[str]:
     """The rows that an error names, in its own context and in those of its parts."""
     found: list[str] = []
-    for part in (error, *(error.get("errors") or ())):
-        context = part.get("context") if isinstance(part, dict) else None
+    for part in (error, *documents_in(error, "errors")):
+        context = part.get("context")
         values = context.get(what) if isinstance(context, dict) else None
         found += [str(value) for value in (values if isinstance(values, list) else [values]) if value is not None]
     return found

@@ -19,6 +19,7 @@ import io
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -26,10 +27,12 @@ from urllib.parse import quote, urlsplit
 from activation.accounting import complete, json_value, likes, moment_text, number_text, unsendable
 from activation.base import Change, Field, Limits, Mode, Problem, RowResult, Value
 from core.errors import Fatal, Forbidden, Retriable, TenureError, Unauthorized, UserError
-from core.http import Answer, Client, document_of, raise_for, retry_after, tell
+from core.http import Answer, Client, document_of, documents_in, raise_for, retry_after, secure, tell
 
 API_VERSION = "67.0"
 COLLECTION_ROWS = 200
+QUERY_LETTERS = 12_000
+"""Of keys in the address of a query; Salesforce takes addresses of 16,384 letters."""
 BULK_ROWS = 10_000
 """Rows of a job. Salesforce works through a job in parts of 10,000 rows; a killed run repeats at most one job."""
 DAILY_WAIT = 3600.0
@@ -93,7 +96,8 @@ class Salesforce:
         self._credentials = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
         self._object, self._external, self._mode, self._bulk_above = object, external_id, mode, bulk_above
         self._data = f"/services/data/v{api_version.removeprefix('v')}"
-        self._login_url, self._timeout, self._bulk_seconds, self._sleep = login_url, timeout, bulk_seconds, sleep
+        self._login_url = secure(login_url)
+        self._timeout, self._bulk_seconds, self._sleep = timeout, bulk_seconds, sleep
         self._token = ""
         self._client: Client | None = None
         self._used = 0.0
@@ -112,9 +116,20 @@ class Salesforce:
         if creating:
             results += write("upsert", {change.key: change for change in creating})
         if updating:
-            known, missing = self._record_ids(updating)
-            results += [*missing, *(write("update", known) if known else ())]
+            results += self._updated(updating, write)
         return complete(batch, results, host=self._host())
+
+    def _updated(self, changes: Sequence[Change], write: Callable[..., list[RowResult]]) -> list[RowResult]:
+        """Update by record id. Where a record id that an earlier answer told is no longer there, it is looked up anew."""
+        known, results = self._record_ids(changes)
+        results += write("update", known) if known else []
+        told = {change.key: change for change in changes if self._external is not None and change.remote_id is not None}
+        stale = [told[result.key] for result in results if result.error_code == "not_found" and result.key in told]
+        if not stale:
+            return results
+        again = [replace(change, remote_id=None) for change in stale]
+        keys = {change.key for change in again}
+        return [*(result for result in results if result.key not in keys), *self._updated(again, write)]
 
     # --- collections ----------------------------------------------------------------------------------------------
 
@@ -236,19 +251,16 @@ class Salesforce:
             raise
         except TenureError as error:
             return [Problem(error.message, error.hint or "")]
-        document = document_of(answer)
-        entries = document.get("fields") if isinstance(document, dict) else None
-        known = {entry["name"]: entry for entry in entries or ()}
+        known = {str(entry.get("name")): entry for entry in documents_in(document_of(answer), "fields")}
         return list(self._problems(fields, known))
 
     def read(self, changes: Sequence[Change]) -> Iterable[tuple[str, Mapping[str, Value] | None]]:
         """Records by SOQL, 200 a query."""
-        for start in range(0, len(changes), COLLECTION_ROWS):
-            part = changes[start : start + COLLECTION_ROWS]
+        for part in _asked_at_once(changes):
             names = sorted({name for change in part for name in change.values})
             found = self._found(part, names)
             for change in part:
-                record = found.get(self._lookup(change))
+                record = found.get(change.key if self._external is not None else _short(change.key))
                 yield change.key, None if record is None else likes(change, record)
 
     # --- parts ----------------------------------------------------------------------------------------------------
@@ -256,12 +268,11 @@ class Salesforce:
     def _record_ids(self, changes: Sequence[Change]) -> tuple[dict[str, Change], list[RowResult]]:
         """Changes by record id, and a rejection for each that has no record: nothing is created by an update."""
         if self._external is None:
-            return {change.remote_id or change.key: change for change in changes}, []
+            return {change.key: change for change in changes}, []
         known = {change.remote_id: change for change in changes if change.remote_id is not None}
         unknown = [change for change in changes if change.remote_id is None]
         missing = []
-        for start in range(0, len(unknown), COLLECTION_ROWS):
-            part = unknown[start : start + COLLECTION_ROWS]
+        for part in _asked_at_once(unknown):
             found = self._found(part, ())
             for change in part:
                 record = found.get(change.key)
@@ -275,7 +286,7 @@ class Salesforce:
     def _found(self, changes: Sequence[Change], names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """Records by key."""
         field = self._external or "Id"
-        keys = ", ".join(f"'{_quoted(self._lookup(change, full=True))}'" for change in changes)
+        keys = ", ".join(f"'{_quoted(change.key)}'" for change in changes)
         columns = ", ".join(dict.fromkeys(("Id", field, *names)))
         soql = f"SELECT {columns} FROM {self._object} WHERE {field} IN ({keys})"
         found: dict[str, Mapping[str, Any]] = {}
@@ -284,17 +295,11 @@ class Salesforce:
             document = document_of(self._ask("GET", path))
             if not isinstance(document, dict):
                 raise Retriable("Salesforce answered a query with something else.")
-            for record in document.get("records") or ():
+            for record in documents_in(document, "records"):
                 key = str(record.get(field))
                 found[_short(key) if self._external is None else key] = record
             path = None if document.get("done", True) else document.get("nextRecordsUrl")
         return found
-
-    def _lookup(self, change: Change, *, full: bool = False) -> str:
-        if self._external is not None:
-            return change.key
-        key = change.remote_id or change.key
-        return key if full else _short(key)
 
     def _problems(self, fields: Sequence[Field], known: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
         for field in fields:
@@ -362,7 +367,7 @@ class Salesforce:
 
     def _clean(self, result: RowResult) -> RowResult:
         said = tell(result.error, *self._secrets())
-        return result if said == result.error else RowResult(**{**result.__dict__, "error": said})
+        return result if said == result.error else replace(result, error=said)
 
     def _host(self) -> str:
         return urlsplit(self._login_url).hostname or "Salesforce"
@@ -401,9 +406,9 @@ def cell(value: Value) -> str:
 def _outcome(change: Change, entry: Mapping[str, Any], http_status: int) -> RowResult:
     if entry.get("success") is True:
         return RowResult(change.key, "ok", remote_id=entry.get("id"), http_status=http_status)
-    errors = entry.get("errors") or [{}]
-    code = str(errors[0].get("statusCode") or "error")
-    return _failure(change, code, str(errors[0].get("message") or "Salesforce gives no reason."), http_status)
+    error = next(iter(documents_in(entry, "errors")), {})
+    code = str(error.get("statusCode") or "error")
+    return _failure(change, code, str(error.get("message") or "Salesforce gives no reason."), http_status)
 
 
 def _job_outcome(change: Change, kind: str, row: Mapping[str, Any], told: str | None) -> RowResult:
@@ -431,6 +436,21 @@ def _in_order(keys: Sequence[str], entries: Sequence[Mapping[str, Any]]) -> bool
     return len(keys) == len(entries) and all(
         not entry.get("id") or _short(str(entry["id"])) == _short(key) for key, entry in zip(keys, entries, strict=True)
     )
+
+
+def _asked_at_once(changes: Sequence[Change]) -> Iterator[list[Change]]:
+    """Changes whose keys fit into one query: 200, and not too long for an address."""
+    part: list[Change] = []
+    length = 0
+    for change in changes:
+        own = len(quote(_quoted(change.key), safe="")) + 12
+        if part and (len(part) == COLLECTION_ROWS or length + own > QUERY_LETTERS):
+            yield part
+            part, length = [], 0
+        part.append(change)
+        length += own
+    if part:
+        yield part
 
 
 def _short(key: str) -> str:

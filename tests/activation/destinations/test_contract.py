@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -22,33 +23,45 @@ from sandbox.standin import StandIn
 from sandbox.webhook import SECRET, WebhookStandIn
 
 
-@dataclass(frozen=True)
+@dataclass
 class Case:
-    """A destination, how it names its nth row, what that row says now, and the stand-in that can be told to fail."""
+    """A destination, as a run opens it; how it names its nth row, what that row says now, and the stand-in that can be told to
+    fail."""
 
-    destination: Destination
+    open: Callable[[], Destination]
     key: Callable[[int], str]
     stored: Callable[[int], Mapping[str, Any]]
     standin: StandIn | None
     match: str = ""
 
+    @cached_property
+    def destination(self) -> Destination:
+        return self.open()
+
 
 def hubspot_case(request) -> Case:
     account = request.getfixturevalue("ready_hubspot")
-    return Case(account.connect(timeout=0.5), str, account.company, account.standin)
+    return Case(lambda: account.connect(timeout=0.5), str, account.company, account.standin)
 
 
 def salesforce_case(request) -> Case:
     organisation = request.getfixturevalue("salesforce")
     return Case(
-        organisation.connect(timeout=0.5), record_id, organisation.account, organisation.standin, "composite/sobjects"
+        lambda: organisation.connect(timeout=0.5),
+        record_id,
+        organisation.account,
+        organisation.standin,
+        "composite/sobjects",
     )
 
 
 def webhook_case(request) -> Case:
     standin, url = request.getfixturevalue("receiver")
-    hook = Webhook(f"{url}/hook", secrets=[SECRET], allow_hosts=["127.0.0.1"], allow_loopback=True, timeout=0.5)
-    return Case(hook, str, lambda number: standin.row(str(number)) or {}, standin)
+
+    def opened() -> Webhook:
+        return Webhook(f"{url}/hook", secrets=[SECRET], allow_hosts=["127.0.0.1"], allow_loopback=True, timeout=0.5)
+
+    return Case(opened, str, lambda number: standin.row(str(number)) or {}, standin)
 
 
 def database_case(request) -> Case:
@@ -64,7 +77,7 @@ def database_case(request) -> Case:
                 else {c.name: v for c, v in zip(cursor.description, row, strict=True) if v is not None}
             )
 
-    return Case(Database(url, table="scores", key="account"), str, stored, None)
+    return Case(lambda: Database(url, table="scores", key="account"), str, stored, None)
 
 
 DESTINATIONS = {
@@ -220,7 +233,7 @@ def test_no_row_is_lost_or_told_twice_and_ok_means_written(failing, words, numbe
     if fault:
         failing.standin.fail(fault, match=failing.match)
     tier = tiers.draw(st.sampled_from(["a", "b", "c", "d"]))
-    results = words.by_key(failing.destination.upsert(batch(failing, words, numbers, tenure_churn_tier=tier)))
+    results = words.by_key(failing.open().upsert(batch(failing, words, numbers, tenure_churn_tier=tier)))
     assert set(results) == {failing.key(number) for number in numbers}
     for number in numbers:
         if results[failing.key(number)].status == "ok":

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from activation.base import Change, Field
-from activation.destinations.hubspot import as_text
+from activation.destinations.hubspot import HubSpot, as_text
 from core.errors import BatchRefused, Fatal, Forbidden, Retriable, Unauthorized, UserError
 
 WRITES = "/batch/update"
@@ -100,6 +100,18 @@ def test_a_company_that_was_merged_away_is_written_to_its_survivor(ready_hubspot
     assert ready_hubspot.company(5)["tenure_churn_tier"] == "high"
 
 
+def test_companies_that_were_merged_may_be_in_one_batch(ready_hubspot, words):
+    ready_hubspot.standin.seed([{"id": "900", "name": "Old", "merged_into_id": "5"}])
+    rows = [Change("900", "update", words.values(), remote_id="5"), words.change(5)]
+    assert words.statuses(ready_hubspot.connect().upsert(rows)) == {"900": "ok", "5": "ok"}
+
+
+def test_a_token_is_not_sent_without_tls():
+    for url in ("http://api.hubapi.example", "ftp://127.0.0.1", "api.hubapi.example", ""):
+        with pytest.raises(UserError, match="https"):
+            HubSpot("token", base_url=url)
+
+
 def test_success_that_names_no_row_is_a_failure(ready_hubspot, words):
     ready_hubspot.standin.fail("silent")
     results = ready_hubspot.connect().upsert([words.change(1), words.change(2)])
@@ -108,7 +120,18 @@ def test_success_that_names_no_row_is_a_failure(ready_hubspot, words):
     assert all("200" in result.error for result in results)
 
 
-@pytest.mark.parametrize("body", [None, [], "text", {"results": None}, {"status": "COMPLETE"}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        "text",
+        {"results": None},
+        {"status": "COMPLETE"},
+        {"results": [1], "errors": ["x"]},
+        {"results": {"id": "1"}},
+    ],
+)
 def test_success_with_an_odd_body_is_a_failure(ready_hubspot, words, body):
     ready_hubspot.standin.fail("status", status=200, body=body)
     assert words.statuses(ready_hubspot.connect().upsert([words.change(1)])) == {"1": "retriable"}

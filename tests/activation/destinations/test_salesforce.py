@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from activation.base import Change, Field
-from activation.destinations.salesforce import cell, table_of, used_share
+from activation.destinations.salesforce import Salesforce, cell, table_of, used_share
 from core.errors import BatchRefused, Fatal, Forbidden, Retriable, Unauthorized, UserError
 from sandbox.salesforce import record_id
 
@@ -255,6 +255,30 @@ def test_update_by_external_id_creates_nothing(salesforce, words):
     salesforce.standin.forget()
     assert words.statuses(destination.upsert([known])) == {"acc-3": "ok"}
     assert salesforce.standin.calls("query") == 0
+
+
+def test_a_record_that_was_made_anew_is_found_by_its_external_id(salesforce, words):
+    salesforce.standin.delete(record_id(3))
+    rows = [Change("acc-3", "update", words.values(), remote_id=record_id(3)), words.change("acc-4")]
+    destination = salesforce.connect(external_id="Tenure_Key__c")
+    assert words.statuses(destination.upsert(rows)) == {"acc-3": "rejected", "acc-4": "ok"}
+    salesforce.standin.seed([{"id": 777, "Tenure_Key__c": "acc-3"}])
+    salesforce.standin._external.clear()
+    found = words.by_key(destination.upsert(rows))
+    assert (found["acc-3"].status, found["acc-3"].remote_id) == ("ok", record_id(777))
+
+
+def test_long_external_ids_are_asked_for_in_more_than_one_query(salesforce, words):
+    keys = [f"{number:03}-" + "ü" * 100 for number in range(60)]
+    salesforce.standin.seed({"id": 1000 + number, "Tenure_Key__c": key} for number, key in enumerate(keys))
+    destination = salesforce.connect(external_id="Tenure_Key__c")
+    assert set(words.statuses(destination.upsert([words.change(key) for key in keys])).values()) == {"ok"}
+    assert salesforce.standin.calls("query") == 4
+
+
+def test_a_secret_is_not_sent_without_tls():
+    with pytest.raises(UserError, match="https"):
+        Salesforce(client_id="a", client_secret="b", login_url="http://company.my.salesforce.example")
 
 
 def test_upsert_needs_an_external_id_and_names_are_names(salesforce):
