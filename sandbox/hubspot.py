@@ -63,38 +63,27 @@ class HubSpotStandIn(StandIn):
     """One HubSpot account. `requests` in any `seconds` are allowed for a token."""
 
     def __init__(self, *, store: Store | None = None, requests: int = 190, seconds: float = 10.0) -> None:
-        objects, properties = "/crm/objects/{version}/companies", "/crm/properties/{version}/companies"
-        super().__init__(
-            [
-                Route(
-                    f"{objects}/batch/update",
-                    self._guarded(self._update, "crm.objects.companies.write"),
-                    methods=["POST"],
-                ),
-                Route(
-                    f"{objects}/batch/upsert",
-                    self._guarded(self._upsert, "crm.objects.companies.write"),
-                    methods=["POST"],
-                ),
-                Route(
-                    f"{objects}/batch/read", self._guarded(self._read, "crm.objects.companies.read"), methods=["POST"]
-                ),
-                Route(f"{properties}/groups", self._guarded(self._groups, "crm.schemas.companies.read")),
-                Route(
-                    f"{properties}/groups",
-                    self._guarded(self._create_group, "crm.schemas.companies.write"),
-                    methods=["POST"],
-                ),
-                Route(properties, self._guarded(self._properties, "crm.schemas.companies.read")),
-                Route(
-                    f"{properties}/batch/create",
-                    self._guarded(self._create_properties, "crm.schemas.companies.write"),
-                    methods=["POST"],
-                ),
-                Route("/oauth/v2/private-apps/get/access-token-info", self._token_info, methods=["POST"]),
-            ],
-            store=store,
-        )
+        read, write = "crm.objects.companies.read", "crm.objects.companies.write"
+        see, change = "crm.schemas.companies.read", "crm.schemas.companies.write"
+        routes = [Route("/oauth/v2/private-apps/get/access-token-info", self._token_info, methods=["POST"])]
+        # The dated paths, and those of v3, by which HubSpot's own client finds its way until September 2027.
+        for objects, properties in (
+            ("/crm/objects/{version}/companies", "/crm/properties/{version}/companies"),
+            ("/crm/v3/objects/companies", "/crm/v3/properties/companies"),
+        ):
+            routes += [
+                Route(path, self._guarded(handler, scope), methods=[method])
+                for method, path, handler, scope in (
+                    ("POST", f"{objects}/batch/update", self._update, write),
+                    ("POST", f"{objects}/batch/upsert", self._upsert, write),
+                    ("POST", f"{objects}/batch/read", self._read, read),
+                    ("GET", f"{properties}/groups", self._groups, see),
+                    ("POST", f"{properties}/groups", self._create_group, change),
+                    ("GET", properties, self._properties, see),
+                    ("POST", f"{properties}/batch/create", self._create_properties, change),
+                )
+            ]
+        super().__init__(routes, store=store)
         self.window = Window(requests, seconds)
         self.tokens: dict[str, tuple[str, ...]] = {TOKEN: SCOPES}
         if not self.store.all("properties"):
