@@ -453,9 +453,11 @@ def _told(fault: Fault | None, number: int) -> tuple[str, str] | None:
 
 def _told_job(job: Body) -> Body:
     told = {"id": job["id"], "state": job["state"], "operation": job["operation"], "object": "Account"}
-    return (
-        {**told, "errorMessage": job["error"]} if job.get("error") and job["state"] in ("Failed", "Aborted") else told
-    )
+    if job["state"] in ("JobComplete", "Failed", "Aborted"):
+        failed = len(job["failedResults"])
+        told |= {"numberRecordsProcessed": len(job["successfulResults"]) + failed, "numberRecordsFailed": failed}
+        told |= {"errorMessage": job["error"]} if job.get("error") else {}
+    return told
 
 
 def _fits(kind: str, value: Any) -> bool:
