@@ -403,8 +403,9 @@ class SalesforceStandIn(StandIn):
         self._keep(changed)
 
     async def _job_results(self, request: Request) -> Response:
-        job, kind = self.jobs.get(request.path_params["job"]), request.path_params["kind"]
-        if job is None or job["state"] not in ("JobComplete", "Failed", "Aborted"):
+        kinds = {kind.lower(): kind for kind in ("successfulResults", "failedResults", "unprocessedrecords")}
+        job, kind = self.jobs.get(request.path_params["job"]), kinds.get(request.path_params["kind"].lower())
+        if kind is None or job is None or job["state"] not in ("JobComplete", "Failed", "Aborted"):
             return self.refusal(404, {"code": "NOT_FOUND", "message": "The job has no results yet."})
         own = {"successfulResults": ["sf__Id", "sf__Created"], "failedResults": ["sf__Id", "sf__Error"]}.get(kind, [])
         out = io.StringIO()
