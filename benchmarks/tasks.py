@@ -169,113 +169,6 @@ def copy_plainly(url: str, table: str, out: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begun}
 
 
-def explain(rows: str, columns: str, trees: str, depth: str, out: str, threads: str) -> dict[str, Any]:
-    """Score and explain accounts in batches, reasons in words written to a Parquet file; and some of them by XGBoost itself."""
-    import numpy as np
-    import pyarrow.parquet as pq
-    import xgboost
-
-    from ml import dataset, reasons, recipe
-
-    frame, label = _accounts(int(rows), int(columns), seed=1)
-    part = min(len(frame), 50_000)
-    data = dataset.assemble(
-        frame[:part].assign(account_id=np.arange(part), label=label[:part]), entity="account_id", label="label"
-    )
-    wanted = {**recipe.SMALL, "max_depth": int(depth), "min_child_weight": 5}
-    model = _trained(data, wanted, rounds=int(trees), threads=int(threads))
-    wordings = {
-        name: reasons.Wording(
-            name, name, "%", positive="Usage rose {value} % against its level", negative="Usage fell {value} %"
-        )
-        for name in model.feature_names
-    }
-    begun, cpu = time.perf_counter(), time.process_time()
-    base = model.explainer.base
-    spent = {"tables": time.perf_counter() - begun, "score": 0.0, "contributions": 0.0, "reasons": 0.0, "write": 0.0}
-    explaining = time.process_time() - cpu
-    writer, off, written = None, 0.0, 0
-    for start in range(0, len(frame), EXPLAINED_AT_ONCE):
-        batch = frame[start : start + EXPLAINED_AT_ONCE]
-        marks = [time.perf_counter()]
-        scores = model.probability(batch)
-        marks.append(time.perf_counter())
-        before = time.process_time()
-        contributions, base = model.contributions(batch)
-        explaining += time.process_time() - before
-        marks.append(time.perf_counter())
-        points = reasons.probability_points(contributions, base, model.feature_names)
-        off = max(off, float(np.abs(points.probability - scores).max()))
-        table = reasons.reasons(points, batch, wordings)
-        marks.append(time.perf_counter())
-        writer = writer or pq.ParquetWriter(out, table.schema)
-        writer.write_table(table)
-        written += table.num_rows
-        marks.append(time.perf_counter())
-        for name, first, last in zip(list(spent)[1:], marks[:-1], marks[1:], strict=True):
-            spent[name] += last - first
-    assert writer is not None
-    writer.close()
-    whole = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - cpu}
-
-    few = frame[: min(len(frame), 4000)]
-    matrix = model.columns.matrix(few)
-    before = time.process_time()
-    theirs = model.boosters[0].predict(
-        xgboost.DMatrix(matrix, feature_types=model.columns.kinds, nthread=int(threads)), pred_contribs=True
-    )
-    native = time.process_time() - before
-    ours, base = model.contributions(few)
-    return {
-        **whole,
-        "parts_seconds": spent,
-        "reasons": written,
-        "score_off_by": off,
-        "explaining_cpu_seconds_per_row": explaining / len(frame),
-        "native_cpu_seconds_per_row": native / len(few),
-        "largest_difference": float(max(np.abs(ours - theirs[:, :-1]).max(), np.abs(base - theirs[:, -1]).max())),
-    }
-
-
-def train(rows: str, columns: str, times: str, threads: str) -> dict[str, Any]:
-    """Our training call and a bare `xgboost.train` with the same parameters on the same matrix, by turns."""
-    import numpy as np
-    import xgboost
-
-    from ml import dataset, recipe
-
-    frame, label = _accounts(int(rows), int(columns), seed=2)
-    data = dataset.assemble(
-        frame.assign(account_id=np.arange(len(frame)), label=label), entity="account_id", label="label"
-    )
-    known = recipe.columns_of(data)
-    matrix = known.matrix(data.features)
-    bins = 256
-    parameters = recipe.xgboost_settings(
-        recipe.SMALL, known, data.labels, seed=1, threads=int(threads), directions={}, bins=bins
-    )
-
-    def ours() -> None:
-        _trained(data, recipe.SMALL, rounds=recipe.SMALL_ROUNDS, threads=int(threads))
-
-    def bare() -> None:
-        accounts = xgboost.QuantileDMatrix(
-            matrix, data.labels, feature_types=known.kinds, nthread=int(threads), max_bin=bins
-        )
-        xgboost.train(parameters, accounts, recipe.SMALL_ROUNDS)
-
-    found: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
-    for _ in range(int(times)):
-        for name, call in (("ours", ours), ("bare", bare)):
-            begun, cpu = time.perf_counter(), time.process_time()
-            call()
-            found[name].append((time.process_time() - cpu, time.perf_counter() - begun))
-    return {
-        name: {"cpu_seconds": min(cpu for cpu, _ in runs), "seconds": min(seconds for _, seconds in runs)}
-        for name, runs in found.items()
-    }
-
-
 def sync_hubspot(rows: str) -> dict[str, Any]:
     """Companies to the stand-in, 100 a call, and the same calls with their bodies ready."""
     from activation.destinations.hubspot import HubSpot
@@ -397,6 +290,113 @@ def _sent(destination: Destination, changes: Sequence[Change]) -> dict[str, Any]
 
 def _parts(changes: Sequence[Change], size: int) -> list[Sequence[Change]]:
     return [changes[start : start + size] for start in range(0, len(changes), size)]
+
+
+def explain(rows: str, columns: str, trees: str, depth: str, out: str, threads: str) -> dict[str, Any]:
+    """Score and explain accounts in batches, reasons in words written to a Parquet file; and some of them by XGBoost itself."""
+    import numpy as np
+    import pyarrow.parquet as pq
+    import xgboost
+
+    from ml import dataset, reasons, recipe
+
+    frame, label = _accounts(int(rows), int(columns), seed=1)
+    part = min(len(frame), 50_000)
+    data = dataset.assemble(
+        frame[:part].assign(account_id=np.arange(part), label=label[:part]), entity="account_id", label="label"
+    )
+    wanted = {**recipe.SMALL, "max_depth": int(depth), "min_child_weight": 5}
+    model = _trained(data, wanted, rounds=int(trees), threads=int(threads))
+    wordings = {
+        name: reasons.Wording(
+            name, name, "%", positive="Usage rose {value} % against its level", negative="Usage fell {value} %"
+        )
+        for name in model.feature_names
+    }
+    begun, cpu = time.perf_counter(), time.process_time()
+    base = model.explainer.base
+    spent = {"tables": time.perf_counter() - begun, "score": 0.0, "contributions": 0.0, "reasons": 0.0, "write": 0.0}
+    explaining = time.process_time() - cpu
+    writer, off, written = None, 0.0, 0
+    for start in range(0, len(frame), EXPLAINED_AT_ONCE):
+        batch = frame[start : start + EXPLAINED_AT_ONCE]
+        marks = [time.perf_counter()]
+        scores = model.probability(batch)
+        marks.append(time.perf_counter())
+        before = time.process_time()
+        contributions, base = model.contributions(batch)
+        explaining += time.process_time() - before
+        marks.append(time.perf_counter())
+        points = reasons.probability_points(contributions, base, model.feature_names)
+        off = max(off, float(np.abs(points.probability - scores).max()))
+        table = reasons.reasons(points, batch, wordings)
+        marks.append(time.perf_counter())
+        writer = writer or pq.ParquetWriter(out, table.schema)
+        writer.write_table(table)
+        written += table.num_rows
+        marks.append(time.perf_counter())
+        for name, first, last in zip(list(spent)[1:], marks[:-1], marks[1:], strict=True):
+            spent[name] += last - first
+    assert writer is not None
+    writer.close()
+    whole = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - cpu}
+
+    few = frame[: min(len(frame), 4000)]
+    matrix = model.columns.matrix(few)
+    before = time.process_time()
+    theirs = model.boosters[0].predict(
+        xgboost.DMatrix(matrix, feature_types=model.columns.kinds, nthread=int(threads)), pred_contribs=True
+    )
+    native = time.process_time() - before
+    ours, base = model.contributions(few)
+    return {
+        **whole,
+        "parts_seconds": spent,
+        "reasons": written,
+        "score_off_by": off,
+        "explaining_cpu_seconds_per_row": explaining / len(frame),
+        "native_cpu_seconds_per_row": native / len(few),
+        "largest_difference": float(max(np.abs(ours - theirs[:, :-1]).max(), np.abs(base - theirs[:, -1]).max())),
+    }
+
+
+def train(rows: str, columns: str, times: str, threads: str) -> dict[str, Any]:
+    """Our training call and a bare `xgboost.train` with the same parameters on the same matrix, by turns."""
+    import numpy as np
+    import xgboost
+
+    from ml import dataset, recipe
+
+    frame, label = _accounts(int(rows), int(columns), seed=2)
+    data = dataset.assemble(
+        frame.assign(account_id=np.arange(len(frame)), label=label), entity="account_id", label="label"
+    )
+    known = recipe.columns_of(data)
+    matrix = known.matrix(data.features)
+    bins = 256
+    parameters = recipe.xgboost_settings(
+        recipe.SMALL, known, data.labels, seed=1, threads=int(threads), directions={}, bins=bins
+    )
+
+    def ours() -> None:
+        _trained(data, recipe.SMALL, rounds=recipe.SMALL_ROUNDS, threads=int(threads))
+
+    def bare() -> None:
+        accounts = xgboost.QuantileDMatrix(
+            matrix, data.labels, feature_types=known.kinds, nthread=int(threads), max_bin=bins
+        )
+        xgboost.train(parameters, accounts, recipe.SMALL_ROUNDS)
+
+    found: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
+    for _ in range(int(times)):
+        for name, call in (("ours", ours), ("bare", bare)):
+            begun, cpu = time.perf_counter(), time.process_time()
+            call()
+            found[name].append((time.process_time() - cpu, time.perf_counter() - begun))
+    return {
+        name: {"cpu_seconds": min(cpu for cpu, _ in runs), "seconds": min(seconds for _, seconds in runs)}
+        for name, runs in found.items()
+    }
 
 
 def _trained(data: Dataset, parameters: Mapping[str, float], *, rounds: int, threads: int) -> ChurnModel:
