@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from core import settings, telemetry, threads
 from core.warehouse import literal, rows, warehouse
 
 if TYPE_CHECKING:
+    from activation.base import Change, Destination, Operation
     from ml.dataset import Dataset
     from ml.model import ChurnModel
 
@@ -167,6 +169,129 @@ def copy_plainly(url: str, table: str, out: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begun}
 
 
+def sync_hubspot(rows: str) -> dict[str, Any]:
+    """Companies to the stand-in, 100 a call, and the same calls with their bodies ready."""
+    from activation.destinations.hubspot import HubSpot
+    from core.http import Client
+    from sandbox.hubspot import TOKEN, HubSpotStandIn
+    from sandbox.serve import serving
+
+    standin = HubSpotStandIn(requests=1_000_000)
+    standin.seed({"id": str(number)} for number in range(1, int(rows) + 1))
+    for name, kind in (
+        ("churn_probability", "number"),
+        ("churn_tier", "string"),
+        ("as_of_date", "date"),
+        ("reason", "string"),
+    ):
+        standin.define(name, kind)
+    changes = _scores(range(1, int(rows) + 1), str)
+    with serving(standin) as url:
+        destination = HubSpot(TOKEN, base_url=url)
+        sent = _sent(destination, changes)
+        calls = standin.calls()
+        client = Client(url, headers=lambda: {"Authorization": f"Bearer {TOKEN}"})
+        bodies = [
+            {"inputs": [{"id": c.key, "properties": {n: str(v) for n, v in c.values.items()}} for c in part]}
+            for part in _parts(changes, 100)
+        ]
+        begun = time.perf_counter()
+        for body in bodies:
+            client.send("POST", "/crm/objects/2026-03/companies/batch/update", json=body)
+        bare = time.perf_counter() - begun
+    return {**sent, "calls": calls, "bare_seconds": bare}
+
+
+def sync_salesforce(rows: str) -> dict[str, Any]:
+    """Accounts to the stand-in: collections for the first 2,000 rows, jobs for all."""
+    from activation.destinations.salesforce import Salesforce
+    from sandbox.salesforce import CLIENT_ID, CLIENT_SECRET, SalesforceStandIn, record_id
+    from sandbox.serve import serving
+
+    standin = SalesforceStandIn(polls=0)
+    standin.seed({"id": number} for number in range(1, int(rows) + 1))
+    for name, kind in (
+        ("churn_probability", "double"),
+        ("churn_tier", "string"),
+        ("as_of_date", "date"),
+        ("reason", "string"),
+    ):
+        standin.define(name, kind)
+    changes = _scores(range(1, int(rows) + 1), record_id)
+    found = {}
+    with serving(standin) as url:
+        for name, part in (("collections", changes[:2000]), ("jobs", changes)):
+            standin.forget()
+            destination = Salesforce(client_id=CLIENT_ID, client_secret=CLIENT_SECRET, login_url=url)
+            found[name] = {**_sent(destination, part), "calls": standin.calls("/services/data")}
+    return found
+
+
+def sync_postgres(url: str, rows: str) -> dict[str, Any]:
+    """Rows into a table: new ones, all changed, none changed; and COPY of the same rows by psycopg. The best of five."""
+    import psycopg
+
+    from activation.destinations.database import Database
+
+    columns = (
+        "account text primary key, churn_probability double precision, churn_tier text, as_of_date date, reason text"
+    )
+    new = _scores(range(int(rows)), lambda number: f"acc-{number}", operation="create")
+    same = _scores(range(int(rows)), lambda number: f"acc-{number}")
+    changed = _scores(range(int(rows)), lambda number: f"acc-{number}", tier="low")
+    plain = [(change.key, *change.values.values()) for change in new]
+    found: dict[str, list[float]] = {"copy": [], "new": [], "unchanged": [], "changed": []}
+    accounted = 0
+    for _ in range(5):
+        with psycopg.connect(url, autocommit=True) as connection:
+            for table in ("plain", "scores"):
+                connection.execute(f"drop table if exists {table}")
+                connection.execute(f"create table {table} ({columns})")
+            begun = time.perf_counter()
+            with connection.cursor() as cursor, cursor.copy("copy plain from stdin") as copy:
+                for row in plain:
+                    copy.write_row(row)
+            found["copy"].append(time.perf_counter() - begun)
+        for name, changes in (("new", new), ("unchanged", same), ("changed", changed)):
+            sent = _sent(Database(url, table="scores", key="account"), changes)
+            found[name].append(sent["seconds"])
+            accounted = sent["ok"]
+    return {"ok": accounted, "seconds": {name: min(seconds) for name, seconds in found.items()}}
+
+
+def _scores(
+    numbers: range, key: Callable[[int], str], *, operation: Operation = "update", tier: str = "high"
+) -> list[Change]:
+    from activation.base import Change
+
+    return [
+        Change(
+            key(number),
+            operation,
+            {
+                "churn_probability": number % 1000 / 1000,
+                "churn_tier": tier,
+                "as_of_date": date(2026, 3, 1),
+                "reason": "Usage fell 38 % against its own 90-day level",
+            },
+        )
+        for number in numbers
+    ]
+
+
+def _sent(destination: Destination, changes: Sequence[Change]) -> dict[str, Any]:
+    """All changes in batches of the destination's own size."""
+    ok = 0
+    begun = time.perf_counter()
+    for part in _parts(changes, destination.limits(len(changes)).batch_rows):
+        ok += sum(result.status == "ok" for result in destination.upsert(part))
+    return {"seconds": time.perf_counter() - begun, "rows": len(changes), "ok": ok}
+
+
+def _parts(changes: Sequence[Change], size: int) -> list[Sequence[Change]]:
+    return [changes[start : start + size] for start in range(0, len(changes), size)]
+
+
 def explain(rows: str, columns: str, trees: str, depth: str, out: str, threads: str) -> dict[str, Any]:
     """Score and explain accounts in batches, reasons in words written to a Parquet file; and some of them by XGBoost itself."""
     import numpy as np
@@ -311,7 +436,20 @@ def _accounts(rows: int, columns: int, *, seed: int) -> tuple[Any, Any]:
 
 TASKS = {
     task.__name__: task
-    for task in (generate, advance, floor, load, load_plainly, copy_plainly, build_features, explain, train)
+    for task in (
+        generate,
+        advance,
+        floor,
+        load,
+        load_plainly,
+        copy_plainly,
+        build_features,
+        explain,
+        train,
+        sync_hubspot,
+        sync_salesforce,
+        sync_postgres,
+    )
 }
 
 if __name__ == "__main__":
