@@ -328,6 +328,7 @@ class _Run:
         if not self.request.keys:
             back, gone = plan.settled(connection)
             self.ledger.settle(run.destination, back=back, gone=gone)
+            self.ledger.rehash(run.destination, plan.rehashed(connection))
         if planned.counts.to_send == 0:
             self.report.status = "done"
             return

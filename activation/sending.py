@@ -6,6 +6,7 @@ or any vendor.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,12 +23,13 @@ T = TypeVar("T")
 GIVE_UP_AFTER = 20
 """A batch of which so many rows were refused one by one, and none taken, is wrong as a whole: the run stops."""
 
-StopKind = Literal["stopped", "deferred"]
+StopKind = Literal["stopped", "deferred", "failed"]
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Why no further row is sent in this run. `deferred` rows may work in the next one; `stopped` needs somebody."""
+    """Why no further row is sent in this run. `deferred` rows may work in the next one; `stopped` needs somebody; `failed` is a mistake of
+    the destination's code."""
 
     kind: StopKind
     sentence: str
@@ -170,6 +172,12 @@ class Sender:
                 self._sleep(self._delay(attempt, error.retry_after))
             except TenureError as error:
                 raise Halted(_stop(error, self._redact)) from None
+            except Exception as error:
+                # Its words may hold what was sent or a secret, which nobody has vouched for.
+                if os.environ.get("TENURE_DEBUG"):
+                    raise
+                said = f"The destination's own code failed: {type(error).__name__}."
+                raise Halted(Stop("failed", said, "TENURE_DEBUG=1 shows where.")) from None
 
     def _renew(self, error: Unauthorized) -> None:
         """Renew the credentials, once until something works again; raises `Halted` where that does not help."""
