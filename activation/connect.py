@@ -90,7 +90,9 @@ def _webhook(config: WebhookConfig, occasion: Occasion) -> Destination:
 
 
 def _database(config: DatabaseSyncConfig, occasion: Occasion) -> Destination:
-    return _made("database.Database", url=config.url.get_secret_value(), table=config.table, key=config.key)
+    return _made(
+        "database.Database", url=config.url.get_secret_value(), table=config.table, key=config.key, mode=config.mode
+    )
 
 
 def _made(name: str, **options: Any) -> Destination:

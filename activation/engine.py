@@ -169,18 +169,7 @@ class SyncReport:
     @property
     def sentence(self) -> str:
         """The counts in words."""
-        counts = self.counts
-        told = ((counts.created, "created"), (counts.updated, "updated"), (counts.retired, "cleared"))
-        more = (
-            (counts.unchanged, "unchanged"),
-            (counts.rejected, "rejected"),
-            (counts.retriable, "to be tried again"),
-            (counts.deferred - counts.parked, "deferred"),
-            (counts.parked, "parked"),
-            (counts.invalid, "invalid"),
-        )
-        parts = [f"{count:,} {word}" for count, word in (*told, *more) if count]
-        return f"{counts.source:,} rows: " + ", ".join(parts) if parts else "no rows"
+        return sentence(self.counts)
 
     def document(self) -> dict[str, Any]:
         """The same as a plain dictionary, for JSON; the changes of a dry run with old and new."""
@@ -194,6 +183,23 @@ class SyncReport:
             for planned in self.changes
         ]
         return {**found, "exit_code": self.exit_code}
+
+
+def sentence(counts: Tally) -> str:
+    """Counts in words: what was done, and what was not."""
+    named = (
+        (counts.created, "created"),
+        (counts.updated, "updated"),
+        (counts.retired, "cleared"),
+        (counts.unchanged, "unchanged"),
+        (counts.rejected, "rejected"),
+        (counts.retriable, "to be tried again"),
+        (counts.deferred - counts.parked, "deferred"),
+        (counts.parked, "parked"),
+        (counts.invalid, "invalid"),
+    )
+    parts = [f"{count:,} {word}" for count, word in named if count]
+    return f"{counts.source:,} rows: " + ", ".join(parts) if parts else "no rows"
 
 
 Open = Callable[[FieldMapping], Destination]
@@ -273,7 +279,7 @@ class _Run:
             return self.ledger.payloads(name, keys)
 
         mapping = resolve(connection, self.config)
-        self.whole = plan.make(connection, mapping, self.ledger.acknowledged(name), payloads)
+        self.whole = plan.make(connection, mapping, lambda: self.ledger.acknowledged(name), payloads)
         # Guards judge all rows, also when only some are asked for or all are sent anew.
         planned = plan.resend(connection, self.whole, payloads) if self.request.full else self.whole
         return plan.only(connection, planned, self.request.keys) if self.request.keys else planned

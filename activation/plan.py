@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ HASH_VERSION = "1"
 """Tag of every hash: another way of making canonical texts gets another one."""
 _FETCHED = 2_000
 
+Acknowledged = Callable[[], "pa.Table"]
+"""A table of key, hash, state, in_doubt, is_parked and is_failing of every row that the destination was ever sent."""
 Payloads = Callable[[Sequence[str] | None], "pa.Table"]
 """Keys (None: all) -> a table of key, payload (JSON, canonical texts by field) and remote_id of acknowledged rows."""
 
@@ -90,14 +93,16 @@ class Plan:
     """Share of the rows with a value in a field that would lose it, by field."""
 
 
-def make(connection: Connection, mapping: Mapping, acknowledged: pa.Table, payloads: Payloads) -> Plan:
-    """Compare the rows of `mapping.relation` with `acknowledged`: key, hash, state, in_doubt and is_parked of each row that a
-    destination was ever sent.
+def make(connection: Connection, mapping: Mapping, acknowledged: Acknowledged, payloads: Payloads) -> Plan:
+    """Compare the rows of `mapping.relation` with those that the destination was ever sent.
 
     Leaves the temporary tables `sync_plan` and `sync_old` in `connection`.
     """
-    connection.register("sync_acknowledged", acknowledged)
-    _desire(connection, mapping)
+    # The ledger is read while the rows are hashed: each takes about a second for a million.
+    with ThreadPoolExecutor(1) as beside:
+        known = beside.submit(acknowledged)
+        _desire(connection, mapping)
+        connection.register("sync_acknowledged", known.result())
     _compare(connection)
     _look_at_fields(connection, mapping, payloads)
     has = f"select count(*) from sync_acknowledged where {_HAS}"
@@ -206,8 +211,8 @@ def _desire(connection: Connection, mapping: Mapping) -> None:
     connection.execute(
         "create or replace temp table sync_desired as"
         f" select {key} as key, {literal(HASH_VERSION + ':')} || md5({_canonical(mapping.compared)}) as hash,"
-        f" case when {key} is null or trim({key}) = '' then 'null_key'"
-        f" when regexp_matches({key}, '[\\x00-\\x1f]') then 'control_character_in_key'"
+        f" case when {key} is null then 'null_key' when regexp_matches({key}, '^\\s*$|[\\x00-\\x1f]')"
+        f" then case when trim({key}) = '' then 'null_key' else 'control_character_in_key' end"
         f" when {key} in (select key from sync_repeated where key is not null) then 'duplicate_key'"
         f" {' '.join(wrong)} end as reason"
         f" from {mapping.relation} as s"

@@ -310,11 +310,12 @@ class SyncConfig(Strict):
     mode: Literal["update", "upsert"] = "upsert"
     on_null: Literal["skip", "clear"] = "clear"
     rounding: dict[str, Annotated[int, Field(ge=0, le=12)]] = {}
-    volatile: tuple[str, ...] = ("*scored_at*", "*as_of_date*")
+    volatile: tuple[str, ...] = ("*scored_at*", "*as_of_date*", "*model_version*")
     max_attempts: int = Field(default=5, ge=1)
     max_failed_share: float = Field(default=0.05, ge=0, le=1)
     max_silence_hours: float = Field(default=48, gt=0)
     batch_rows: int | None = Field(default=None, ge=1)
+    stand_in: bool = False
     guards: GuardConfig = GuardConfig()
     retry: RetryConfig = RetryConfig()
 
@@ -358,7 +359,7 @@ class SalesforceConfig(SyncConfig):
     client_id: SecretStr
     client_secret: SecretStr
     login_url: str
-    external_id: str = "Id"
+    external_id: str | None = None
     object: str = "Account"
     bulk_above: int = Field(default=2000, ge=1)
 
