@@ -422,6 +422,7 @@ class _Run:
             max_attempts=self.config.max_attempts,
             keep_doubt=keep_doubt,
             unsent=[item.change.key for item in batch if item.change.key not in sent.left],
+            uncertain=sent.uncertain,
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -320,7 +320,8 @@ class Ledger:
             for planned in batch
         ]
         with self._writing() as connection:
-            self._merge(connection, records, ("in_doubt_run_id",))
+            # An older doubt stays: it is about another value.
+            self._merge(connection, records, in_doubt_run_id=sa.func.coalesce(ROWS.c.in_doubt_run_id, run.run_id))
 
     def record(
         self,
@@ -332,11 +333,13 @@ class Ledger:
         max_attempts: int,
         keep_doubt: bool = False,
         unsent: Sequence[str] = (),
+        uncertain: Collection[str] = (),
     ) -> None:
         """Keep the answers of a batch and the run's new counts, in one transaction.
 
         With `keep_doubt` acknowledged rows stay in doubt until `conclude`. `unsent` are keys that were intended, but never
-        left: their doubt is taken back.
+        left: their doubt is taken back. `uncertain` are keys of which an earlier try may have been applied: a rejection does not
+        take their doubt away.
         """
         with self._writing() as connection:
             before = self._attempts(
@@ -346,7 +349,8 @@ class Ledger:
                 _row_record(run, planned, result, now, before.get(planned.change.key, 0), max_attempts, keep_doubt)
                 for planned, result in answered
             ):
-                self._merge(connection, records, [n for n in names if n not in ("destination", "key")])
+                self._merge(connection, records, *(n for n in names if n not in ("destination", "key")))
+            self._believe(connection, run, [p.change.key for p, r in answered if r.status == "rejected"], uncertain)
             if answered:
                 connection.execute(sa.insert(CHANGES), [_change_record(run, p, r, now) for p, r in answered])
             for part in _parts(unsent):
@@ -487,15 +491,24 @@ class Ledger:
             said = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
             raise Fatal(f"The sync ledger refused: {said}") from None
 
-    def _merge(self, connection: sa.Connection, records: Sequence[dict[str, Any]], changed: Sequence[str]) -> None:
+    def _merge(
+        self, connection: sa.Connection, records: Sequence[dict[str, Any]], *changed: str, **computed: Any
+    ) -> None:
         insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         statement = insert(ROWS)
+        values = {**{name: statement.excluded[name] for name in changed}, **computed}
         connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["destination", "key"], set_={name: statement.excluded[name] for name in changed}
-            ),
-            records,
+            statement.on_conflict_do_update(index_elements=["destination", "key"], set_=values), list(records)
         )
+
+    def _believe(
+        self, connection: sa.Connection, run: RunRecord, rejected: Sequence[str], uncertain: Collection[str]
+    ) -> None:
+        """Rows that the destination refused outright are not in doubt by this run."""
+        certain = [key for key in rejected if key not in uncertain]
+        for part in _parts(certain):
+            ours = sa.and_(_are(run.destination, part or []), ROWS.c.in_doubt_run_id == run.run_id)
+            connection.execute(sa.update(ROWS).where(ours).values(in_doubt_run_id=None))
 
     def _attempts(self, connection: sa.Connection, destination: str, keys: Sequence[str]) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -648,7 +661,6 @@ def _row_record(
         "last_error_code": result.error_code,
         "last_error": result.error,
         "parked_at": now if counts >= max_attempts else None,
-        "in_doubt_run_id": None if result.status == "rejected" else run.run_id,
     }
 
 

@@ -48,6 +48,8 @@ class Sent:
     """Answers about rows that were not sent."""
     left: set[str] = field(default_factory=set)
     """Keys that were handed to the destination at least once."""
+    uncertain: set[str] = field(default_factory=set)
+    """Keys of which some try may have been applied without saying so."""
 
 
 class Halted(Exception):
@@ -107,7 +109,7 @@ class Sender:
             handed = list(waiting)
             sent.left.update(change.key for change in handed)
             try:
-                answers = self._call(lambda handed=handed: self._upsert(handed))  # type: ignore[misc]
+                answers = self._call(lambda handed=handed: self._upsert(handed, sent))  # type: ignore[misc]
             except Unanswered as error:
                 sent.is_exhausted = True
                 self._all(handed, sent, "retriable", UNREACHABLE, str(error))
@@ -119,14 +121,21 @@ class Sender:
             sent.strangers += strangers
             sent.results |= results
             waiting = [change for change in handed if results[change.key].status == "retriable"]
+            sent.uncertain.update(change.key for change in waiting)
             if not waiting:
                 return
             if attempt < self._retry.tries:
                 self._sleep(self._delay(attempt, None))
 
-    def _upsert(self, rows: Sequence[Change]) -> Sequence[RowResult]:
+    def _upsert(self, rows: Sequence[Change], sent: Sent) -> Sequence[RowResult]:
         self.calls += 1
-        return self._destination.upsert(rows)
+        try:
+            return self._destination.upsert(rows)
+        except BatchRefused:
+            raise
+        except Exception:
+            sent.uncertain.update(change.key for change in rows)
+            raise
 
     def _halve(self, rows: list[Change], sent: Sent, error: BatchRefused) -> None:
         if len(rows) == 1:
