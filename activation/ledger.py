@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -160,7 +161,7 @@ class Ledger:
             return
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = _engine(url)
+        self._engine = _engine(url) if create or path is None else _read_only(path)
         with self._errors():
             if create:
                 metadata.create_all(self._engine)
@@ -548,6 +549,11 @@ def _engine(url: str) -> sa.Engine:
     if scheme.split("+")[0] not in ("postgresql", "postgres"):
         raise UserError("sync.ledger_url must begin with sqlite:/// or postgresql://.")
     return sa.create_engine(f"postgresql+psycopg://{rest}", connect_args={"connect_timeout": 15})
+
+
+def _read_only(path: Path) -> sa.Engine:
+    """A file that cannot be written to through this engine."""
+    return sa.create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", connect_args={"timeout": 60})
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:

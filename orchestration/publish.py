@@ -123,7 +123,7 @@ def _replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
     leftovers = (fresh, fresh.with_name(fresh.name + ".wal"))
-    lock = RunLock(path.with_name(f".{path.name}.lock"))
+    lock = RunLock(path.with_name(".publishing.lock"))
     lock.acquire(str(os.getpid()), wait_seconds=_LONGEST_PUBLICATION_SECONDS, on_wait=lambda holder: None)
     try:
         for leftover in leftovers:

@@ -174,6 +174,24 @@ def test_an_older_ledger_and_a_ledger_that_is_not_there_read_as_empty(sync: Any)
     assert [name for name, _ in ledger.tables()] == ["sync_runs", "sync_rows", "sync_changes"]
 
 
+def test_a_dry_run_leaves_a_ledger_that_is_there_as_it_is(sync: Any, kit: Any) -> None:
+    sync.published.put(kit.some_rows(4))
+    sync.run()
+    before = (sync.folder / "sync.db").read_bytes()
+    sync.published.put(kit.some_rows(3, k01=0.9))
+    report = sync.run(dry_run=True)
+    assert [(p.change.key, p.change.operation, p.differing) for p in report.changes] == [
+        ("k01", "update", {"score": ("0.01", "0.9")}),
+        (
+            "k03",
+            "retire",
+            {"score": ("0.03", None), "scored_at": ("2026-03-02T05:00:00.000000Z", None), "tier": ("low", None)},
+        ),
+    ]
+    assert (sync.folder / "sync.db").read_bytes() == before
+    assert len(sync.table("sync_runs")) == 1
+
+
 FAULTS = st.lists(
     st.sampled_from(
         [
