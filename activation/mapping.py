@@ -4,7 +4,7 @@ Lives here: resolving the configuration against the columns that are there, and 
 changed (`plan.py`), or how a destination writes a value.
 
 Every field has two expressions: its value, as a destination receives it, and the canonical text of that value, which is what
-rows are compared by and what the ledger keeps.
+fields are compared by and what the ledger keeps.
 """
 
 from __future__ import annotations

@@ -3,13 +3,12 @@
 Lives here: the comparison, as set operations on temporary tables. Must not live here: where acknowledged rows are kept
 (`ledger.py`), whether the plan may be carried out (`guards.py`), or sending.
 
-Rows are compared by a hash of the canonical texts of their mapped fields. A row whose hash differs is looked at field by field:
+Rows are compared by a hash of the values of their mapped fields. A row whose hash differs is looked at field by field:
 only one that says something else is sent, so that a change of the mapping alone sends nothing that the destination has.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HASH_VERSION = "1"
-"""Tag of every hash: another way of making canonical texts gets another one."""
+"""Tag of every hash: another way of making them gets another one."""
 _FETCHED = 2_000
 
 Acknowledged = Callable[[], "pa.Table"]
@@ -210,7 +209,7 @@ def _desire(connection: Connection, mapping: Mapping) -> None:
     )
     connection.execute(
         "create or replace temp table sync_desired as"
-        f" select {key} as key, {literal(HASH_VERSION + ':')} || md5({_canonical(mapping.compared)}) as hash,"
+        f" select {key} as key, {_digest(connection, mapping.compared)} as hash,"
         f" case when {key} is null then 'null_key' when regexp_matches({key}, '^\\s*$|[\\x00-\\x1f]')"
         f" then case when trim({key}) = '' then 'null_key' else 'control_character_in_key' end"
         f" when {key} in (select key from sync_repeated where key is not null) then 'duplicate_key'"
@@ -219,17 +218,17 @@ def _desire(connection: Connection, mapping: Mapping) -> None:
     )
 
 
-def _canonical(fields: Sequence[MappedField]) -> str:
-    """One text of all fields, each after a tag of its name and its NULL policy; `concat` leaves NULL out.
+def _digest(connection: Connection, fields: Sequence[MappedField]) -> str:
+    """SQL of a row's hash: twice 64 bits over the values, in both orders. MD5 of canonical texts takes eight times as long.
 
-    Whole names and lengths would make it twice as long, and the hash of a million rows 1.0 s slower.
+    The engine's own hash may change with its version. The version is hashed along, so that it changes all hashes at once; fields
+    then decide, and the hashes are brought up to date.
     """
-    parts = [f"{literal(_tag(field))}, {field.text_sql}" for field in fields]
-    return f"concat({', '.join(parts)})" if parts else "''"
-
-
-def _tag(field: MappedField) -> str:
-    return chr(31) + hashlib.sha256(f"{field.name} {field.on_null}".encode()).hexdigest()[:6]
+    names = " ".join(f"{field.name}/{field.on_null}" for field in fields)
+    salt = literal(f"{scalar(connection, 'select version()')} {names}")
+    values = [field.value_sql for field in fields]
+    there, back = ", ".join([salt, *values]), ", ".join([salt, *reversed(values)])
+    return f"{literal(HASH_VERSION + ':')} || hash({there}) || '.' || hash({back})"
 
 
 def _compare(connection: Connection) -> None:
