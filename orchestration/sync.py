@@ -124,13 +124,21 @@ def run(
             report = engine.sync(
                 request,
                 ledger,
-                lambda mapping: open_destination(config, Occasion(mapping.described(), run_id, settings.utc_now())),
+                lambda mapping: _destination(config, Occasion(mapping.described(), run_id, settings.utc_now())),
                 world=world,
                 progress=progress,
             )
             if not dry_run:
                 publish_ledger(tenure.serving_path, ledger.tables())
         return report
+
+
+def _destination(config: SyncConfig, occasion: Occasion) -> Destination:
+    """The destination; a stand-in of the sandbox is set up first, as an administrator would have done it once."""
+    destination = open_destination(config, occasion)
+    if config.stand_in and isinstance(destination, Prepares):
+        destination.setup(occasion.fields)
+    return destination
 
 
 def config_of(tenure: Tenure, name: str) -> SyncConfig:
