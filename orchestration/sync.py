@@ -80,10 +80,10 @@ def _asset(tenure: Tenure, name: str, config: SyncConfig) -> dg.AssetsDefinition
     return synced
 
 
-def attempt(tenure: Tenure, name: str, *, run_id: str, progress: Progress) -> SyncReport:
-    """One sync in the job: a mistake of the configuration is a report too, since the publication has gone well."""
+def attempt(tenure: Tenure, name: str, *, run_id: str, **options: Any) -> SyncReport:
+    """One sync among others: whatever keeps it from beginning is a report too, and the others go on. Options as of `run`."""
     try:
-        return run(tenure, name, run_id=run_id, progress=progress)
+        return run(tenure, name, run_id=run_id, **options)
     except TenureError as error:
         config = tenure.config.sync.destinations[name]
         connector = str(getattr(config, "connector", "custom"))

@@ -78,7 +78,9 @@ def run(
     for name in _names(tenure, destination):
         before = None if dry_run else sync.latest(tenure, name)
         with _progress(name, quiet=as_json) as progress:
-            report = sync.run(
+            # One that was asked for by name says what is wrong; of several, the others go on.
+            work = sync.run if destination else sync.attempt
+            report = work(
                 tenure,
                 name,
                 run_id=str(uuid.uuid4()),
