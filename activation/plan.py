@@ -48,9 +48,7 @@ class PlannedChange:
     def differing(self) -> dict[str, tuple[str | None, str | None]]:
         """Old and new text of the fields that differ."""
         return {
-            name: (self.old.get(name), text)
-            for name, text in sorted(self.new.items())
-            if name not in self.old or self.old[name] != text
+            name: (self.old.get(name), text) for name, text in sorted(self.new.items()) if self.old.get(name) != text
         }
 
 

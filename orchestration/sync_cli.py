@@ -338,9 +338,15 @@ def _show_reports(context: typer.Context, tenure: Tenure, reports: Sequence[Sync
 def _counts(report: SyncReport) -> str:
     if report.status != "planned":
         return report.sentence
-    planned = report.planned
-    words = ("create", "update", "retire", "unchanged", "invalid", "parked")
-    return ", ".join(f"{planned[word]:,} {word}" for word in words if planned[word]) or "no rows"
+    named = (
+        ("create", "to send for the first time"),
+        ("update", "to update"),
+        ("retire", "to clear"),
+        ("unchanged", "unchanged"),
+        ("parked", "parked"),
+        ("invalid", "invalid"),
+    )
+    return ", ".join(f"{report.planned[key]:,} {words}" for key, words in named if report.planned[key]) or "no rows"
 
 
 def _show_details(report: SyncReport) -> None:
