@@ -248,7 +248,7 @@ def _look_at_fields(connection: Connection, mapping: Mapping, payloads: Payloads
     _fetch_old(connection, payloads)
     compared = mapping.compared
     differs = " or ".join(
-        f"(n.t{n} is distinct from o.f{n}" + (f" and n.t{n} is not null)" if f.on_null == "skip" else ")")
+        f"(n.t{n} is distinct from n.f{n}" + (f" and n.t{n} is not null)" if f.on_null == "skip" else ")")
         for n, f in enumerate(compared)
     )
     texts = "".join(f", {f.text_sql} as t{n}" for n, f in enumerate(compared))
@@ -256,11 +256,14 @@ def _look_at_fields(connection: Connection, mapping: Mapping, payloads: Payloads
         f", json_extract_string(payload, {literal('$.' + _quoted(f.name))}) as f{n}" for n, f in enumerate(compared)
     )
     connection.execute(
-        "create or replace temp table sync_differing as"
+        "create or replace temp table sync_looked as"
         f" with new as (select {_key(mapping)} as key{texts} from {mapping.relation} as s"
         f" where {_key(mapping)} in (select key from sync_plan where operation = 'update')),"
         f" old as (select key{olds} from sync_old)"
-        f" select n.key from new as n join old as o using (key) where {differs or 'false'}"
+        " select * from new as n join old as o using (key)"
+    )
+    connection.execute(
+        f"create or replace temp table sync_differing as select n.key from sync_looked as n where {differs or 'false'}"
     )
     connection.execute(
         "update sync_plan set differs = true where operation = 'update' and key in (from sync_differing)"
@@ -325,14 +328,12 @@ def _reasons(connection: Connection) -> dict[str, int]:
 
 def _newly_null(connection: Connection, mapping: Mapping) -> dict[str, float]:
     """The fields that rows lose their value in: the share of the rows that had one (rows that are unchanged have what they had)."""
+    places = {field.name: n for n, field in enumerate(mapping.compared)}
     lost = _counted_by_field(
         connection,
-        mapping.compared,
-        lambda f: (
-            f"json_extract_string(o.payload, {literal('$.' + _quoted(f.name))}) is not null and {f.text_sql} is null"
-        ),
-        f"sync_plan as p join sync_old as o using (key) join {mapping.relation} as s on {_key(mapping)} = p.key"
-        " where p.operation = 'update'",
+        [field for field in mapping.compared if field.on_null == "clear"],
+        lambda f: f"f{places[f.name]} is not null and t{places[f.name]} is null",
+        "sync_looked",
     )
     losing = [f for f in mapping.compared if lost.get(f.name)]
     there = "(select key from sync_plan where operation in ('update', 'unchanged'))"
