@@ -37,6 +37,7 @@ EXPLAINED_ROWS, EXPLAINED_COLUMNS, EXPLAINED_TREES, EXPLAINED_DEPTHS = 1_000_000
 EXPLAIN_SECONDS = 90.0
 TRAINED_ROWS = 200_000
 TRAIN_RATIO = 1.15
+SYNCED_ROWS, SYNC_PLAN_SECONDS = 1_000_000, 3.0
 THREADS = "2"
 CHECKS = ("check_raw", "check_marts")
 """Steps that the script has nothing to set against."""
@@ -493,6 +494,37 @@ def train(bench: Bench) -> dict[str, Any]:
     }
 
 
+def sync_plan(bench: Bench) -> dict[str, Any]:
+    """Planning a sync of a million rows of which one in a hundred changed."""
+    with _home(bench.folder / "sync_plan") as home:
+        env = measure.environment(home)
+        sizes = (str(SYNCED_ROWS), str(SYNCED_ROWS // 100))
+        measure.run(
+            measure.python("benchmarks.tasks", "prepare_sync", str(home / "sync"), *sizes),
+            env,
+            scratch=home / "scratch",
+        )
+        done, plain = (
+            measure.run(measure.python("benchmarks.tasks", task, str(home / "sync")), env, scratch=home / "scratch")
+            for task in ("plan_sync", "plan_plainly")
+        )
+    found, floor = json.loads(done.out), json.loads(plain.out)
+    return {
+        "what": "reading the ledger (SQLite), comparing every row with it, and making the changes ready, in a fresh process",
+        "sizes": {"rows": SYNCED_ROWS, "changed": SYNCED_ROWS // 100},
+        **done.document(),
+        **_rounded(found),
+        "rows_per_second": round(SYNCED_ROWS / found["seconds"]),
+        "floor": {"what": "`except` between two tables of one DuckDB file", **plain.document(), **_rounded(floor)},
+        "ratios": _rounded({"seconds": found["seconds"] / floor["seconds"]}),
+        "targets": [
+            _target("seconds", found["seconds"], SYNC_PLAN_SECONDS),
+            _target("peak memory, bytes", done.peak_rss_bytes, GIB),
+            _target("rows planned beyond those that changed", found["sent"] - SYNCED_ROWS // 100, 0),
+        ],
+    }
+
+
 def big(bench: Bench) -> dict[str, Any]:
     """100 million events within 8 GB."""
     _need_disk(bench)
@@ -547,6 +579,7 @@ BENCHMARKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
         features,
         explain,
         train,
+        sync_plan,
         big,
         features_big,
     )

@@ -399,6 +399,113 @@ def train(rows: str, columns: str, times: str, threads: str) -> dict[str, Any]:
     }
 
 
+def prepare_sync(folder: str, rows: str, changed: str) -> dict[str, Any]:
+    """A published copy of made-up scores, and a ledger that has acknowledged them before some changed."""
+    import sqlite3
+
+    from activation import plan
+    from activation.ledger import Ledger, RunRecord
+    from activation.mapping import resolve
+
+    home, moment = Path(folder), settings.utc_now()
+    home.mkdir(parents=True, exist_ok=True)
+    with warehouse(home / "serving.duckdb") as connection:
+        connection.execute("create schema reverse_etl")
+        connection.execute(f"create table reverse_etl.sync_files_scores as {_score_rows(int(rows))}")
+        connection.execute("create table before as from reverse_etl.sync_files_scores")
+        mapping = resolve(connection, _sync_config())
+        ledger = Ledger(f"sqlite:///{home / 'sync.db'}")
+        planned = plan.make(
+            connection,
+            mapping,
+            lambda: ledger.acknowledged("files"),
+            lambda keys: ledger.payloads("files", keys),
+        )
+        run = RunRecord("before", "files", "files", mapping.relation, "upsert", moment, moment, moment)
+        ledger.begin(run, {"source": planned.counts.source, "ok": planned.counts.source})
+        texts = ", ".join(f"{literal(field.name)}, {field.text_sql}" for field in mapping.fields)
+        told = connection.execute(
+            f"select p.key, p.hash, json_object({texts}) from sync_plan as p"
+            f" join {mapping.relation} as s on s.account_id = p.key"
+        )
+        with sqlite3.connect(home / "sync.db") as database:
+            while batch := told.fetchmany(50_000):
+                database.executemany(
+                    "insert into sync_rows (destination, key, state, hash, payload, attempts, last_status)"
+                    " values ('files', ?, 'acknowledged', ?, ?, 0, 'ok')",
+                    batch,
+                )
+        ledger.close()
+        connection.execute(
+            "update reverse_etl.sync_files_scores set churn_probability = 1 + churn_probability"
+            f" where cast(substr(account_id, 9) as integer) % {int(rows) // int(changed)} = 0"
+        )
+    return {"rows": int(rows), "changed": int(changed)}
+
+
+def plan_sync(folder: str) -> dict[str, Any]:
+    """The plan of a sync: the ledger read, all rows compared, what is to be sent made ready."""
+    from activation import plan
+    from activation.ledger import Ledger
+    from activation.mapping import resolve
+
+    home = Path(folder)
+    with warehouse(home / "serving.duckdb", read_only=True, memory_limit="512MB") as connection:
+        begun = time.perf_counter()
+        ledger = Ledger(f"sqlite:///{home / 'sync.db'}", create=False)
+        mapping = resolve(connection, _sync_config())
+        planned = plan.make(
+            connection,
+            mapping,
+            lambda: ledger.acknowledged("files"),
+            lambda keys: ledger.payloads("files", keys),
+        )
+        made = time.perf_counter()
+        sent = sum(1 for _ in plan.changes(connection, planned, mode="upsert"))
+        return {
+            "seconds": time.perf_counter() - begun,
+            "compare_seconds": made - begun,
+            "changes_seconds": time.perf_counter() - made,
+            "unchanged": planned.counts.unchanged,
+            "to_send": planned.counts.to_send,
+            "sent": sent,
+        }
+
+
+def plan_plainly(folder: str) -> dict[str, Any]:
+    """The least that a comparison can be: which rows of one table are not in another of the same file."""
+    with warehouse(Path(folder) / "serving.duckdb", read_only=True, memory_limit="512MB") as connection:
+        begun = time.perf_counter()
+        found = rows(
+            connection,
+            "select count(*) as n from (select * exclude (scored_at) from reverse_etl.sync_files_scores"
+            " except select * exclude (scored_at) from before)",
+        )
+        return {"seconds": time.perf_counter() - begun, "to_send": found[0]["n"]}
+
+
+def _sync_config() -> Any:
+    from core.settings import FilesSyncConfig
+
+    return FilesSyncConfig(connector="files", path=Path("unused"), rounding={"*probability*": 4})
+
+
+def _score_rows(count: int) -> str:
+    """SQL of made-up scores with the columns that a destination receives."""
+    return (
+        "select 'account-' || n as account_id, (n * 7919 % 10000) / 10000.0 as churn_probability,"
+        " ['low', 'medium', 'high'][1 + (n * 7919 + 1) % 3] as churn_tier, round(((n * 7919 + 2) % 1000) / 10.0, 1) as churn_percentile,"
+        " case when n % 3 > 0 then ((n * 7919 + 3) % 200 - 100) / 1000.0 end as churn_probability_change_7d, n % 50 = 0 as is_fallback,"
+        " 'usage_down_' || n % 40 as reason_1_code, 'Usage fell ' || n % 90 || ' % against its own level' as reason_1_text,"
+        " 'payments_' || n % 7 as reason_2_code, n % 7 || ' failed payments in the last 90 days' as reason_2_text,"
+        " case when n % 2 = 0 then 'No champion since ' || n % 60 || ' days' end as reason_3_text,"
+        " cast(((n * 7919 + 4) % 1000000) / 100.0 as decimal(18, 2)) as mrr_usd,"
+        " cast(((n * 7919 + 5) % 100000) / 100.0 as decimal(18, 2)) as mrr_at_risk_usd,"
+        " date '2026-01-01' + cast(n % 365 as integer) as renewal_date, round(((n * 7919 + 6) % 1000) / 10.0, 1) as coverage_pct,"
+        f" timestamp '2026-03-02 05:00:00' as scored_at from range({count}) as t (n)"
+    )
+
+
 def _trained(data: Dataset, parameters: Mapping[str, float], *, rounds: int, threads: int) -> ChurnModel:
     """What the recipe does to train its final model."""
     from ml import recipe
@@ -437,18 +544,8 @@ def _accounts(rows: int, columns: int, *, seed: int) -> tuple[Any, Any]:
 TASKS = {
     task.__name__: task
     for task in (
-        generate,
-        advance,
-        floor,
-        load,
-        load_plainly,
-        copy_plainly,
-        build_features,
-        explain,
-        train,
-        sync_hubspot,
-        sync_salesforce,
-        sync_postgres,
+        *(generate, advance, floor, load, load_plainly, copy_plainly, build_features, explain, train),
+        *(sync_hubspot, sync_salesforce, sync_postgres, prepare_sync, plan_sync, plan_plainly),
     )
 }
 

@@ -133,7 +133,7 @@ def show_outcome(outcome: runs.RunOutcome, company: str) -> None:
     """How a run ended, with the sentences that people need."""
     words = {
         "done": "[bold green]done[/]",
-        "stopped": "[bold yellow]published, but a stream was stopped[/]",
+        "stopped": "[bold yellow]published, but something was stopped[/]",
         "failed": "[bold red]failed; the published data stays as it was[/]",
         "refused": "[bold red]refused by a check; the published data stays as it was[/]",
     }[outcome.status]
