@@ -22,13 +22,9 @@ Started = Callable[[Tenure], AbstractContextManager[Mapping[str, Any]]]
 @contextmanager
 def _hubspot(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
     """HubSpot with the companies of the sandbox's CRM and with our fields; what it was sent stays in its file."""
-    from sandbox.hubspot import TOKEN, HubSpotStandIn, exported_companies
-    from sandbox.serve import serving
-    from sandbox.standin import Store
+    from sandbox.hubspot import TOKEN, running
 
-    stand_in = HubSpotStandIn(store=Store(tenure.home / "sandbox" / "vendors" / "hubspot.db"))
-    stand_in.seed(exported_companies(tenure.home / "sandbox" / "data"))
-    with serving(stand_in) as url:
+    with running(tenure.home) as url:
         yield {"base_url": url, "token": SecretStr(TOKEN)}
 
 
