@@ -50,8 +50,8 @@ def misleading(
     """The categories of `data` to leave out, and a record (JSON-able): the worth of each feature with its standard error.
 
     `learn` trains a model on a part of `data`, which is in canonical order; the same data and seed give the same answer. A
-    category goes when its worth is not proven, and only when the model without all of those is no worse on the same
-    folds. None goes when there are too few accounts for folds.
+    category goes when its worth is not proven, unless the model without all of those is worse on the same folds by more
+    than a standard error. None goes when there are too few accounts for folds.
     """
     categories = {name for name in data.features.columns if isinstance(data.features[name].dtype, pd.CategoricalDtype)}
     if not categories:
@@ -77,8 +77,9 @@ def misleading(
     if not out or len(out) == len(names):
         return (), record
     without = np.concatenate(_on_folds(part.without(out), folds, learn, threads, _losses))
-    record["gain"] = float((without - losses).mean())
-    if record["gain"] > 0:
+    harm = (without - losses)[:, None]
+    record["harm"] = [float(harm.mean()), float(_clustered_error(harm, entity)[0])]
+    if record["harm"][0] > record["harm"][1]:
         return (), record
     return out, {**record, "left_out": list(out)}
 

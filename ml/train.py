@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-LEARNING = ("dataset.py", "judge.py", "linear.py", "model.py", "recipe.py", "source.py", "split.py")
+LEARNING = ("dataset.py", "judge.py", "linear.py", "model.py", "prune.py", "recipe.py", "source.py", "split.py")
 """The modules that decide what a model is."""
 
 

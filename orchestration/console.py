@@ -172,7 +172,16 @@ def show_published(published: Published) -> None:
     if published.model is not None:
         _add_model(table, published.model)
     table.add_row("Published", f"{escape(_short(published.path))}  [dim]{published.published_at:%Y-%m-%d %H:%M} UTC[/]")
+    for sync in published.syncs:
+        table.add_row("Synced", f"{escape(sync['destination'])}: {_synced(sync)}")
     OUT.print(table)
+
+
+def _synced(sync: Mapping[str, Any]) -> str:
+    told = f"{sync['source']:,} rows, {sync['ok']:,} sent, {sync['unchanged']:,} as they were"
+    waiting = sync["rejected"] + sync["retriable"] + sync["deferred"] + sync["invalid"]
+    told += f", {waiting:,} not taken [dim](tenure sync failures)[/]" if waiting else ""
+    return told if sync["status"] == "done" else f"[yellow]{escape(sync['status'])}[/]; {told}"
 
 
 def _add_model(table: Table, model: Mapping[str, Any]) -> None:
