@@ -204,7 +204,14 @@ def _why_due(connection: Connection, last: dict[str, Any] | None, as_of: date, e
         "select count(*) from ml.drift where measured_at > ? and psi > 0.25 and feature = '(score)'",
         [last["trained_at"]],
     )
-    return "the scores have drifted from those of the training" if drifted else None
+    if drifted:
+        return "the scores have drifted from those of the training"
+    changed = scalar(
+        connection,
+        "select count(*) from ml.watch where measured_at > ? and state <> 'ok' and watch in ('labels', 'outcomes')",
+        [last["trained_at"]],
+    )
+    return "customers leave otherwise than the model learned" if changed else None
 
 
 def _record(

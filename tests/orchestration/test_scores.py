@@ -41,7 +41,14 @@ def test_the_first_run_trains_tests_and_scores_every_customer(scored: dict[str, 
     assert model["test"]["metrics"]["roc_auc"]["value"] > 0.6
     scores = scored["first_scores"]
     assert len(scores) == published["customers"]
-    assert all(0 < row["churn_probability"] < 1 and row["reason_1_text"] for row in scores)
+    assert all(0 < row["churn_probability"] < 1 for row in scores)
+    # Who is safe may have nothing notable against him.
+    assert all(row["reason_1_text"] or row["churn_tier"] == "low" for row in scores)
+    assert sum(row["reason_1_text"] is not None for row in scores) > 0.9 * len(scores)
+    watched = {"ml.churn_scores: stale", "ml.churn_scores: labels", "ml.churn_scores: outcomes"}
+    assert not [w for w in scored["first"]["warnings"] if w.startswith(tuple(watched))]
+    found = scored["home"].ask("select watch, state from quality.model_watch")
+    assert {(row["watch"], row["state"]) for row in found} == {("stale", "ok"), ("labels", "ok"), ("outcomes", "ok")}
     assert sum(row["churn_tier"] == "high" for row in scores) == 50
     worth = published["worth_a_call"]
     assert [row["mrr_at_risk_usd"] for row in worth] == sorted((r["mrr_at_risk_usd"] for r in worth), reverse=True)
@@ -140,16 +147,20 @@ def test_a_model_that_no_longer_sees_what_it_learned_is_not_published(scored: di
     home = scored["home"]
     text = home.config.read_text(encoding="utf-8")
     before = (home.path / "serving.duckdb").read_bytes()
-    watch = "watch: {warn_psi: 0.0001, block_psi: 0.001, max_drifted_share: 0.01}, "
-    home.config.write_text(text.replace("model: {", f"model: {{{watch}"), encoding="utf-8")
+    watch = "watch: {warn_psi: 0.0001, block_psi: 0.001, max_drifted_share: 0.01, max_stale_days: 0}, "
+    strict = text.replace("model: {", f"model: {{{watch}").replace("stale_after_days: 7", "stale_after_days: 0.001")
     home.must("sandbox", "advance", "--days", "1")
-    home.config.write_text(text.replace("model: {", f"model: {{{watch}"), encoding="utf-8")
+    home.config.write_text(strict, encoding="utf-8")
     try:
         answer = home.run("run", "--json")
     finally:
         home.config.write_text(text, encoding="utf-8")
     assert answer.code == 3, answer.out
-    assert any("no longer sees what it was trained on" in problem for problem in answer.document["problems"])
+    problems = answer.document["problems"]
+    assert any("no longer sees what it was trained on" in problem for problem in problems)
+    assert any(
+        "the newest fact is" in problem and "Scores of old facts are not published" in problem for problem in problems
+    )
     assert (home.path / "serving.duckdb").read_bytes() == before
 
 
