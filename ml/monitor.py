@@ -172,6 +172,15 @@ def write_backtest(
     )
 
 
+def write_test(
+    connection: Connection, found: Sequence[Mapping[str, Any]], *, model_version: str, now: datetime, run_id: str
+) -> None:
+    """What became of the test window of a version, in place of what was known of it: each date is there once."""
+    connection.execute("delete from ml.churn_backtest where kind = 'test' and model_version = ?", [model_version])
+    named = [{**row, "model_version": model_version} for row in found]
+    write_backtest(connection, named, kind="test", now=now, run_id=run_id)
+
+
 def _insert(connection: Connection, table: str, records: Sequence[Mapping[str, Any]]) -> None:
     if not records:
         return

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.warehouse import Connection, rows, scalar
-from ml import record, source, tables
+from core.warehouse import Connection, rows, scalar, transaction
+from ml import monitor, record, source, tables
 from ml.features import RECENCY, catalogue
 from ml.judge import judge
 
@@ -107,7 +107,11 @@ def train(
             manifest_hash=manifest_hash,
             progress=progress,
         )
-    _record(connection, outcome, found, data_hash, as_of=as_of, now=now, run_id=run_id, seed=config.seed)
+    with transaction(connection):
+        _record(connection, outcome, found, data_hash, as_of=as_of, now=now, run_id=run_id, seed=config.seed)
+        if outcome.model_version is not None:
+            tested = outcome.report.get("backtest", ())
+            monitor.write_test(connection, tested, model_version=outcome.model_version, now=now, run_id=run_id)
     return outcome
 
 

@@ -134,7 +134,8 @@ def _outcomes(tenure: Tenure) -> dg.AssetsDefinition:
         owners=[OWNER],
         metadata=_named(BACKTEST),
         pool=WRITERS,
-        description="What became of past scores whose window has closed: realised calibration and lift.",
+        description="What became of past scores whose window has closed, beside the tests of the trainings: realised calibration"
+        " and lift.",
     )
     def backtest(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult[Any]:
         from ml.monitor import measure_outcomes
