@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -27,7 +28,7 @@ from ml.judge import judge
 if TYPE_CHECKING:
     from core.settings import Config, Tenure
     from ml.dataset import Dataset
-    from ml.registry import Version
+    from ml.registry import Key, Version
     from ml.source import Matured
 
 Say = Callable[[str], None]
@@ -133,7 +134,9 @@ def _learn(
     store = registry.connect(tenure.home, config.model.tracking_uri)
     key = registry.Key(data_hash, recipe_hash(config), config.model.seed)
     known = store.find(key)
+    searched = tenure.home / "search"
     if known is not None:  # an earlier run registered it and was killed before it wrote that down
+        shutil.rmtree(searched, ignore_errors=True)
         report = store.load(known).documents.get("report", {})
         return _outcome(known, found, report)
     champion = store.champion()
@@ -145,6 +148,7 @@ def _learn(
             directions={feature.name: feature.direction for feature in features},
             recency=RECENCY,
             champion=None if champion is None else (champion.number, store.load_tested(champion)),
+            search_storage=_storage(searched, key) if config.model.search_minutes else None,
             progress=progress,
         )
     except UserError as error:
@@ -154,7 +158,14 @@ def _learn(
         judgement, features, key, config, now=now, git_commit=git_commit, manifest_hash=manifest_hash
     )
     version = store.register(training, now=now, run_id=run_id)
+    shutil.rmtree(searched, ignore_errors=True)
     return _outcome(version, found, judgement.document())
+
+
+def _storage(folder: Path, key: Key) -> str:
+    """Where the search of this training keeps its trials until the training is registered."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / f'{key}.db'}"
 
 
 def recipe_hash(config: Config) -> str:

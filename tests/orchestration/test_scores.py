@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from core import settings, warehouse
-from core.warehouse import scratch
+from core.settings import Tenure
+from core.warehouse import Connection, scratch
 from ml import registry, source
 from ml.features import catalogue
 from ml.train import train
@@ -35,6 +38,18 @@ def ask(home: Any, sql: str) -> list[dict[str, Any]]:
     """Rows of the working warehouse."""
     with warehouse.warehouse(home.path / "warehouse.duckdb", read_only=True) as connection:
         return warehouse.rows(connection, sql)
+
+
+@contextmanager
+def copied(tenure: Tenure) -> Iterator[Connection]:
+    """A warehouse in memory with what a training reads and writes."""
+    with scratch() as connection:
+        connection.execute(f"attach '{tenure.warehouse_path}' as home (read_only)")
+        for name in ("ml", "features", "ledger"):
+            connection.execute(f"create schema {name}")
+        for name in ("ml.trainings", "ml.churn_backtest", "ml.drift", "features.ftr_churn_training", "ledger.clock"):
+            connection.execute(f"create table {name} as select * from home.{name}")
+        yield connection
 
 
 def test_the_first_run_trains_tests_and_scores_every_customer(scored: dict[str, Any]) -> None:
@@ -87,12 +102,7 @@ def test_a_training_that_was_killed_before_it_was_written_down_is_written_down_o
     tenure = settings.load(home.config, home.path)
     kept = "select * from ml.churn_backtest where kind = 'test' order by model_version, as_of_date"
     moments = ("measured_at", "run_id")
-    with scratch() as connection:
-        connection.execute(f"attach '{tenure.warehouse_path}' as home (read_only)")
-        for name in ("ml", "features", "ledger"):
-            connection.execute(f"create schema {name}")
-        for name in ("ml.trainings", "ml.churn_backtest", "ml.drift", "features.ftr_churn_training", "ledger.clock"):
-            connection.execute(f"create table {name} as select * from home.{name}")
+    with copied(tenure) as connection:
         before = warehouse.rows(connection, kept)
         newest = warehouse.rows(connection, "select max(model_version) as version from ml.trainings")[0]["version"]
         # As a kill between the registration and the record leaves it; then as a kill in the run after that.
@@ -107,6 +117,32 @@ def test_a_training_that_was_killed_before_it_was_written_down_is_written_down_o
     assert [{k: v for k, v in row.items() if k not in moments} for row in after] == [
         {k: v for k, v in row.items() if k not in moments} for row in before
     ]
+
+
+def test_a_search_is_tracked_trial_by_trial_and_leaves_nothing_behind(scored: dict[str, Any], tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    home = scored["home"]
+    tenure = settings.load(home.config, home.path)
+    model = tenure.config.model.model_copy(update={"search_minutes": 0.05})
+    # Another home's registry: the company's own versions stay as they are.
+    elsewhere = tenure.model_copy(
+        update={"home": tmp_path, "config": tenure.config.model_copy(update={"model": model})}
+    )
+    with copied(tenure) as connection:
+        outcome = train(
+            connection, elsewhere, run_id="r", now=datetime(2025, 1, 9), git_commit=None, manifest_hash="", force=True
+        )
+    (search,) = [step for step in outcome.report["selection"]["tried"] if step["name"] == "search"]
+    store = registry.connect(tmp_path)
+    client = MlflowClient(store.uri)
+    version = store.version(str(outcome.model_version))
+    experiment = client.get_run(version.run_id).info.experiment_id
+    nested = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{version.run_id}'")
+    assert len(nested) == search["trials"] >= 1
+    assert min(run.data.metrics["log_loss"] for run in nested) == pytest.approx(search["log_loss"])
+    assert all(run.data.params["max_depth"] for run in nested)
+    assert not (tmp_path / "search").exists()
 
 
 def test_reasons_and_changes_add_up(scored: dict[str, Any]) -> None:
