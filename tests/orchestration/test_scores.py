@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from core import settings, warehouse
@@ -16,6 +18,7 @@ from core.settings import Tenure
 from core.warehouse import Connection, scratch
 from ml import registry, source
 from ml.features import catalogue
+from ml.model import ChurnModel
 from ml.train import train
 
 SCORES = "select * from reverse_etl.customer_scores order by account_id"
@@ -201,6 +204,50 @@ def test_any_past_score_is_rebuilt_from_its_version_and_date(scored: dict[str, A
     assert alone == [float(value) for value in given["probability"].to_numpy()[::37]]
 
 
+@pytest.fixture(scope="module")
+def in_use(scored: dict[str, Any]) -> tuple[ChurnModel, pd.DataFrame]:
+    """The champion, and the rows that it scored last."""
+    home = scored["home"]
+    store = registry.connect(home.path)
+    champion = store.champion()
+    assert champion is not None
+    with warehouse.warehouse(home.path / "warehouse.duckdb", read_only=True) as connection:
+        return store.load(champion).model, source.scoring_frame(connection, catalogue())
+
+
+def test_the_order_of_rows_and_columns_moves_no_score(in_use: tuple[ChurnModel, pd.DataFrame]) -> None:
+    model, frame = in_use
+    given = dict(zip(frame["account_id"], model.probability(frame), strict=True))
+    shuffled = frame.sample(frac=1, random_state=3)[list(frame.columns[::-1])]
+    assert dict(zip(shuffled["account_id"], model.probability(shuffled), strict=True)) == given
+
+
+def test_an_account_has_the_same_score_and_reasons_alone_and_in_a_batch(
+    in_use: tuple[ChurnModel, pd.DataFrame],
+) -> None:
+    model, frame = in_use
+    together, (points, _) = model.probability(frame), model.contributions(frame)
+    for row in range(0, len(frame), 29):
+        alone = frame.iloc[[row]]
+        assert model.probability(alone)[0] == together[row]
+        assert np.allclose(model.contributions(alone)[0][0], points[row], atol=1e-6)
+
+
+def test_what_can_only_raise_the_risk_never_lowers_it(in_use: tuple[ChurnModel, pd.DataFrame]) -> None:
+    model, frame = in_use
+    directed = [f for f in catalogue() if f.direction and f.name in model.feature_names]
+    payments = [feature.name for feature in directed if feature.name.startswith("failed_payments")]
+    assert payments, "the model knows of failed payments"
+    for feature in directed:
+        values = (
+            frame[feature.name].quantile([0, 0.25, 0.5, 0.75, 0.95, 1]).to_numpy()
+            if feature.name not in payments
+            else range(8)
+        )
+        risks = np.array([model.probability(frame.assign(**{feature.name: float(value)})) for value in values])
+        assert (feature.direction * np.diff(risks, axis=0) >= -1e-9).all(), feature.name
+
+
 def test_the_card_prints_the_random_split_beside_the_forward_test(scored: dict[str, Any]) -> None:
     answer = scored["home"].run("model", "card")
     assert answer.code == 0
@@ -225,6 +272,21 @@ def test_a_registry_that_is_down_is_a_clear_error_and_published_scores_stay(scor
     assert (home.path / "serving.duckdb").read_bytes() == before
 
 
+def test_a_full_disk_is_a_clear_error_and_published_scores_stay(scored: dict[str, Any]) -> None:
+    home = scored["home"]
+    before = (home.path / "serving.duckdb").read_bytes()
+    # No file may grow beyond this: what a full disk looks like to a process.
+    limited = ["bash", "-c", 'ulimit -f 2000; exec "$@"', "-", *home.command("run", "--retrain", "--json")]
+    done = subprocess.run(
+        limited, env=home.environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = (done.stdout + done.stderr).lower()
+    assert "traceback" not in said
+    assert "file too large" in said or "disk" in said
+    assert (home.path / "serving.duckdb").read_bytes() == before
+
+
 def test_a_model_that_no_longer_sees_what_it_learned_is_not_published(scored: dict[str, Any]) -> None:
     home = scored["home"]
     text = home.config.read_text(encoding="utf-8")
@@ -238,6 +300,11 @@ def test_a_model_that_no_longer_sees_what_it_learned_is_not_published(scored: di
     finally:
         home.config.write_text(text, encoding="utf-8")
     assert answer.code == 3, answer.out
+    last = home.must("status")["runs"][0]
+    assert (last["status"], len(last["refused_by"])) == ("refused", 2)
+    told = home.run("status").out
+    assert "The last run was refused by a check, as it is meant to be: what was published before stays." in told
+    assert "failed" not in told.splitlines()[4], told
     problems = answer.document["problems"]
     assert any("no longer sees what it was trained on" in problem for problem in problems)
     assert any(
@@ -257,3 +324,6 @@ def test_too_few_departures_give_everybody_the_base_rate_and_say_so(new_home: Ca
     assert {row["churn_tier"] for row in scores} == {"unknown"}
     assert len({row["churn_probability"] for row in scores}) == 1
     assert document["published"]["worth_a_call"] == []
+    told = home.run("status").out
+    assert "The training ran to its end and was not good enough: the base rate is used." in told
+    assert "failed" not in told
