@@ -61,7 +61,7 @@ def test_five_kills_between_the_marts_and_the_end_leave_one_champion_and_the_sam
     new_home: Callable[..., Any], published_rows_of: Callable[..., Any]
 ) -> None:
     undisturbed, killed = (
-        new_home(name, GATE, model=True, accounts=300, months=14) for name in ("whole", "interrupted")
+        new_home(name, GATE, model=True, accounts=400, months=18) for name in ("whole", "interrupted")
     )
     whole = undisturbed.start("run")
     wait_for_marts(undisturbed.path, whole)
