@@ -62,3 +62,13 @@ class BatchRefused(Fatal):
 
 class Skippable(TenureError):
     """One row is broken; it goes to quarantine and the stream goes on."""
+
+
+FULL = ("no space left", "disk is full", "disk full", "file too large", "disk i/o")
+"""What the system, SQLite and DuckDB say of a disk that takes no more."""
+
+
+def says_full(words: str) -> bool:
+    """Whether an error's words are those of a full disk, whoever they come from."""
+    lower = words.lower()
+    return any(word in lower for word in FULL)

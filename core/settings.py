@@ -208,6 +208,10 @@ class WatchConfig(Strict):
     block_psi: float = Field(default=1.0, gt=0)
     max_drifted_share: float = Field(default=0.5, gt=0, le=1)
     max_label_drift: float = Field(default=0.5, gt=0)
+    max_stale_days: float = Field(default=28, ge=0)
+    max_ece_above_noise: float = Field(default=0.05, gt=0)
+    min_roc_auc: float = Field(default=0.55, ge=0.5, lt=1)
+    min_lift_kept: float = Field(default=0.5, ge=0, le=1)
 
 
 class ModelConfig(Strict):

@@ -40,6 +40,14 @@ STEADY = ("usage_events", "tickets", "interactions")
 """Flows that do not rest for weeks: each must be fresh by itself. All else is as fresh as its source as a whole."""
 
 
+WATCHED: tuple[tuple[str, Severity, str], ...] = (
+    ("stale", "critical", "The facts that scores are made of are no older than they may be."),
+    ("labels", "warning", "As many customers leave as when the model was trained."),
+    ("outcomes", "warning", "Past scores came true as the model's test promised."),
+)
+"""What the model watches about itself besides drift: `ml.watch` holds the findings under these names."""
+
+
 @dataclass(frozen=True)
 class CheckSpec:
     """One check of one table; `table` is schema.table, which is also the asset's key."""
@@ -201,6 +209,7 @@ def mart_checks(mart: Mart) -> list[CheckSpec]:
         says = "The model still sees what it was trained on, so that its scores may be used."
         checks.append(spec("drift", "critical", says))
         checks.append(spec("drifting", "warning", "No measurement has moved far from what the model was trained on."))
+        checks += [spec(*promise) for promise in WATCHED]
     elif mart.lasting:
         checks.append(spec("not_collapsed", "warning", "Rows have not collapsed since the last run that passed."))
     checks.append(spec("exclusions", "critical", "Every column that publishing should leave out exists."))

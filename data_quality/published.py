@@ -17,7 +17,7 @@ from core.contract import ENTITIES
 from core.settings import Config, WatchConfig
 from core.warehouse import Connection, identifier, rows, scalar, table_exists
 from data_quality import profile
-from data_quality.checks import STEADY, CheckSpec, mart_checks, raw_tables
+from data_quality.checks import STEADY, WATCHED, CheckSpec, mart_checks, raw_tables
 from data_quality.columns import ProfileWords, add_missing, columns_frame, number, schema_records
 from data_quality.frames import Expect, Frame
 from data_quality.gate import Gate, Run, Words
@@ -47,6 +47,7 @@ def mart_gate(connection: Connection, config: Config, mart: Mart, before: dict[s
     measure.freshness()
     measure.clock()
     measure.drift()
+    measure.watch()
     return gate
 
 
@@ -383,6 +384,30 @@ class _Measure:
             _DriftingWords(moved, len(features), watch),
         )
 
+    def watch(self) -> None:
+        """What the model found about the newest scores: one record per watch."""
+        if "stale" not in self.specs or not self.fits:
+            return
+        found = {}
+        if table_exists(self.connection, "ml", "watch"):
+            known = rows(
+                self.connection,
+                "select watch, state, sentence from ml.watch where (as_of_date, model_version) = (select (as_of_date, model_version)"
+                " from ml.scorings order by scored_at desc limit 1)",
+            )
+            found = {row["watch"]: row for row in known}
+        import pandas as pd
+
+        for name, severity, says in WATCHED:
+            if name not in found:
+                self.gate.skip(name, "no model's scores are there")
+                continue
+            self.gate.note(name, "as promised", says)
+            off = int(found[name]["state"] != "ok")
+            expect = Expect(name, severity, "between", "off", says, minimum=0, maximum=0)
+            frame = Frame(self.mart.boundary, self.mart.table, name, pd.DataFrame([{"off": off}]), (expect,), ())
+            self.gate.add(frame, _WatchWords(name, str(found[name]["sentence"]), says))
+
 
 def _dated(rule: TableRule, as_of: datetime) -> TableRule:
     """The rule with the run's clock in place of the word for it."""
@@ -536,6 +561,23 @@ class _DriftingWords:
                 f" {self.watch.warn_psi:g}): {named}{more}. quality.model_drift has all.",
             )
         ]
+
+
+ADVICE = {
+    "stale": "Scores of old facts are not published. Check whether the source still delivers; model.watch.max_stale_days is the limit.",
+    "labels": "The next run trains again when something new has matured; until then take the probabilities with care.",
+    "outcomes": "quality.model_backtest has every date. The next run trains again when something new has matured.",
+}
+"""What to do about a finding of the model's watch, by its name."""
+
+
+class _WatchWords:
+    def __init__(self, name: str, sentence: str, says: str) -> None:
+        self.name, self.sentence, self.says = name, sentence, says
+
+    def __call__(self, expect: Expect, positions: Sequence[int]) -> list[Words]:
+        message = f"{self.sentence} {ADVICE[self.name]}"
+        return [Words(observed=self.sentence, expected=self.says, message=message)]
 
 
 class _ClockWords:

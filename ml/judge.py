@@ -66,6 +66,8 @@ class Judgement:
     decision: gate.Decision
     backtest: list[dict[str, Any]]
     """What became of the tested model's probabilities, by date of the test window."""
+    trials: tuple[Mapping[str, Any], ...] = ()
+    """What the search tried, when there was one."""
 
     def document(self) -> dict[str, Any]:
         """All of it but rows and models, JSON-able."""
@@ -94,9 +96,11 @@ def judge(
     recency: str | None = None,
     growing: Collection[str] = (),
     champion: tuple[int, ChurnModel] | None,
+    search_storage: str | None = None,
     progress: Say = lambda text: None,
 ) -> Judgement:
-    """Learn from `data` and test forward in time; `champion` is the version in use and its tested model.
+    """Learn from `data` and test forward in time; `champion` is the version in use and its tested model, `search_storage`
+    where a search that was killed goes on.
 
     Raises `UserError` when the dates or departures do not suffice for a test.
     """
@@ -106,12 +110,15 @@ def judge(
     assert test.as_of is not None
     first_test = test.as_of.min()
     progress(f"learning from {len(train):,} rows, testing on {len(test):,} of {first_test} and later")
+    trials: list[Mapping[str, Any]] = []
     fitted = recipe.fit(
         train,
         embargo_days=embargo,
         seed=model_config.seed,
         directions=directions,
         search_minutes=model_config.search_minutes,
+        search_storage=search_storage,
+        on_trial=trials.append,
         progress=progress,
     )
     probability = fitted.model.probability(test.features)
@@ -163,6 +170,7 @@ def judge(
         profile=_profile(data, final, growing),
         decision=decision,
         backtest=_backtest(test, probability, model_config),
+        trials=tuple(trials),
     )
 
 

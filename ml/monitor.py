@@ -7,7 +7,7 @@ stops (the gate of scores).
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from core.warehouse import Connection, rows, scalar, transaction
@@ -18,7 +18,7 @@ from ml.score import FALLBACK
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from core.settings import Tenure
+    from core.settings import Config, Tenure, WatchConfig
 
 
 def measure_drift(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> Sequence[watch.Drift]:
@@ -35,6 +35,87 @@ def measure_outcomes(connection: Connection, tenure: Tenure, *, now: datetime, r
         return 0
     with transaction(connection):
         return _backtest(connection, tenure, now=now, run_id=run_id)
+
+
+def measure_watch(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> Mapping[str, watch.Verdict]:
+    """What else the newest scores stand on: labels, fresh facts, and how past scores came out; none for a base rate."""
+    if not tenure.config.model.enabled:
+        return {}
+    newest = rows(connection, "select * from ml.scorings order by scored_at desc limit 1")
+    if not newest or newest[0]["model_version"] == FALLBACK:
+        return {}
+    scoring, config = newest[0], tenure.config
+    found = {
+        "labels": _labels(connection, scoring["model_version"], config.model.watch),
+        "stale": _staleness(connection, scoring["as_of_date"], config),
+        "outcomes": _outcomes(connection, config.model.watch),
+    }
+    with transaction(connection):
+        for name, verdict in found.items():
+            key = {"as_of_date": scoring["as_of_date"], "model_version": scoring["model_version"], "watch": name}
+            said = {"state": verdict.state, "sentence": " ".join(verdict.sentences)}
+            _remember(connection, key, said, now=now, run_id=run_id)
+    return found
+
+
+def _remember(
+    connection: Connection, key: Mapping[str, Any], said: Mapping[str, Any], *, now: datetime, run_id: str
+) -> None:
+    """Write a finding; one that is known already keeps its moment, so that it asks for a training once."""
+    where = " and ".join(f"{name} = ?" for name in key)
+    known = rows(connection, f"select state, sentence from ml.watch where {where}", list(key.values()))
+    if known == [said]:
+        return
+    connection.execute(f"delete from ml.watch where {where}", list(key.values()))
+    _insert(connection, "ml.watch", [{**key, **said, "measured_at": now, "run_id": run_id}])
+
+
+def _labels(connection: Connection, version: str, config: WatchConfig) -> watch.Verdict:
+    """The newest matured date against everything that the version learned from."""
+    learned = scalar(
+        connection, "select arg_max(base_rate, trained_at) from ml.trainings where model_version = ?", [version]
+    )
+    newest = rows(
+        connection,
+        "select count(*) as n, count(*) filter (has_churned) as n_left from features.ftr_churn_training"
+        " where as_of_date = (select max(as_of_date) from features.ftr_churn_training)",
+    )[0]
+    return watch.judge_labels(learned or 0.0, newest["n"], newest["n_left"], config)
+
+
+def _staleness(connection: Connection, as_of: date, config: Config) -> watch.Verdict:
+    """Each source that says when it is stale, as a whole, and its usage by itself: other flows may rest for weeks."""
+    limits = {
+        name: max(source.stale_after_days, config.model.watch.max_stale_days)
+        for name, source in config.sources.items()
+        if source.stale_after_days is not None
+    }
+    found = rows(
+        connection,
+        "select source, max(newest_fact_at) as newest, max(newest_fact_at) filter (entity = 'usage_events') as usage"
+        " from marts.source_freshness where newest_fact_at is not null group by source",
+    )
+    facts = {row["source"]: row["newest"] for row in found}
+    usage = {f"usage of {row['source']}": row["usage"] for row in found if row["usage"] is not None}
+    most = {name: limits[name] for name in facts if name in limits}
+    most |= {f"usage of {name}": limit for name, limit in limits.items() if f"usage of {name}" in usage}
+    return watch.judge_staleness(facts | usage, as_of, most)
+
+
+def _outcomes(connection: Connection, config: WatchConfig) -> watch.Verdict:
+    """The newest past scores that have matured, against what the tests of their versions promised."""
+    found = rows(
+        connection,
+        "select * from ml.churn_backtest where kind = 'scored' and as_of_date ="
+        " (select max(as_of_date) from ml.churn_backtest where kind = 'scored') order by model_version",
+    )
+    promised = rows(
+        connection,
+        "select model_version, cast(arg_max(report->>'$.test.metrics.lift_top_decile.value', trained_at) as double) as lift"
+        " from ml.trainings where model_version is not null group by model_version",
+    )
+    lifts = {row["model_version"]: row["lift"] for row in promised if row["lift"] is not None}
+    return watch.judge_backtest(found, config, promised_lift=lifts)
 
 
 def _drift(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> Sequence[watch.Drift]:
@@ -89,6 +170,15 @@ def write_backtest(
     _insert(
         connection, "ml.churn_backtest", [{**row, "kind": kind, "measured_at": now, "run_id": run_id} for row in found]
     )
+
+
+def write_test(
+    connection: Connection, found: Sequence[Mapping[str, Any]], *, model_version: str, now: datetime, run_id: str
+) -> None:
+    """What became of the test window of a version, in place of what was known of it: each date is there once."""
+    connection.execute("delete from ml.churn_backtest where kind = 'test' and model_version = ?", [model_version])
+    named = [{**row, "model_version": model_version} for row in found]
+    write_backtest(connection, named, kind="test", now=now, run_id=run_id)
 
 
 def _insert(connection: Connection, table: str, records: Sequence[Mapping[str, Any]]) -> None:

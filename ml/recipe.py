@@ -158,8 +158,9 @@ def fit(
 
     `embargo_days` = lead + horizon + grace, for the forward validation inside (unused when `train` knows no time).
     `directions`: +1 when more of a feature never lowers the risk, -1 the opposite. `search_minutes` > 0 adds an Optuna
-    search of that length, resumable through `search_storage` (an SQLAlchemy URL); `on_trial` gets each trial's parameters
-    and validation numbers, `progress` gets sentences. Raises `UserError` when a class is missing or no feature is there.
+    search of that length, resumable through `search_storage` (an SQLAlchemy URL): time that was spent there counts. `on_trial`
+    gets each trial's parameters and validation numbers, earlier ones included; `progress` gets sentences. Raises `UserError` when
+    a class is missing or no feature is there.
     """
     _check(train)
     say = progress or _silent
@@ -579,17 +580,28 @@ def _search(
         candidate = Candidate("search", parameters_of(trial), 500)
         rounds, margins = _judge(bench, candidate)
         trial.set_user_attr("rounds", rounds)
-        loss = _loss(bench, margins, order)
-        on_trial({"number": trial.number, "parameters": dict(candidate.parameters), "rounds": rounds, "log_loss": loss})
-        return loss
+        return _loss(bench, margins, order)
+
+    def tell(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        found = {"parameters": {**trial.params, "eta": SEARCH_RATE}, "rounds": trial.user_attrs["rounds"]}
+        on_trial({"number": trial.number, **found, "log_loss": trial.value})
+
+    def completed() -> list[optuna.trial.FrozenTrial]:
+        return study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
 
     study = optuna.create_study(
         study_name=f"tenure-{data.content_hash()[:16]}-{bench.seed}",
         storage=storage,
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=bench.seed + len(data) % 1000),
     )
-    study.optimize(objective, timeout=minutes * 60)
+    earlier = completed()
+    # Another seed than the last time: the first points are drawn at random, and would be the same ones again.
+    study.sampler = optuna.samplers.TPESampler(seed=bench.seed + len(data) % 1000 + len(study.trials))
+    for trial in earlier:
+        tell(study, trial)
+    spent = sum(trial.duration.total_seconds() for trial in earlier if trial.duration is not None)
+    if spent < minutes * 60:
+        study.optimize(objective, timeout=minutes * 60 - spent, callbacks=[tell])
     best = study.best_trial
     candidate = Candidate("search", {**best.params, "eta": SEARCH_RATE}, int(best.user_attrs["rounds"]))
     rounds, margins = _judge(bench, replace(candidate, rounds=500))
@@ -598,7 +610,7 @@ def _search(
     kept = _is_better(bench, gain, noise, margins, now)
     record = {
         "name": "search",
-        "trials": len(study.trials),
+        "trials": len(completed()),
         "parameters": dict(candidate.parameters),
         "rounds": rounds,
         "log_loss": float(best.value or 0.0),
@@ -606,7 +618,7 @@ def _search(
         "noise": noise,
         "kept": kept,
     }
-    say(f"search: {len(study.trials)} trials, {gain:+.5f} (noise {noise:.5f}), {'kept' if kept else 'not kept'}")
+    say(f"search: {len(completed())} trials, {gain:+.5f} (noise {noise:.5f}), {'kept' if kept else 'not kept'}")
     if not kept:
         return replace(choice, tried=(*choice.tried, record))
     return replace(

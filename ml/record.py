@@ -68,6 +68,10 @@ def training(
         params=_params(config, judgement),
         plots=plots.draw(_pictured(judgement, features, config)),
         documents={"profile": judgement.profile, "report": judgement.document()},
+        trials=[
+            registry.Trial({**trial["parameters"], "rounds": trial["rounds"]}, {"log_loss": trial["log_loss"]})
+            for trial in judgement.trials
+        ],
         git_commit=git_commit,
         manifest_hash=manifest_hash,
     )

@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 
 from core import telemetry
-from core.errors import Refused, TenureError, UserError
+from core.errors import Refused, TenureError, UserError, says_full
 from ml.model import ChurnModel
 
 if TYPE_CHECKING:
@@ -817,7 +817,7 @@ def _trouble(error: Exception, uri: str, doing: str) -> TenureError | None:
     words = _scrub(" ".join(str(error).split()), uri)
     lower = words.lower()
     here = f"MLflow at {place} could not {doing}"
-    if "no space left" in lower or "disk is full" in lower or "file too large" in lower or "disk i/o" in lower:
+    if says_full(words):
         return TenureError(
             f"{here}: the disk is full.", hint="Free some space and run again; what was there is unchanged."
         )

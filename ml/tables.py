@@ -95,9 +95,18 @@ TABLES: dict[str, dict[str, str]] = {
         "measured_at": "timestamp",
         "run_id": "varchar",
     },
+    "watch": {
+        "as_of_date": "date",
+        "model_version": "varchar",
+        "watch": "varchar",
+        "state": "varchar",
+        "sentence": "varchar",
+        "measured_at": "timestamp",
+        "run_id": "varchar",
+    },
 }
 """Columns by table. A scoring is the scores of one date by one version; `features_hash` says of which features.
-`trainings.report` is JSON: the evaluation, the selection and the decision in full."""
+`trainings.report` is JSON: the evaluation, the selection and the decision in full. `watch` is one of `labels`, `stale`, `outcomes`."""
 
 
 def ensure(connection: Connection) -> None:

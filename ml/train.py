@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -19,15 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.warehouse import Connection, rows, scalar
-from ml import record, source, tables
+from core.warehouse import Connection, rows, scalar, transaction
+from ml import monitor, record, source, tables
 from ml.features import RECENCY, catalogue
 from ml.judge import judge
 
 if TYPE_CHECKING:
     from core.settings import Config, Tenure
     from ml.dataset import Dataset
-    from ml.registry import Version
+    from ml.registry import Key, Version
     from ml.source import Matured
 
 Say = Callable[[str], None]
@@ -107,7 +108,11 @@ def train(
             manifest_hash=manifest_hash,
             progress=progress,
         )
-    _record(connection, outcome, found, data_hash, as_of=as_of, now=now, run_id=run_id, seed=config.seed)
+    with transaction(connection):
+        _record(connection, outcome, found, data_hash, as_of=as_of, now=now, run_id=run_id, seed=config.seed)
+        if outcome.model_version is not None:
+            tested = outcome.report.get("backtest", ())
+            monitor.write_test(connection, tested, model_version=outcome.model_version, now=now, run_id=run_id)
     return outcome
 
 
@@ -129,7 +134,9 @@ def _learn(
     store = registry.connect(tenure.home, config.model.tracking_uri)
     key = registry.Key(data_hash, recipe_hash(config), config.model.seed)
     known = store.find(key)
+    searched = tenure.home / "search"
     if known is not None:  # an earlier run registered it and was killed before it wrote that down
+        shutil.rmtree(searched, ignore_errors=True)
         report = store.load(known).documents.get("report", {})
         return _outcome(known, found, report)
     champion = store.champion()
@@ -142,6 +149,7 @@ def _learn(
             recency=RECENCY,
             growing={feature.name for feature in features if feature.grows},
             champion=None if champion is None else (champion.number, store.load_tested(champion)),
+            search_storage=_storage(searched, key) if config.model.search_minutes else None,
             progress=progress,
         )
     except UserError as error:
@@ -151,7 +159,14 @@ def _learn(
         judgement, features, key, config, now=now, git_commit=git_commit, manifest_hash=manifest_hash
     )
     version = store.register(training, now=now, run_id=run_id)
+    shutil.rmtree(searched, ignore_errors=True)
     return _outcome(version, found, judgement.document())
+
+
+def _storage(folder: Path, key: Key) -> str:
+    """Where the search of this training keeps its trials until the training is registered."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / f'{key}.db'}"
 
 
 def recipe_hash(config: Config) -> str:
@@ -205,7 +220,14 @@ def _why_due(connection: Connection, last: dict[str, Any] | None, as_of: date, e
         "select count(*) from ml.drift where measured_at > ? and psi > 0.25 and feature = '(score)'",
         [last["trained_at"]],
     )
-    return "the scores have drifted from those of the training" if drifted else None
+    if drifted:
+        return "the scores have drifted from those of the training"
+    changed = scalar(
+        connection,
+        "select count(*) from ml.watch where measured_at > ? and state <> 'ok' and watch in ('labels', 'outcomes')",
+        [last["trained_at"]],
+    )
+    return "customers leave otherwise than the model learned" if changed else None
 
 
 def _record(

@@ -313,8 +313,13 @@ def backtest(scored: pd.DataFrame, *, capacity: int, seed: int = 0) -> list[dict
     return rows
 
 
-def judge_backtest(rows: Sequence[Mapping[str, Any]], *, max_ece_above_noise: float, min_roc_auc: float) -> Verdict:
-    """Warn when the newest matured scores ranked badly or could not be taken at their word, beyond luck."""
+def judge_backtest(
+    rows: Sequence[Mapping[str, Any]], config: WatchConfig, *, promised_lift: Mapping[str, float] | None = None
+) -> Verdict:
+    """Warn when the newest matured scores ranked badly or could not be taken at their word, beyond luck.
+
+    `rows` as `backtest` gives them; `promised_lift` is the lift in the top tenth that each version's test promised.
+    """
     if not rows:
         return Verdict("ok", ())
     newest = max(row["as_of_date"] for row in rows)
@@ -326,16 +331,27 @@ def judge_backtest(rows: Sequence[Mapping[str, Any]], *, max_ece_above_noise: fl
             f"Scores of {str(newest)[:10]} (version {row['model_version']}, {row['events']} of {row['scores']:,} left)"
         )
         ece, high = row["ece"], row["ece_noise_high"]
-        if ece is not None and high is not None and ece - high > max_ece_above_noise:
+        if ece is not None and high is not None and ece - high > config.max_ece_above_noise:
             said, came = 100 * row["mean_probability"], 100 * row["realised_rate"]
             told.append(
                 f"{who}: {said:.1f} % were said to leave, {came:.1f} % did (ECE {ece:.3f}, luck up to {high:.3f})."
             )
         auc = row["roc_auc"]
         # Standard error under no signal (Hanley and McNeil 1982): what few departures cannot tell from the floor is no alarm.
-        if auc is not None and auc + 1.96 * _auc_error(row["events"], row["scores"]) < min_roc_auc:
-            told.append(f"{who}: they ranked with a ROC AUC of {auc:.3f}; the floor is {min_roc_auc:.2f}.")
+        if auc is not None and auc + 1.96 * _auc_error(row["events"], row["scores"]) < config.min_roc_auc:
+            told.append(f"{who}: they ranked with a ROC AUC of {auc:.3f}; the floor is {config.min_roc_auc:.2f}.")
+        promised, lift = (promised_lift or {}).get(str(row["model_version"])), row["lift_top_decile"]
+        if promised is not None and lift is not None and _falls_short(row, config.min_lift_kept * promised):
+            told.append(f"{who}: the lift in the top tenth was {lift:.1f}; the test promised {promised:.1f}.")
     return Verdict("warn" if told else "ok", tuple(told), retrain=bool(told))
+
+
+def _falls_short(row: Mapping[str, Any], lift: float) -> bool:
+    """Whether fewer of the top tenth left than `lift` stands for, beyond luck (95 %, binomial)."""
+    top = max(1.0, row["scores"] / 10)
+    wanted = min(lift * row["realised_rate"], 1.0) * top
+    came = row["lift_top_decile"] * row["realised_rate"] * top
+    return bool(came < wanted - 1.96 * np.sqrt(wanted * (1 - wanted / top)))
 
 
 def _auc_error(events: int, rows: int) -> float:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core import telemetry, threads
-from core.errors import TenureError, UserError
+from core.errors import TenureError, UserError, says_full
 from orchestration import models, sync_cli, table_cli
 
 if TYPE_CHECKING:
@@ -66,14 +66,20 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("TENURE_DEBUG"):
             raise
-        words = f"{type(error).__name__}: {error}"
-        _tell(
-            TenureError(
-                f"This should not have happened: {words}",
-                hint="TENURE_DEBUG=1 shows where. Nothing half-written is visible.",
-            )
-        )
+        _tell(_in_words(error))
         sys.exit(1)
+
+
+def _in_words(error: Exception) -> TenureError:
+    words = f"{type(error).__name__}: {error}"
+    if says_full(words):
+        return TenureError(
+            f"The disk is full, or a file may not grow further ({words.splitlines()[0]}).",
+            hint="Free some space and run again. What was published stays as it was.",
+        )
+    return TenureError(
+        f"This should not have happened: {words}", hint="TENURE_DEBUG=1 shows where. Nothing half-written is visible."
+    )
 
 
 def _tell(error: TenureError) -> None:

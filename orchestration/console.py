@@ -186,6 +186,7 @@ def _synced(sync: Mapping[str, Any]) -> str:
 
 def _add_model(table: Table, model: Mapping[str, Any]) -> None:
     scores, test = model["published"], model["test"]
+    state = "not used" if model["state"] == "refused" else escape(str(model["state"]))
     if test:
         metrics = test["metrics"]
         auc, lift = _interval(metrics["roc_auc"], ".3f"), _interval(metrics["lift_top_decile"], ".1f")
@@ -193,11 +194,16 @@ def _add_model(table: Table, model: Mapping[str, Any]) -> None:
         off = "–" if ece is None or noise is None else f"{ece:.3f} [dim](luck alone: {noise:.3f})[/]"
         table.add_row(
             "Churn model",
-            f"version {model['model_version']}, {escape(str(model['state']))}; tested on {test['rows']:,} rows as of"
+            f"version {model['model_version']}, {state}; tested on {test['rows']:,} rows as of"
             f" {escape(test['window'])} that it had not seen",
         )
         table.add_row("", f"ROC AUC {auc}, lift in the top 10 % {lift}, calibration error {off}")
-    if scores["is_fallback"] or not test:
+    if model["state"] == "refused":
+        used = "the base rate" if scores["is_fallback"] else f"version {scores['model_version']}"
+        table.add_row(
+            "" if test else "Churn model", f"The training ran to its end and was not good enough: {used} is used."
+        )
+    if scores["is_fallback"] or not test or model["state"] == "refused":
         table.add_row("", f"[yellow]{escape(str(model['decision']))}[/]")
     if scores["scored"]:
         risk = f", ${scores['mrr_at_risk_usd']:,.0f} of MRR at risk" if scores["mrr_at_risk_usd"] is not None else ""
@@ -293,7 +299,11 @@ def show_status(
 ) -> None:
     """Runs, the published state, sources, and the checks that did not pass."""
     OUT.print(f"[bold]{escape(company)}[/]\n")
-    show_table("Last runs", [{**run, "run_id": run["run_id"][:8]} for run in runs])
+    shown = [{**run, "run_id": run["run_id"][:8]} for run in runs]
+    show_table("Last runs", shown, [name for name in (shown[0] if shown else ()) if name != "refused_by"])
+    if runs and runs[0]["refused_by"]:
+        OUT.print("\nThe last run was refused by a check, as it is meant to be: what was published before stays.")
+        _sentences(runs[0]["refused_by"], "[yellow]![/]")
     if published is None:
         OUT.print("\nNothing has been published yet.")
         show_next("tenure doctor", "tenure run", config=config)

@@ -28,6 +28,7 @@ SCORES = dg.AssetKey(["ml", "churn_scores"])
 REASONS = dg.AssetKey(["ml", "churn_reasons"])
 BACKTEST = dg.AssetKey(["ml", "churn_backtest"])
 DRIFT = dg.AssetKey(["ml", "drift"])
+WATCH = dg.AssetKey(["ml", "watch"])
 OWNER = "team:data-science"
 
 
@@ -86,13 +87,14 @@ def _scoring(tenure: Tenure) -> dg.AssetsDefinition:
         SCORES: "The churn probability of each account, run by run.",
         REASONS: "Why: what raises and lowers each probability, and what moved it since the last score.",
         DRIFT: "How far today's features and scores lie from those the model was trained on (PSI).",
+        WATCH: "What else today's scores stand on: the newest labels, fresh facts, and how past scores came out.",
     }
 
     @dg.multi_asset(
         specs=[
             dg.AssetSpec(
                 key,
-                deps=[*_after(tenure, SCORING, SNAPSHOTS), TRAININGS],
+                deps=[*_after(tenure, SCORING, SNAPSHOTS), TRAININGS, BACKTEST],
                 group_name="predict",
                 kinds={"xgboost", "duckdb"},
                 owners=[OWNER],
@@ -105,17 +107,20 @@ def _scoring(tenure: Tenure) -> dg.AssetsDefinition:
         pool=WRITERS,
     )
     def score(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
-        from ml.monitor import measure_drift
+        from ml.monitor import measure_drift, measure_watch
         from ml.score import score as score_accounts
 
         moment: dict[str, Any] = {"now": settings.utc_now(), "run_id": context.run_id}
         with warehouse.open() as connection:
             outcome = score_accounts(connection, tenure, **moment)
             drifted = measure_drift(connection, tenure, **moment)
-            counted = _rows(connection, DRIFT)
+            found = measure_watch(connection, tenure, **moment)
+            counted, watched = _rows(connection, DRIFT), _rows(connection, WATCH)
         yield dg.MaterializeResult(asset_key=SCORES, metadata=outcome.metadata())
         yield dg.MaterializeResult(asset_key=REASONS, metadata={"dagster/row_count": outcome.reasons})
         yield dg.MaterializeResult(asset_key=DRIFT, metadata={"measurements": len(drifted), **counted})
+        states = {name: verdict.state for name, verdict in found.items()}
+        yield dg.MaterializeResult(asset_key=WATCH, metadata={**states, **watched})
 
     return score
 
@@ -123,13 +128,14 @@ def _scoring(tenure: Tenure) -> dg.AssetsDefinition:
 def _outcomes(tenure: Tenure) -> dg.AssetsDefinition:
     @dg.asset(
         key=BACKTEST,
-        deps=[*_after(tenure, LABELS), SCORES],
+        deps=[*_after(tenure, LABELS), TRAININGS],
         group_name="predict",
         kinds={"duckdb"},
         owners=[OWNER],
         metadata=_named(BACKTEST),
         pool=WRITERS,
-        description="What became of past scores whose window has closed: realised calibration and lift.",
+        description="What became of past scores whose window has closed, beside the tests of the trainings: realised calibration"
+        " and lift.",
     )
     def backtest(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult[Any]:
         from ml.monitor import measure_outcomes

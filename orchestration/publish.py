@@ -32,6 +32,7 @@ QUALITY = {
     "model_trainings": "select * from ml.trainings",
     "model_backtest": "select * from ml.churn_backtest",
     "model_drift": "select * from ml.drift",
+    "model_watch": "select * from ml.watch",
 }
 """Tables of schema `quality` and the SQL over the working warehouse that fills them."""
 QUARANTINE = "quarantined"

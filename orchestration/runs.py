@@ -23,7 +23,7 @@ from orchestration import dbt
 from orchestration.instance import PROCESS, end_killed_runs, open_instance
 
 if TYPE_CHECKING:
-    from dagster import DagsterEvent, EventLogEntry
+    from dagster import DagsterEvent, DagsterInstance, DagsterRun, EventLogEntry
 
     from core.settings import Tenure
 
@@ -198,12 +198,11 @@ class _Watcher:
         else:
             self.outcome.checks_failed += 1
             said = f"{name}: {evaluation.description or 'failed'}"
-            blocking = evaluation.blocking or str(event.step_key) in DBT_STEPS
-            severe = evaluation.severity.value == "ERROR"
-            self.refused = self.refused or (severe and bool(blocking))
+            refuses = _refuses(event)
+            self.refused = self.refused or refuses
             # The load itself has told of a stream that stopped.
             if not (self.stopped and evaluation.check_name == "streams"):
-                (self.outcome.problems if severe and blocking else self.outcome.warnings).append(said)
+                (self.outcome.problems if refuses else self.outcome.warnings).append(said)
         self.on_progress(Progress("check", name, evaluation.description or "", ok=evaluation.passed))
 
     def _failed(self, event: DagsterEvent) -> None:
@@ -216,6 +215,13 @@ class _Watcher:
         if not (self.refused and "check" in str(event.step_key)):
             self.outcome.problems.append(f"{event.step_key}: {message}")
         self.on_progress(Progress("step", str(event.step_key), message, ok=False))
+
+
+def _refuses(event: DagsterEvent) -> bool:
+    """Whether a check keeps what comes after it from running."""
+    evaluation = event.asset_check_evaluation_data
+    blocks = evaluation.blocking or str(event.step_key) in DBT_STEPS
+    return bool(not evaluation.passed and blocks and evaluation.severity.value == "ERROR")
 
 
 def _sentence(message: str) -> str:
@@ -243,7 +249,7 @@ def _in_words(metadata: dict[str, Any]) -> str:
 
 
 def last_runs(tenure: Tenure, *, limit: int) -> list[dict[str, Any]]:
-    """The newest runs of this home, newest first, whoever started them."""
+    """The newest runs of this home, newest first, whoever started them; `refused_by` says which checks stopped a run."""
     from dagster import DagsterRunStatus
 
     if not (tenure.home / "dagster").exists():
@@ -254,11 +260,15 @@ def last_runs(tenure: Tenure, *, limit: int) -> list[dict[str, Any]]:
         DagsterRunStatus.CANCELED: "cancelled",
     }
     with open_instance(tenure.home) as instance:
+        records = instance.get_run_records(limit=limit)
+        refused = {record.dagster_run.run_id: _refused_by(instance, record.dagster_run) for record in records}
         return [
             {
                 "run_id": record.dagster_run.run_id,
                 "job": record.dagster_run.job_name,
-                "status": words.get(record.dagster_run.status, "running"),
+                "status": "refused"
+                if refused[record.dagster_run.run_id]
+                else words.get(record.dagster_run.status, "running"),
                 "started_at": datetime.fromtimestamp(record.start_time, tz=UTC).replace(tzinfo=None, microsecond=0)
                 if record.start_time
                 else None,
@@ -266,6 +276,18 @@ def last_runs(tenure: Tenure, *, limit: int) -> list[dict[str, Any]]:
                 if record.end_time and record.start_time
                 else None,
                 "started_by": record.dagster_run.tags.get("tenure/started_by", "dagster"),
+                "refused_by": refused[record.dagster_run.run_id],
             }
-            for record in instance.get_run_records(limit=limit)
+            for record in records
         ]
+
+
+def _refused_by(instance: DagsterInstance, run: DagsterRun) -> list[str]:
+    """What the checks said that stopped a run; empty for runs that ended well, and for those that broke."""
+    from dagster import DagsterEventType, DagsterRunStatus
+
+    if run.status != DagsterRunStatus.FAILURE:
+        return []
+    events = (entry.dagster_event for entry in instance.all_logs(run.run_id, DagsterEventType.ASSET_CHECK_EVALUATION))
+    found = [event.asset_check_evaluation_data for event in events if event is not None and _refuses(event)]
+    return [f"{'/'.join(one.asset_key.path)}: {one.check_name}: {one.description or 'failed'}" for one in found]

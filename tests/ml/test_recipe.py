@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -209,15 +211,22 @@ def test_one_class_and_no_feature_are_refused() -> None:
 
 
 def test_a_search_reports_its_trials_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    trials: list[object] = []
+    trials: list[Mapping[str, Any]] = []
     data = dataset(customers(300))
     storage = f"sqlite:///{tmp_path / 'search.db'}"
 
-    def search() -> int:
+    def search(minutes: float) -> int:
+        trials.clear()
         fitted = recipe.fit(
-            data, embargo_days=0, seed=1, search_minutes=0.005, search_storage=storage, on_trial=trials.append
+            data, embargo_days=0, seed=1, search_minutes=minutes, search_storage=storage, on_trial=trials.append
         )
         return next(int(step["trials"]) for step in fitted.selection["tried"] if step["name"] == "search")
 
-    first, second = search(), search()
-    assert 1 <= first < second == len(trials)
+    first = search(0.005)
+    assert 1 <= first == len(trials)
+    tried = list(trials)
+    assert search(0.005) == first, "the time is spent"
+    assert trials == tried
+    assert search(0.03) > first
+    assert trials[:first] == tried
+    assert len({str(trial["parameters"]) for trial in trials}) == len(trials), "no point is drawn twice"

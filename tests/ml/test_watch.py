@@ -145,17 +145,23 @@ def test_past_scores_that_came_true_say_so() -> None:
     assert first["mean_probability"] == pytest.approx(first["realised_rate"], abs=0.03)
     assert first["ece"] < first["ece_noise_high"] * 1.5
     assert first["precision_at_capacity"] > 3 * first["realised_rate"]
-    assert watch.judge_backtest(rows, max_ece_above_noise=0.05, min_roc_auc=0.55).state == "ok"
+    assert watch.judge_backtest(rows, CONFIG).state == "ok"
 
 
 def test_past_scores_that_were_wrong_warn() -> None:
     rows = watch.backtest(scores(2000, shift=1.5), capacity=50)
-    verdict = watch.judge_backtest(rows, max_ece_above_noise=0.05, min_roc_auc=0.55)
+    verdict = watch.judge_backtest(rows, CONFIG)
     assert (verdict.state, verdict.retrain) == ("warn", True)
     assert "were said to leave" in verdict.sentences[0]
+    flat = watch.judge_backtest(rows, CONFIG, promised_lift={"3": 9.0})
+    assert "the test promised 9.0" in " ".join(flat.sentences)
+    honest = watch.backtest(scores(2000), capacity=50)
+    assert watch.judge_backtest(honest, CONFIG, promised_lift={"3": 1.2 * honest[0]["lift_top_decile"]}).state == "ok"
     upside_down = scores(2000)
     upside_down["probability"] = 1 - upside_down["probability"]
-    told = watch.judge_backtest(watch.backtest(upside_down, capacity=50), max_ece_above_noise=1, min_roc_auc=0.55)
+    told = watch.judge_backtest(
+        watch.backtest(upside_down, capacity=50), CONFIG.model_copy(update={"max_ece_above_noise": 1.0})
+    )
     assert "they ranked with a ROC AUC of" in told.sentences[0]
 
 
@@ -168,4 +174,4 @@ def test_a_backtest_takes_what_has_matured_and_no_order() -> None:
     nobody = scores(50).assign(has_churned=0.0)
     assert watch.backtest(nobody, capacity=10)[0]["roc_auc"] is None
     assert watch.backtest(scores(0), capacity=10) == []
-    assert watch.judge_backtest([], max_ece_above_noise=0.05, min_roc_auc=0.55).state == "ok"
+    assert watch.judge_backtest([], CONFIG).state == "ok"

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from core import settings, warehouse
+from core.settings import Tenure
+from core.warehouse import Connection, scratch
 from ml import registry, source
 from ml.features import catalogue
+from ml.model import ChurnModel
+from ml.train import train
 
 SCORES = "select * from reverse_etl.customer_scores order by account_id"
 GATE = ("churn:\n", "model: {min_churn_events: 10, gate: {max_ece_above_noise: 0.5}}\n\nchurn:\n")
@@ -34,6 +44,18 @@ def ask(home: Any, sql: str) -> list[dict[str, Any]]:
         return warehouse.rows(connection, sql)
 
 
+@contextmanager
+def copied(tenure: Tenure) -> Iterator[Connection]:
+    """A warehouse in memory with what a training reads and writes."""
+    with scratch() as connection:
+        connection.execute(f"attach '{tenure.warehouse_path}' as home (read_only)")
+        for name in ("ml", "features", "ledger"):
+            connection.execute(f"create schema {name}")
+        for name in ("ml.trainings", "ml.churn_backtest", "ml.drift", "features.ftr_churn_training", "ledger.clock"):
+            connection.execute(f"create table {name} as select * from home.{name}")
+        yield connection
+
+
 def test_the_first_run_trains_tests_and_scores_every_customer(scored: dict[str, Any]) -> None:
     published = scored["first"]["published"]
     model = published["model"]
@@ -41,7 +63,14 @@ def test_the_first_run_trains_tests_and_scores_every_customer(scored: dict[str, 
     assert model["test"]["metrics"]["roc_auc"]["value"] > 0.6
     scores = scored["first_scores"]
     assert len(scores) == published["customers"]
-    assert all(0 < row["churn_probability"] < 1 and row["reason_1_text"] for row in scores)
+    assert all(0 < row["churn_probability"] < 1 for row in scores)
+    # Who is safe may have nothing notable against him.
+    assert all(row["reason_1_text"] or row["churn_tier"] == "low" for row in scores)
+    assert sum(row["reason_1_text"] is not None for row in scores) > 0.9 * len(scores)
+    failed = {check["check_name"] for check in published["failed_checks"] if check["table_name"] == "ml.churn_scores"}
+    assert not failed & {"stale", "labels", "outcomes"}
+    found = scored["home"].ask("select watch, state from quality.model_watch")
+    assert {(row["watch"], row["state"]) for row in found} == {("stale", "ok"), ("labels", "ok"), ("outcomes", "ok")}
     assert sum(row["churn_tier"] == "high" for row in scores) == 50
     worth = published["worth_a_call"]
     assert [row["mrr_at_risk_usd"] for row in worth] == sorted((r["mrr_at_risk_usd"] for r in worth), reverse=True)
@@ -54,6 +83,70 @@ def test_nothing_new_trains_nothing_scores_nothing_and_changes_no_row(scored: di
         "select count(*) as n from ml.trainings where as_of_date = (select min(as_of_date) from ml.trainings)",
     )
     assert trained[0]["n"] == 1
+
+
+def test_the_test_window_of_each_training_is_published_once(scored: dict[str, Any]) -> None:
+    home = scored["home"]
+    tested = home.ask(
+        "select model_version, count(*) as n, count(distinct as_of_date) as dates, sum(scores) as scores from"
+        " quality.model_backtest where kind = 'test' group by model_version order by model_version"
+    )
+    trained = home.ask(
+        "select model_version, max(cast(report->>'$.split.test_rows' as bigint)) as scores from quality.model_trainings"
+        " group by model_version order by model_version"
+    )
+    assert [(row["model_version"], row["scores"]) for row in tested] == [
+        (row["model_version"], row["scores"]) for row in trained
+    ]
+    assert all(row["n"] == row["dates"] > 0 for row in tested)
+
+
+def test_a_training_that_was_killed_before_it_was_written_down_is_written_down_once(scored: dict[str, Any]) -> None:
+    home, now = scored["home"], datetime(2025, 1, 9)
+    tenure = settings.load(home.config, home.path)
+    kept = "select * from ml.churn_backtest where kind = 'test' order by model_version, as_of_date"
+    moments = ("measured_at", "run_id")
+    with copied(tenure) as connection:
+        before = warehouse.rows(connection, kept)
+        newest = warehouse.rows(connection, "select max(model_version) as version from ml.trainings")[0]["version"]
+        # As a kill between the registration and the record leaves it; then as a kill in the run after that.
+        connection.execute("delete from ml.trainings where model_version = ?", [newest])
+        connection.execute(
+            "delete from ml.churn_backtest where model_version = ? and as_of_date > '2024-01-01'", [newest]
+        )
+        again: dict[str, Any] = {"now": now, "git_commit": None, "manifest_hash": ""}
+        outcomes = [train(connection, tenure, run_id=f"again {n}", force=bool(n), **again) for n in range(2)]
+        assert [outcome.model_version for outcome in outcomes] == [newest, newest]
+        after = warehouse.rows(connection, kept)
+    assert [{k: v for k, v in row.items() if k not in moments} for row in after] == [
+        {k: v for k, v in row.items() if k not in moments} for row in before
+    ]
+
+
+def test_a_search_is_tracked_trial_by_trial_and_leaves_nothing_behind(scored: dict[str, Any], tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    home = scored["home"]
+    tenure = settings.load(home.config, home.path)
+    model = tenure.config.model.model_copy(update={"search_minutes": 0.05})
+    # Another home's registry: the company's own versions stay as they are.
+    elsewhere = tenure.model_copy(
+        update={"home": tmp_path, "config": tenure.config.model_copy(update={"model": model})}
+    )
+    with copied(tenure) as connection:
+        outcome = train(
+            connection, elsewhere, run_id="r", now=datetime(2025, 1, 9), git_commit=None, manifest_hash="", force=True
+        )
+    (search,) = [step for step in outcome.report["selection"]["tried"] if step["name"] == "search"]
+    store = registry.connect(tmp_path)
+    client = MlflowClient(store.uri)
+    version = store.version(str(outcome.model_version))
+    experiment = client.get_run(version.run_id).info.experiment_id
+    nested = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{version.run_id}'")
+    assert len(nested) == search["trials"] >= 1
+    assert min(run.data.metrics["log_loss"] for run in nested) == pytest.approx(search["log_loss"])
+    assert all(run.data.params["max_depth"] for run in nested)
+    assert not (tmp_path / "search").exists()
 
 
 def test_reasons_and_changes_add_up(scored: dict[str, Any]) -> None:
@@ -112,6 +205,50 @@ def test_any_past_score_is_rebuilt_from_its_version_and_date(scored: dict[str, A
     assert alone == [float(value) for value in given["probability"].to_numpy()[::37]]
 
 
+@pytest.fixture(scope="module")
+def in_use(scored: dict[str, Any]) -> tuple[ChurnModel, pd.DataFrame]:
+    """The champion, and the rows that it scored last."""
+    home = scored["home"]
+    store = registry.connect(home.path)
+    champion = store.champion()
+    assert champion is not None
+    with warehouse.warehouse(home.path / "warehouse.duckdb", read_only=True) as connection:
+        return store.load(champion).model, source.scoring_frame(connection, catalogue())
+
+
+def test_the_order_of_rows_and_columns_moves_no_score(in_use: tuple[ChurnModel, pd.DataFrame]) -> None:
+    model, frame = in_use
+    given = dict(zip(frame["account_id"], model.probability(frame), strict=True))
+    shuffled = frame.sample(frac=1, random_state=3)[list(frame.columns[::-1])]
+    assert dict(zip(shuffled["account_id"], model.probability(shuffled), strict=True)) == given
+
+
+def test_an_account_has_the_same_score_and_reasons_alone_and_in_a_batch(
+    in_use: tuple[ChurnModel, pd.DataFrame],
+) -> None:
+    model, frame = in_use
+    together, (points, _) = model.probability(frame), model.contributions(frame)
+    for row in range(0, len(frame), 29):
+        alone = frame.iloc[[row]]
+        assert model.probability(alone)[0] == together[row]
+        assert np.allclose(model.contributions(alone)[0][0], points[row], atol=1e-6)
+
+
+def test_what_can_only_raise_the_risk_never_lowers_it(in_use: tuple[ChurnModel, pd.DataFrame]) -> None:
+    model, frame = in_use
+    directed = [f for f in catalogue() if f.direction and f.name in model.feature_names]
+    payments = [feature.name for feature in directed if feature.name.startswith("failed_payments")]
+    assert payments, "the model knows of failed payments"
+    for feature in directed:
+        values = (
+            frame[feature.name].quantile([0, 0.25, 0.5, 0.75, 0.95, 1]).to_numpy()
+            if feature.name not in payments
+            else range(8)
+        )
+        risks = np.array([model.probability(frame.assign(**{feature.name: float(value)})) for value in values])
+        assert (feature.direction * np.diff(risks, axis=0) >= -1e-9).all(), feature.name
+
+
 def test_the_card_prints_the_random_split_beside_the_forward_test(scored: dict[str, Any]) -> None:
     answer = scored["home"].run("model", "card")
     assert answer.code == 0
@@ -136,20 +273,44 @@ def test_a_registry_that_is_down_is_a_clear_error_and_published_scores_stay(scor
     assert (home.path / "serving.duckdb").read_bytes() == before
 
 
+def test_a_full_disk_is_a_clear_error_and_published_scores_stay(scored: dict[str, Any]) -> None:
+    home = scored["home"]
+    before = (home.path / "serving.duckdb").read_bytes()
+    # No file may grow beyond this: what a full disk looks like to a process.
+    limited = ["bash", "-c", 'ulimit -f 2000; exec "$@"', "-", *home.command("run", "--retrain", "--json")]
+    done = subprocess.run(
+        limited, env=home.environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    document = json.loads(done.stdout)
+    assert "disk" in " ".join([document.get("error", ""), *document.get("problems", [])]).lower()
+    assert (home.path / "serving.duckdb").read_bytes() == before
+
+
 def test_a_model_that_no_longer_sees_what_it_learned_is_not_published(scored: dict[str, Any]) -> None:
     home = scored["home"]
     text = home.config.read_text(encoding="utf-8")
     before = (home.path / "serving.duckdb").read_bytes()
-    watch = "watch: {warn_psi: 0.0001, block_psi: 0.001, max_drifted_share: 0.01}, "
-    home.config.write_text(text.replace("model: {", f"model: {{{watch}"), encoding="utf-8")
+    watch = "watch: {warn_psi: 0.0001, block_psi: 0.001, max_drifted_share: 0.01, max_stale_days: 0}, "
+    strict = text.replace("model: {", f"model: {{{watch}").replace("stale_after_days: 7", "stale_after_days: 0.001")
     home.must("sandbox", "advance", "--days", "1")
-    home.config.write_text(text.replace("model: {", f"model: {{{watch}"), encoding="utf-8")
+    home.config.write_text(strict, encoding="utf-8")
     try:
         answer = home.run("run", "--json")
     finally:
         home.config.write_text(text, encoding="utf-8")
     assert answer.code == 3, answer.out
-    assert any("no longer sees what it was trained on" in problem for problem in answer.document["problems"])
+    last = home.must("status")["runs"][0]
+    assert (last["status"], len(last["refused_by"])) == ("refused", 2)
+    told = home.run("status").out
+    assert "The last run was refused by a check, as it is meant to be: what was published before stays." in told
+    assert "failed" not in told.splitlines()[4], told
+    problems = answer.document["problems"]
+    assert any("no longer sees what it was trained on" in problem for problem in problems)
+    assert any(
+        "the newest fact is" in problem and "Scores of old facts are not published" in problem for problem in problems
+    )
     assert (home.path / "serving.duckdb").read_bytes() == before
 
 
@@ -164,3 +325,6 @@ def test_too_few_departures_give_everybody_the_base_rate_and_say_so(new_home: Ca
     assert {row["churn_tier"] for row in scores} == {"unknown"}
     assert len({row["churn_probability"] for row in scores}) == 1
     assert document["published"]["worth_a_call"] == []
+    told = home.run("status").out
+    assert "The training ran to its end and was not good enough: the base rate is used." in told
+    assert "failed" not in told
