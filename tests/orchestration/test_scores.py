@@ -48,11 +48,12 @@ def ask(home: Any, sql: str) -> list[dict[str, Any]]:
 def copied(tenure: Tenure) -> Iterator[Connection]:
     """A warehouse in memory with what a training reads and writes."""
     with scratch() as connection:
-        connection.execute(f"attach '{tenure.warehouse_path}' as home (read_only)")
+        connection.execute(f"attach '{tenure.warehouse_path}' as warehouse (read_only)")
         for name in ("ml", "features", "ledger"):
             connection.execute(f"create schema {name}")
         for name in ("ml.trainings", "ml.churn_backtest", "ml.drift", "features.ftr_churn_training", "ledger.clock"):
-            connection.execute(f"create table {name} as select * from home.{name}")
+            connection.execute(f"create table {name} as select * from warehouse.{name}")
+        connection.execute("detach warehouse")
         yield connection
 
 
@@ -123,6 +124,7 @@ def test_a_training_that_was_killed_before_it_was_written_down_is_written_down_o
     ]
 
 
+@pytest.mark.slow
 def test_a_search_is_tracked_trial_by_trial_and_leaves_nothing_behind(scored: dict[str, Any], tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
