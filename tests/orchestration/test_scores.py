@@ -316,6 +316,32 @@ def test_a_model_that_no_longer_sees_what_it_learned_is_not_published(scored: di
     assert (home.path / "serving.duckdb").read_bytes() == before
 
 
+@pytest.mark.slow
+def test_renaming_companies_moves_no_score(scored: dict[str, Any]) -> None:
+    home = scored["home"]
+    home.must("run")
+    before, names = home.ask(SCORES), "select account_id, account_name from marts.accounts order by account_id"
+    called = {row["account_id"]: row["account_name"] for row in home.ask(names)}
+    by_name = {
+        row["account_id"]
+        for row in ask(home, "select account_id from intermediate.int_accounts_matched where match_rule = 'name'")
+    }
+    chosen = [row["account_id"] for row in before if row["account_id"] not in by_name][:20]
+    files = home.path / "sandbox" / "data" / "crm" / "companies"
+    with scratch() as connection:
+        connection.execute(
+            f"copy (select * replace ('Renamed ' || id as name, '2025-01-09T23:00:00Z' as hs_lastmodifieddate)"
+            f" from read_csv('{files}/*.csv', all_varchar = true) where list_contains(?, id)"
+            " qualify row_number() over (partition by id order by hs_lastmodifieddate desc) = 1)"
+            f" to '{files}/2025-01-09-renamed.csv' (header)",
+            [chosen],
+        )
+    home.must("run")
+    now = {row["account_id"]: row["account_name"] for row in home.ask(names)}
+    assert {account for account in now if now[account] != called[account]} == set(chosen)
+    assert home.ask(SCORES) == before
+
+
 def test_too_few_departures_give_everybody_the_base_rate_and_say_so(new_home: Callable[..., Any]) -> None:
     home = new_home("young", model=True, accounts=120, months=9)
     document = home.must("run")
