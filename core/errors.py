@@ -38,7 +38,26 @@ class Fatal(TenureError):
 
 
 class Retriable(TenureError):
-    """The input may be there a moment later (a locked file, a refused connection); the run tries again with backoff."""
+    """The input may be there a moment later (a locked file, a refused connection); the run tries again with backoff.
+
+    `retry_after` is in seconds, where the other side said when to come back.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class Unauthorized(Fatal):
+    """The other side does not know us (401): new credentials may help, the same ones will not."""
+
+
+class Forbidden(Fatal):
+    """The other side knows us and says no (403); the message names what is missing."""
+
+
+class BatchRefused(Fatal):
+    """The other side refused a request as a whole (400, 413, 422); a part of it may be fine."""
 
 
 class Skippable(TenureError):

@@ -271,6 +271,164 @@ class SandboxConfig(Strict):
     seed: int = 7
 
 
+class FieldConfig(Strict):
+    """One field of a destination: which column of the model fills it, as what, and what a NULL means."""
+
+    column: str | None = None
+    type: Literal["text", "number", "boolean", "date", "datetime"] | None = None
+    round: int | None = Field(default=None, ge=0, le=12)
+    on_null: Literal["skip", "clear"] | None = None
+    volatile: bool | None = None
+
+
+def _field(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str) else value if value is not None else {}
+
+
+class GuardConfig(Strict):
+    """When a sync refuses to send. Shares are 0 to 1, of the rows that the destination has; 1 never refuses."""
+
+    max_changed_share: float = Field(default=1.0, ge=0, le=1)
+    max_retired_share: float = Field(default=0.2, ge=0, le=1)
+    max_newly_null_share: float = Field(default=0.2, ge=0, le=1)
+    min_rows: int = Field(default=20, ge=0)
+    max_source_age_hours: float | None = Field(default=48, gt=0)
+
+
+class RetryConfig(Strict):
+    """How often and how patiently what may work a moment later is tried again."""
+
+    tries: int = Field(default=5, ge=1)
+    first_seconds: float = Field(default=1.0, ge=0)
+    longest_seconds: float = Field(default=60.0, ge=0)
+    max_retry_after_seconds: float = Field(default=120.0, ge=0)
+
+
+class SyncConfig(Strict):
+    """What every destination has: which model it receives, how, and when it refuses."""
+
+    enabled: bool = True
+    model: str
+    key: str
+    fields: dict[str, Annotated[FieldConfig, BeforeValidator(_field)]] = {}
+    mode: Literal["update", "upsert"] = "upsert"
+    on_null: Literal["skip", "clear"] = "clear"
+    rounding: dict[str, Annotated[int, Field(ge=0, le=12)]] = {}
+    volatile: tuple[str, ...] = ("*scored_at*", "*as_of_date*", "*model_version*")
+    max_attempts: int = Field(default=5, ge=1)
+    max_failed_share: float = Field(default=0.05, ge=0, le=1)
+    max_silence_hours: float = Field(default=48, gt=0)
+    batch_rows: int | None = Field(default=None, ge=1)
+    stand_in: bool = False
+    guards: GuardConfig = GuardConfig()
+    retry: RetryConfig = RetryConfig()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret of the block, for striking it out of what others say."""
+        return tuple(_secrets(self))
+
+
+def _secrets(value: Any) -> list[str]:
+    if isinstance(value, SecretStr):
+        return [value.get_secret_value()]
+    if isinstance(value, BaseModel):
+        return [found for name in type(value).model_fields for found in _secrets(getattr(value, name))]
+    if isinstance(value, (tuple, list)):
+        return [found for item in value for found in _secrets(item)]
+    return []
+
+
+class HubSpotConfig(SyncConfig):
+    """Companies of HubSpot, by record id, or by a property that is unique there."""
+
+    connector: Literal["hubspot"]
+    model: str = "sync_hubspot_companies"
+    key: str = "crm_account_id"
+    mode: Literal["update", "upsert"] = "update"
+    token: SecretStr
+    base_url: str = "https://api.hubapi.com"
+    api_version: str = "2026-03"
+    object_type: str = "companies"
+    id_property: str | None = None
+
+
+class SalesforceConfig(SyncConfig):
+    """Accounts of Salesforce, by an external id."""
+
+    connector: Literal["salesforce"]
+    model: str = "sync_salesforce_accounts"
+    key: str = "crm_account_id"
+    mode: Literal["update", "upsert"] = "update"
+    client_id: SecretStr
+    client_secret: SecretStr
+    login_url: str
+    external_id: str | None = None
+    object: str = "Account"
+    bulk_above: int = Field(default=2000, ge=1)
+
+
+class WebhookConfig(SyncConfig):
+    """A signed webhook; the newest of `secrets` comes first."""
+
+    connector: Literal["webhook"]
+    model: str = "sync_webhook_scores"
+    key: str = "account_id"
+    url: SecretStr
+    secrets_: tuple[SecretStr, ...] = Field(alias="secrets", min_length=1, max_length=2)
+    allow_hosts: tuple[str, ...] = Field(min_length=1)
+    allow_loopback: bool = False
+
+
+class DatabaseSyncConfig(SyncConfig):
+    """A table of a database."""
+
+    connector: Literal["database"]
+    model: str = "sync_database_scores"
+    key: str = "account_id"
+    url: SecretStr
+    table: str
+
+
+class FilesSyncConfig(SyncConfig):
+    """A folder that receives what changed, each run in a folder of its own."""
+
+    connector: Literal["files"]
+    model: str = "sync_files_scores"
+    key: str = "account_id"
+    path: Path
+    format: Literal["parquet", "csv"] = "parquet"
+
+
+DestinationConfig = Annotated[
+    HubSpotConfig | SalesforceConfig | WebhookConfig | DatabaseSyncConfig | FilesSyncConfig,
+    Field(discriminator="connector"),
+]
+COMMANDS_OF_SYNC = ("run", "status", "failures", "release", "diff", "verify", "setup")
+
+
+class SyncSettings(Strict):
+    """Where scores go, and where is kept what was sent. `ledger_url` is a SQLAlchemy-style URL; without it, a SQLite file."""
+
+    ledger_url: SecretStr | None = None
+    retention_days: int = Field(default=90, ge=1)
+    destinations: dict[str, DestinationConfig] = {}
+
+    @model_validator(mode="after")
+    def _names(self) -> SyncSettings:
+        for name in self.destinations:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"destination name {name!r} must be lower case letters, digits and underscores")
+            if name in COMMANDS_OF_SYNC:
+                raise ValueError(f"a destination cannot be called {name!r}: `tenure sync {name}` is a command")
+        return self
+
+    @property
+    def enabled(self) -> dict[str, SyncConfig]:
+        """The destinations that are switched on."""
+        return {name: config for name, config in self.destinations.items() if config.enabled}
+
+
 class Config(Strict):
     """`tenure.yml`: the company, its sources and its rules."""
 
@@ -285,6 +443,7 @@ class Config(Strict):
     quality: QualityConfig = QualityConfig()
     publish: PublishConfig = PublishConfig()
     alerts: AlertConfig = AlertConfig()
+    sync: SyncSettings = SyncSettings()
 
     @model_validator(mode="after")
     def _coherent(self) -> Config:
@@ -352,6 +511,12 @@ class Tenure(Strict):
     @property
     def temp_directory(self) -> Path:
         return self.home / "tmp"
+
+    @property
+    def ledger_url(self) -> str:
+        """Where is kept what destinations have: as `sync.ledger_url` says, else a SQLite file of this home."""
+        given = self.config.sync.ledger_url
+        return given.get_secret_value() if given is not None else f"sqlite:///{self.home / 'sync.db'}"
 
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent

@@ -47,6 +47,8 @@ class Feature:
     direction: int
     kind: Kind
     texts: Mapping[str, str]
+    grows: bool = False
+    """Whether it grows with the company's history: that it does is no drift."""
 
     @property
     def is_category(self) -> bool:
@@ -111,6 +113,7 @@ def _feature(column: Mapping[str, Any]) -> Feature:
         direction=meta["direction"],
         kind=KINDS.get(column["data_type"], "numeric"),
         texts=meta["texts"],
+        grows=meta.get("grows", False),
     )
 
 

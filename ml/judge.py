@@ -6,7 +6,7 @@ Lives here: which evaluations a training gets. Must not live here: metrics (`eva
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,7 @@ def judge(
     *,
     directions: Mapping[str, int],
     recency: str | None = None,
+    growing: Collection[str] = (),
     champion: tuple[int, ChurnModel] | None,
     search_storage: str | None = None,
     progress: Say = lambda text: None,
@@ -166,7 +167,7 @@ def judge(
         random_split_auc=claimed,
         scores={name: found.score for name, found in baselines.items()},
         importance=importance,
-        profile=_profile(data, final),
+        profile=_profile(data, final, growing),
         decision=decision,
         backtest=_backtest(test, probability, model_config),
         trials=tuple(trials),
@@ -218,13 +219,13 @@ def _importance(model: ChurnModel, test: Dataset, *, seed: int) -> dict[str, flo
     return {model.feature_names[i]: float(mean[i]) for i in order}
 
 
-def _profile(data: Dataset, model: ChurnModel) -> dict[str, Any]:
+def _profile(data: Dataset, model: ChurnModel, growing: Collection[str]) -> dict[str, Any]:
     """What the model asks for, as it was on the newest dates that it learned from: companies grow, and what grows with them is
     no drift."""
     assert data.as_of is not None
     newest = data.where(data.as_of > data.as_of.max() - np.timedelta64(PROFILED_DAYS, "D"))
-    asked = newest.without(set(newest.features.columns) - set(model.feature_names))
-    return watch.profile(asked, model.probability(asked.features))
+    asked = newest.without({*newest.features.columns} - {*model.feature_names})
+    return watch.profile(asked.without(growing), model.probability(asked.features))
 
 
 def _backtest(test: Dataset, probability: Any, config: ModelConfig) -> list[dict[str, Any]]:

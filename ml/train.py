@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-LEARNING = ("dataset.py", "judge.py", "linear.py", "model.py", "recipe.py", "source.py", "split.py")
+LEARNING = ("dataset.py", "judge.py", "linear.py", "model.py", "prune.py", "recipe.py", "source.py", "split.py")
 """The modules that decide what a model is."""
 
 
@@ -147,6 +147,7 @@ def _learn(
             config,
             directions={feature.name: feature.direction for feature in features},
             recency=RECENCY,
+            growing={feature.name for feature in features if feature.grows},
             champion=None if champion is None else (champion.number, store.load_tested(champion)),
             search_storage=_storage(searched, key) if config.model.search_minutes else None,
             progress=progress,

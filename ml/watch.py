@@ -6,7 +6,8 @@ Pure functions over frames. Must not live here: SQL, asset checks, the decision 
 The population stability index of a feature is sum((now - then) * ln(now / then)) over its bins. By custom, below 0.10 is
 nothing, above 0.25 a shift (Siddiqi, Credit Risk Scorecards, 2006, ch. 9). Its size under no drift at all is about
 (bins - 1) * (1/n_then + 1/n_now) (Yurdakul 2018: it is a chi-square in disguise), so with few rows luck alone passes 0.25:
-`psi_noise` is given beside every value, and only what lies above it counts as drift.
+`psi_noise` is given beside every value, and what single dates of the training differ by (everybody was last seen on Friday when it
+is Monday) comes on top: only what lies above both counts as drift.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ SCORE = "(score)"
 MISSING, OTHER = "(missing)", "(other)"
 FLOOR = 1e-4
 """Share that an empty bin is taken to have, so that the logarithm exists; the usual choice."""
+SWING_ROWS = 200
+"""A date with fewer rows says nothing about what dates differ by."""
 FORMAT = 1
 
 State = Literal["ok", "warn", "block"]
@@ -46,8 +49,10 @@ def profile(dataset: Dataset, probability: NDArray[np.float64]) -> dict[str, Any
     Number: deciles of the known values and missing as a bin of its own; category: its most frequent levels, the rest, and
     missing. `probability` (n,) are the model's own for these rows. Saved with the model, so that drift needs no old data.
     """
-    columns = {str(name): _profile_of(dataset.features[name]) for name in dataset.features.columns}
-    columns[SCORE] = _profile_of(pd.Series(np.asarray(probability, dtype=np.float64)))
+    frame = dataset.features.assign(**{SCORE: np.asarray(probability, dtype=np.float64)})
+    columns = {str(name): _profile_of(frame[name]) for name in frame.columns}
+    for name, column in columns.items():
+        column["swing"] = _swing(frame[name], column, dataset.as_of)
     return {
         "format": FORMAT,
         "rows": len(dataset),
@@ -72,6 +77,19 @@ def _profile_of(column: pd.Series[Any]) -> dict[str, Any]:
     return made
 
 
+def _swing(column: pd.Series[Any], known: Mapping[str, Any], as_of: NDArray[Any] | None) -> float:
+    """The largest index of a single as-of date against all of them: what a Monday or a month's end does by itself."""
+    if as_of is None:
+        return 0.0
+    together = np.asarray(known["shares"], dtype=np.float64)
+    found = [0.0]
+    for day in np.unique(as_of):
+        rows = int((as_of == day).sum())
+        if rows >= SWING_ROWS:
+            found.append(psi(_smoothed(together, len(column)), _smoothed(_shares(column[as_of == day], known), rows)))
+    return max(found)
+
+
 def _is_category(column: pd.Series[Any]) -> bool:
     return isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(column)
 
@@ -91,10 +109,11 @@ def _shares(column: pd.Series[Any], known: Mapping[str, Any]) -> NDArray[np.floa
 
 
 def _floats(column: pd.Series[Any]) -> NDArray[np.float64]:
-    """(n,) numbers as float32 holds them: equal values have to fall on the same side of an edge, then and now."""
+    """(n,) numbers of two digits: a mean gap of 30.4 days that was 30.5 is no drift, and equal values stay in one bin."""
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32).astype(np.float64)
+    with np.errstate(all="ignore"):
+        scale = 10.0 ** (np.floor(np.log10(np.abs(values))) - 1)
+        return np.where((values == 0) | ~np.isfinite(values), values, np.round(values / scale) * scale)
 
 
 def psi(then: Sequence[float] | NDArray[np.float64], now: Sequence[float] | NDArray[np.float64]) -> float:
@@ -124,7 +143,7 @@ class Drift:
     feature: str
     psi: float
     noise: float
-    """What luck alone stays below (99 %)."""
+    """What luck (99 %) and the difference between dates stay below."""
     missing_then: float
     missing_now: float
     state: State
@@ -158,7 +177,7 @@ def drift(
         then = np.asarray(column["shares"], dtype=np.float64)
         used = (then > 0) | (now > 0)
         value = psi(_smoothed(then[used], int(known["accounts"])), _smoothed(now[used], rows))
-        noise = psi_noise(int(used.sum()), int(known["accounts"]), rows)
+        noise = psi_noise(int(used.sum()), int(known["accounts"]), rows) + float(column.get("swing", 0.0))
         state = _state(value, noise, config)
         label = "The score" if name == SCORE else (labels or {}).get(name, name.replace("_", " "))
         found.append(
@@ -182,7 +201,7 @@ def _state(value: float, noise: float, config: WatchConfig) -> State:
 
 
 def _drift_sentence(label: str, value: float, noise: float, then: float, now: float) -> str:
-    sentence = f"{label}: PSI {value:.2f} against training (luck alone: up to {noise:.2f})"
+    sentence = f"{label}: PSI {value:.2f} against training (luck and the day: up to {noise:.2f})"
     if abs(now - then) >= 0.05:
         sentence += f"; not measured for {100 * now:.0f} % of accounts, {100 * then:.0f} % then"
     return sentence + "."

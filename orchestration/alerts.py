@@ -36,7 +36,29 @@ class Failure:
         return f"Run {self.run_id} ({self.job}) failed. The published data stays as it was.\n\n{reasons}\n\nNext: tenure status"
 
 
-def send(failure: Failure, config: AlertConfig) -> list[str]:
+@dataclass(frozen=True)
+class SyncNotice:
+    """What people need to know of a sync that went wrong, or works again."""
+
+    company: str
+    destination: str
+    run_id: str
+    status: str
+    reasons: tuple[str, ...]
+    has_recovered: bool = False
+
+    @property
+    def subject(self) -> str:
+        words = "works again" if self.has_recovered else "did not go through"
+        return f"Tenure: the sync of {self.company} to {self.destination} {words}"
+
+    @property
+    def text(self) -> str:
+        reasons = "\n".join(f"- {reason}" for reason in self.reasons)
+        return f"Sync {self.run_id} ended as {self.status}.\n\n{reasons}\n\nNext: tenure sync status {self.destination}"
+
+
+def send(failure: Failure | SyncNotice, config: AlertConfig) -> list[str]:
     """Send `failure` every configured way; return a sentence for each way that did not work."""
     problems = []
     if config.webhook_url is not None:
@@ -55,7 +77,7 @@ def send(failure: Failure, config: AlertConfig) -> list[str]:
     return problems
 
 
-def _mail(failure: Failure, config: AlertConfig, url: str) -> None:
+def _mail(failure: Failure | SyncNotice, config: AlertConfig, url: str) -> None:
     """Send by `smtp://[user:password@]host[:port]`, or `smtps://` for TLS from the start."""
     parts = urlsplit(url)
     message = EmailMessage()

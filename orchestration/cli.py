@@ -18,7 +18,7 @@ import typer
 
 from core import telemetry, threads
 from core.errors import TenureError, UserError, says_full
-from orchestration import models, table_cli
+from orchestration import models, sync_cli, table_cli
 
 if TYPE_CHECKING:
     from datetime import date
@@ -39,6 +39,7 @@ app = typer.Typer(
 sandbox_app = typer.Typer(help="The built-in company with known truth, and its days.", no_args_is_help=True)
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(models.app, name="model")
+app.add_typer(sync_cli.app, name="sync")
 table_cli.add_to(app)
 
 AsJson = Annotated[

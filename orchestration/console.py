@@ -133,7 +133,7 @@ def show_outcome(outcome: runs.RunOutcome, company: str) -> None:
     """How a run ended, with the sentences that people need."""
     words = {
         "done": "[bold green]done[/]",
-        "stopped": "[bold yellow]published, but a stream was stopped[/]",
+        "stopped": "[bold yellow]published, but something was stopped[/]",
         "failed": "[bold red]failed; the published data stays as it was[/]",
         "refused": "[bold red]refused by a check; the published data stays as it was[/]",
     }[outcome.status]
@@ -172,7 +172,16 @@ def show_published(published: Published) -> None:
     if published.model is not None:
         _add_model(table, published.model)
     table.add_row("Published", f"{escape(_short(published.path))}  [dim]{published.published_at:%Y-%m-%d %H:%M} UTC[/]")
+    for sync in published.syncs:
+        table.add_row("Synced", f"{escape(sync['destination'])}: {_synced(sync)}")
     OUT.print(table)
+
+
+def _synced(sync: Mapping[str, Any]) -> str:
+    told = f"{sync['source']:,} rows, {sync['ok']:,} sent, {sync['unchanged']:,} as they were"
+    waiting = sync["rejected"] + sync["retriable"] + sync["deferred"] + sync["invalid"]
+    told += f", {waiting:,} not taken [dim](tenure sync failures)[/]" if waiting else ""
+    return told if sync["status"] == "done" else f"[yellow]{escape(sync['status'])}[/]; {told}"
 
 
 def _add_model(table: Table, model: Mapping[str, Any]) -> None:

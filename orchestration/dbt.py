@@ -42,6 +42,7 @@ def variables(config: Config) -> dict[str, Any]:
         "derive_accounts": config.identity.derive_accounts,
         "churn": config.churn.model_dump(mode="json"),
         "features_enabled": config.model.enabled,
+        "sync_models": sorted({destination.model for destination in config.sync.enabled.values()}),
         "snapshots": {
             "every": config.model.snapshot_every,
             "from": config.model.snapshots_from and config.model.snapshots_from.isoformat(),

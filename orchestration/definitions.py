@@ -39,7 +39,7 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
     """
     telemetry.switch_off()
     threads.wait_quietly()
-    from orchestration import dbt, extract, guard, predict, serve, transform, triggers
+    from orchestration import dbt, extract, guard, predict, serve, sync, transform, triggers
     from orchestration.resources import Warehouse
 
     chosen = overrides or Overrides()
@@ -48,7 +48,7 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
     everything = dg.AssetSelection.all()
     replays = dg.AssetSelection.assets(serve.REPLAY)
     job = dg.define_asset_job(
-        JOB, everything - replays, description="The whole job: extract, build, check, predict, publish."
+        JOB, everything - replays, description="The whole job: extract, build, check, predict, publish, sync."
     )
     publish = dg.define_asset_job(
         PUBLISH_JOB,
@@ -64,6 +64,7 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
             *transform.assets(tenure, manifest, full=chosen.full),
             *predict.assets(tenure, manifest, retrain=chosen.retrain),
             *serve.assets(tenure, manifest),
+            *sync.assets(tenure),
         ],
         asset_checks=guard.checks(tenure),
         jobs=[job, publish, replay],

@@ -37,6 +37,7 @@ class Published:
     loads: list[dict[str, Any]]
     model: dict[str, Any] | None
     worth_a_call: list[dict[str, Any]]
+    syncs: list[dict[str, Any]]
 
     def document(self) -> dict[str, Any]:
         """The same as a plain dictionary, for JSON."""
@@ -96,6 +97,17 @@ def _read(connection: Connection, path: Path) -> Published:
         ),
         model=_model(connection),
         worth_a_call=_worth_a_call(connection),
+        syncs=_syncs(connection),
+    )
+
+
+def _syncs(connection: Connection) -> list[dict[str, Any]]:
+    """The newest sync of each destination with its counts."""
+    if not table_exists(connection, "sync", "sync_runs"):
+        return []
+    return rows(
+        connection,
+        "select distinct on (destination) * from sync.sync_runs order by destination, started_at desc",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from activation.ledger import Ledger
 from core import clock, settings
 from core.errors import TenureError
 from core.settings import Tenure
@@ -112,4 +113,15 @@ def _publish(
         as_of_at=scalar(connection, "select as_of_at from ledger.clock"),
         git_commit=git_commit(),
     )
-    return publish(connection, path, publication, tables=tables, exclude=tenure.config.publish.exclude_columns)
+    ledger = Ledger(tenure.ledger_url, create=False)
+    try:
+        return publish(
+            connection,
+            path,
+            publication,
+            tables=tables,
+            exclude=tenure.config.publish.exclude_columns,
+            synced=ledger.tables(),
+        )
+    finally:
+        ledger.close()

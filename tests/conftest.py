@@ -118,6 +118,8 @@ MOMENTS = {
     "marts.source_freshness": ("newest_load_at",),
     "reverse_etl.customer_scores": ("scored_at", "changed_at", "model_version", "row_hash"),
     "reverse_etl.customer_scores_history": ("scored_at", "changed_at", "model_version", "row_hash"),
+    "reverse_etl.sync_files_scores": ("scored_at", "score_model_version"),
+    "reverse_etl.sync_hubspot_companies": ("tenure_scored_at", "tenure_score_model_version"),
 }
 """What the wall clock writes, and the number of the model's version, which goes on counting when a registration is killed."""
 

@@ -34,3 +34,14 @@ def test_every_column_of_the_contract_is_documented_where_its_entity_is() -> Non
         (section,) = [s for s in sections if s.startswith(f"{entity.name}\n")]
         missing = [column for column in entity.column_names if f"| `{column}` |" not in section]
         assert missing == [], entity.name
+
+
+def test_every_key_of_a_destination_is_documented() -> None:
+    text = (DOCS.parent / "sync.md").read_text(encoding="utf-8")
+    models: list[type[BaseModel]] = [
+        *(settings.SyncSettings, settings.SyncConfig, settings.FieldConfig, settings.GuardConfig, settings.RetryConfig),
+        *(settings.HubSpotConfig, settings.SalesforceConfig, settings.WebhookConfig),
+        *(settings.DatabaseSyncConfig, settings.FilesSyncConfig),
+    ]
+    names = {(m.__name__, field.alias or name) for m in models for name, field in m.model_fields.items()}
+    assert [name for name in sorted(names) if name[1] not in text] == []

@@ -32,7 +32,7 @@ def test_names_say_the_step(models: dict[str, Node]) -> None:
         "staging": r"stg_[a-z]+__[a-z_]+s",
         "intermediate": r"int_[a-z]+(_[a-z]+)*_(\w+ed|by_[a-z]+_[a-z]+s)",
         "marts": r"[a-z]+(_[a-z]+)*(s|_freshness|_timeline)",
-        "activation": r"customer_scores(_history)?",
+        "activation": r"customer_scores(_history)?|sync_[a-z]+_[a-z]+s",
         "features": r"ftr_[a-z]+(_[a-z]+)*(s|_people|_training|_scoring)",
     }
     wrong = [name for name, node in models.items() if not re.fullmatch(shapes[step(node)], name)]
@@ -146,7 +146,8 @@ def test_the_published_file_is_an_exposure_of_everything_in_it(built: Any) -> No
     exposures = {e["name"]: e for e in built.manifest()["exposures"].values()}
     read = {
         dependency.split(".")[-1]
-        for name in ("published_file", "published_features")
+        for name in exposures
+        if name.startswith(("published_", "synced_"))
         for dependency in exposures[name]["depends_on"]["nodes"]
     }
     assert read == {table.partition(".")[2] for table in published_tables(built.manifest())}

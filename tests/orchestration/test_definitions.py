@@ -62,6 +62,7 @@ def test_everything_that_writes_to_the_warehouse_is_in_one_pool(defs: dg.Definit
     job = defs.resolve_job_def(JOB)
     pools = {node.name: node.definition.pools for node in job.graph.nodes}
     assert pools.pop("sandbox__company") == set()
+    assert pools.pop("sync__hubspot") == set()  # reads the published copy
     assert pools
     assert all(pool == {WRITERS} for pool in pools.values()), pools
 

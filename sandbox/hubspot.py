@@ -1,0 +1,502 @@
+"""A stand-in for HubSpot's companies: batch update, upsert and read, properties and groups, tokens with scopes.
+
+Lives here: what HubSpot answers, its documented limits, and the faults that only it knows. Must not live here: what stand-ins
+share (`standin.py`), what Tenure sends.
+
+What it holds to: 100 inputs a call, no id twice in a call, no property that does not exist (the whole batch is 400), strings
+as the only values, 190 requests in 10 seconds for a token, scopes by path, `Bearer` tokens. Beyond the faults of all
+stand-ins it knows `partial` (of each `detail.every`-th row an error, in a 207), `silent` (a 200 with neither results nor
+errors), `shuffle` (results in another order), `bare` (results without trace ids), `refuse` (the whole batch 400) and
+`throttle` (429; `detail.policy` is TEN_SECONDLY_ROLLING or DAILY).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sandbox.serve import serving
+from sandbox.standin import Body, StandIn, Store, Window, fault_of
+
+TOKEN = "pat-sandbox-0000"
+SCOPES = (
+    "crm.objects.companies.read",
+    "crm.objects.companies.write",
+    "crm.schemas.companies.read",
+    "crm.schemas.companies.write",
+)
+MOST_INPUTS = 100
+MOST_TEXT = 65_536
+STANDARD = {
+    "name": ("string", "text"),
+    "domain": ("string", "text"),
+    "industry": ("string", "text"),
+    "country": ("string", "text"),
+    "numberofemployees": ("number", "number"),
+    "hs_object_id": ("number", "number"),
+    "createdate": ("datetime", "date"),
+    "hs_lastmodifieddate": ("datetime", "date"),
+}
+READ_ONLY = ("hs_object_id", "createdate", "hs_lastmodifieddate")
+FIELD_TYPES = {
+    "string": ("text", "textarea", "phonenumber", "html", "file"),
+    "number": ("number", "calculation_equation"),
+    "bool": ("booleancheckbox",),
+    "date": ("date",),
+    "datetime": ("date",),
+    "enumeration": ("select", "radio", "checkbox", "booleancheckbox"),
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}\Z")
+
+
+class HubSpotStandIn(StandIn):
+    """One HubSpot account. `requests` in any `seconds` are allowed for a token."""
+
+    def __init__(self, *, store: Store | None = None, requests: int = 190, seconds: float = 10.0) -> None:
+        read, write = "crm.objects.companies.read", "crm.objects.companies.write"
+        see, change = "crm.schemas.companies.read", "crm.schemas.companies.write"
+        routes = [Route("/oauth/v2/private-apps/get/access-token-info", self._token_info, methods=["POST"])]
+        # The dated paths, and those of v3, by which HubSpot's own client finds its way until September 2027.
+        for objects, properties in (
+            ("/crm/objects/{version}/companies", "/crm/properties/{version}/companies"),
+            ("/crm/v3/objects/companies", "/crm/v3/properties/companies"),
+        ):
+            routes += [
+                Route(path, self._guarded(handler, scope), methods=[method])
+                for method, path, handler, scope in (
+                    ("POST", f"{objects}/batch/update", self._update, write),
+                    ("POST", f"{objects}/batch/upsert", self._upsert, write),
+                    ("POST", f"{objects}/batch/read", self._read, read),
+                    ("GET", f"{properties}/groups", self._groups, see),
+                    ("POST", f"{properties}/groups", self._create_group, change),
+                    ("GET", properties, self._properties, see),
+                    ("POST", f"{properties}/batch/create", self._create_properties, change),
+                )
+            ]
+        super().__init__(routes, store=store)
+        self.window = Window(requests, seconds)
+        self.tokens: dict[str, tuple[str, ...]] = {TOKEN: SCOPES}
+        if not self.store.all("properties"):
+            self.store.put(
+                "groups", {"companyinformation": {"name": "companyinformation", "label": "Company information"}}
+            )
+            self.store.put(
+                "properties",
+                {
+                    name: _property(name, kind, field, name.title(), "companyinformation", read_only=name in READ_ONLY)
+                    for name, (kind, field) in STANDARD.items()
+                },
+            )
+
+    # --- what tests and the sandbox say ---------------------------------------------------------------------------
+
+    def seed(self, companies: Iterable[Mapping[str, str]]) -> None:
+        """Companies as the CRM's export tells them: `id`, then properties. Those that were merged away answer to the survivor.
+
+        What a company has beyond the export, such as our properties, it keeps.
+        """
+        found: dict[str, Body] = {}
+        for company in companies:
+            key = company["id"]
+            values = {name: value for name, value in company.items() if name in STANDARD and value}
+            before = self.store.get("companies", key)
+            merged_into = company.get("merged_into_id") or None
+            if before is None:
+                found[key] = _record(key, values, merged_into=merged_into)
+            else:
+                found[key] = {**before, "properties": {**before["properties"], **values}, "mergedInto": merged_into}
+        self.store.put("companies", found)
+
+    def company(self, key: str) -> dict[str, str]:
+        """The properties of a company that have a value."""
+        record = self.store.get("companies", key)
+        return {} if record is None else {name: value for name, value in record["properties"].items() if value != ""}
+
+    def archive(self, key: str) -> None:
+        record = self.store.get("companies", key)
+        if record is not None:
+            self.store.put("companies", {key: {**record, "archived": True}})
+
+    def define(self, name: str, kind: str = "string", *, unique: bool = False) -> None:
+        """A property that somebody made by hand."""
+        self.store.put(
+            "properties", {name: _property(name, kind, FIELD_TYPES[kind][0], name, "companyinformation", unique)}
+        )
+
+    def state(self) -> Body:
+        return {"companies": len(self.store.all("companies")), "properties": sorted(self.store.all("properties"))}
+
+    # --- answers --------------------------------------------------------------------------------------------------
+
+    def refusal(self, status: int, detail: Body) -> Response:
+        category = {401: "INVALID_AUTHENTICATION", 403: "MISSING_SCOPES"}.get(status, "INTERNAL_ERROR")
+        body: Body = _error(category, detail.get("message", "told to fail"))
+        if status == 403:
+            scope = detail.get("scope", "crm.objects.companies.write")
+            body["errors"] = [
+                {
+                    "message": "One or more of the following scopes are required.",
+                    "context": {"requiredGranularScopes": [scope]},
+                }
+            ]
+        return JSONResponse(detail.get("body", body), status, headers=detail.get("headers"))
+
+    def _guarded(self, handler: Any, scope: str) -> Any:
+        async def guarded(request: Request) -> Response:
+            token = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if token not in self.tokens:
+                return self.refusal(401, {"message": "Authentication credentials not found."})
+            fault = fault_of(request, "throttle", "refuse", "echo")
+            if fault is not None and fault.kind == "throttle":
+                return self._throttled(fault.detail.get("policy", "TEN_SECONDLY_ROLLING"))
+            if fault is not None:
+                said = f"refused, and your token is {token}" if fault.kind == "echo" else "told to refuse"
+                return JSONResponse(_error("VALIDATION_ERROR", said), 400)
+            if not self.window.allows(token):
+                return self._throttled("TEN_SECONDLY_ROLLING")
+            if scope not in self.tokens[token]:
+                return self.refusal(
+                    403, {"message": "This app hasn't been granted all required scopes.", "scope": scope}
+                )
+            response: Response = await handler(request)
+            return response
+
+        return guarded
+
+    def _throttled(self, policy: str) -> Response:
+        word = policy.lower()
+        body = {
+            "status": "error",
+            "message": f"You have reached your {word} limit.",
+            "errorType": "RATE_LIMIT",
+            "correlationId": _CORRELATION,
+            "policyName": policy,
+        }
+        milliseconds = str(int(self.window.seconds * 1000))
+        return JSONResponse(body, 429, headers={"X-HubSpot-RateLimit-Interval-Milliseconds": milliseconds})
+
+    async def _token_info(self, request: Request) -> Response:
+        token = (await request.json()).get("tokenKey")
+        if token not in self.tokens:
+            return self.refusal(401, {"message": "The token is not known."})
+        return JSONResponse({"userId": 1, "hubId": 1, "appId": 1, "scopes": list(self.tokens[token])})
+
+    # --- companies ------------------------------------------------------------------------------------------------
+
+    async def _update(self, request: Request) -> Response:
+        return await self._write(request, may_create=False)
+
+    async def _upsert(self, request: Request) -> Response:
+        return await self._write(request, may_create=True)
+
+    async def _write(self, request: Request, *, may_create: bool) -> Response:
+        inputs = (await request.json()).get("inputs", [])
+        refused = self._whole_batch(inputs, may_create)
+        if refused is not None:
+            return JSONResponse(_error("VALIDATION_ERROR", refused), 400)
+        fault = fault_of(request, "partial", "silent", "shuffle", "bare")
+        if fault is not None and fault.kind == "silent":
+            return JSONResponse(_answer([], []))
+        every = int(fault.detail.get("every", 2)) if fault is not None and fault.kind == "partial" else 0
+        results, errors = [], []
+        changed: dict[str, Body] = {}
+        for number, row in enumerate(inputs):
+            found = self._find(row["id"], row.get("idProperty"), changed)
+            problem = self._values_problem(row["properties"])
+            if every and number % every == 0:
+                errors.append(_row_error("VALIDATION_ERROR", "told to refuse this row", row))
+            elif problem is not None:
+                errors.append(_row_error("VALIDATION_ERROR", problem, row))
+            elif found is None and not may_create:
+                errors.append(
+                    _row_error(
+                        "OBJECT_NOT_FOUND", "Could not get some COMPANY objects, they may be deleted or not exist.", row
+                    )
+                )
+            else:
+                record = found or self._new(row, changed)
+                properties = {**record["properties"], **{name: str(value) for name, value in row["properties"].items()}}
+                record = {**record, "properties": properties, "updatedAt": _now()}
+                changed[record["id"]] = record
+                results.append(_result(record, row, is_new=found is None if may_create else None))
+        if changed:
+            self.store.put("companies", changed)
+        if fault is not None and fault.kind == "shuffle":
+            results.reverse()
+        if fault is not None and fault.kind == "bare":
+            results = [
+                {name: value for name, value in result.items() if name != "objectWriteTraceId"} for result in results
+            ]
+        return JSONResponse(_answer(results, errors), 207 if errors else 200)
+
+    async def _read(self, request: Request) -> Response:
+        document = await request.json()
+        inputs, names, id_property = (
+            document.get("inputs", []),
+            document.get("properties", []),
+            document.get("idProperty"),
+        )
+        if len(inputs) > MOST_INPUTS:
+            return JSONResponse(_error("VALIDATION_ERROR", f"The maximum number of inputs is {MOST_INPUTS}."), 400)
+        results, missing = [], []
+        for row in inputs:
+            found = self._find(row["id"], id_property, {})
+            if found is None:
+                missing.append(row["id"])
+            else:
+                asked = {
+                    name: found["properties"].get(name) or None
+                    for name in (*names, *((id_property,) if id_property else ()))
+                }
+                results.append({**found, "properties": asked})
+        errors = []
+        if missing:
+            message = "Could not get some COMPANY objects, they may be deleted or not exist. Check that ids are valid."
+            errors = [
+                {"status": "error", "category": "OBJECT_NOT_FOUND", "message": message, "context": {"ids": missing}}
+            ]
+        return JSONResponse(_answer(results, errors), 207 if errors else 200)
+
+    def _whole_batch(self, inputs: Sequence[Body], may_create: bool) -> str | None:
+        if not 0 < len(inputs) <= MOST_INPUTS:
+            return f"There have to be 1 to {MOST_INPUTS} inputs."
+        ids = [(row.get("idProperty"), row.get("id")) for row in inputs]
+        if any(not isinstance(key, str) or not key for _, key in ids):
+            return "Some inputs have no id."
+        if len(set(ids)) < len(ids):
+            return "Duplicate IDs found in batch input. IDs must be unique."
+        if may_create and not all(name for name, _ in ids):
+            return "idProperty is required."
+        known = self.store.all("properties")
+        for name, _ in ids:
+            if name is not None and not (name in known and known[name]["hasUniqueValue"]):
+                return f'Property "{name}" is not a unique property.'
+        for row in inputs:
+            for name, value in row.get("properties", {}).items():
+                if name not in known:
+                    told = json.dumps(
+                        [
+                            {
+                                "isValid": False,
+                                "message": f'Property "{name}" does not exist',
+                                "error": "PROPERTY_DOESNT_EXIST",
+                                "name": name,
+                            }
+                        ]
+                    )
+                    return f"Property values were not valid: {told}"
+                if known[name]["modificationMetadata"]["readOnlyValue"]:
+                    return f'Property values were not valid: "{name}" is a read only property'
+                if not isinstance(value, str):
+                    return f"Invalid input JSON: the value of {name} is not a string"
+        return None
+
+    def _values_problem(self, values: Mapping[str, str]) -> str | None:
+        known = self.store.all("properties")
+        for name, value in values.items():
+            problem = "" if value == "" else _value_problem(known[name]["type"], value)
+            if problem:
+                return f'Property values were not valid: [{{"name": "{name}", "message": "{value[:40]} {problem}"}}]'
+        return None
+
+    def _find(self, key: str, id_property: str | None, changed: Mapping[str, Body]) -> Body | None:
+        companies = self.store.all("companies")
+        if id_property is None:
+            record = changed.get(key) or companies.get(key)
+        else:
+            # A stand-in may be slow where a unique property is looked up, as long as a benchmark does not wait for it.
+            index = self._index(id_property)
+            record = companies.get(index[key]) if key in index else None
+        if record is not None and record["mergedInto"] is not None:
+            return self._find(record["mergedInto"], None, changed)
+        return None if record is None or record["archived"] else record
+
+    def _index(self, name: str) -> dict[str, str]:
+        return {
+            record["properties"][name]: key
+            for key, record in self.store.all("companies").items()
+            if record["properties"].get(name)
+        }
+
+    def _new(self, row: Body, changed: Mapping[str, Body]) -> Body:
+        key = str(50_000_000_000 + len(self.store.all("companies")) + len(changed))
+        return _record(key, {row["idProperty"]: row["id"]})
+
+    # --- properties -----------------------------------------------------------------------------------------------
+
+    async def _properties(self, request: Request) -> Response:
+        return JSONResponse({"results": list(self.store.all("properties").values())})
+
+    async def _groups(self, request: Request) -> Response:
+        return JSONResponse({"results": list(self.store.all("groups").values())})
+
+    async def _create_group(self, request: Request) -> Response:
+        group = await request.json()
+        if self.store.get("groups", group["name"]) is not None:
+            return JSONResponse(_error("OBJECT_ALREADY_EXISTS", f"A group named {group['name']} exists."), 409)
+        self.store.put("groups", {group["name"]: {**group, "archived": False}})
+        return JSONResponse(group, 201)
+
+    async def _create_properties(self, request: Request) -> Response:
+        inputs = (await request.json())["inputs"]
+        made: dict[str, Body] = {}
+        for wanted in inputs:
+            name, kind, field = wanted["name"], wanted["type"], wanted["fieldType"]
+            problem = None
+            if not _NAME.match(name):
+                problem = f"{name} is not a valid name"
+            elif self.store.get("properties", name) is not None or name in made:
+                problem = f"A property named {name} exists."
+            elif field not in FIELD_TYPES.get(kind, ()):
+                problem = f"{field} is not a field type of {kind}"
+            elif self.store.get("groups", wanted["groupName"]) is None:
+                problem = f"There is no group {wanted['groupName']}."
+            elif kind == "bool" and sorted(option["value"] for option in wanted.get("options", [])) != [
+                "false",
+                "true",
+            ]:
+                problem = "Boolean properties must have exactly two options with the values true and false."
+            if problem is not None:
+                return JSONResponse(_error("VALIDATION_ERROR", problem), 400)
+            made[name] = _property(
+                name,
+                kind,
+                field,
+                wanted["label"],
+                wanted["groupName"],
+                bool(wanted.get("hasUniqueValue")),
+                description=wanted.get("description", ""),
+            )
+        self.store.put("properties", made)
+        return JSONResponse(_answer(list(made.values()), []), 201)
+
+
+def exported_companies(data: Path) -> list[dict[str, str]]:
+    """The companies of the sandbox's CRM, the last version of each, from the files below `data/crm/companies`."""
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted((data / "crm" / "companies").glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            found.update((row["id"], row) for row in csv.DictReader(file) if row["id"])
+    return list(found.values())
+
+
+@contextmanager
+def running(home: Path) -> Iterator[str]:
+    """The CRM of the sandbox company in `home`, as HubSpot: its address, for as long as the block runs. The token is `TOKEN`.
+
+    It begins with the companies of the export, takes in those that came since, and remembers in `home/sandbox/hubspot.sqlite`
+    what was written to it.
+    """
+    store = Store(home / "sandbox" / "hubspot.sqlite")
+    try:
+        standin = HubSpotStandIn(store=store)
+        standin.seed(exported_companies(home / "sandbox" / "data"))
+        with serving(standin) as url:
+            yield url
+    finally:
+        store.close()
+
+
+_CORRELATION = "00000000-0000-4000-8000-000000000000"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _error(category: str, message: str) -> Body:
+    return {"status": "error", "message": message, "correlationId": _CORRELATION, "category": category}
+
+
+def _row_error(category: str, message: str, row: Body) -> Body:
+    context = (
+        {"ids": [row["id"]]} if "objectWriteTraceId" not in row else {"objectWriteTraceId": [row["objectWriteTraceId"]]}
+    )
+    return {"status": "error", "category": category, "message": message, "context": context}
+
+
+def _answer(results: list[Body], errors: list[Body]) -> Body:
+    answer: Body = {"status": "COMPLETE", "results": results, "startedAt": _now(), "completedAt": _now()}
+    return {**answer, "numErrors": len(errors), "errors": errors} if errors else answer
+
+
+def _record(key: str, values: Mapping[str, str], merged_into: str | None = None) -> Body:
+    return {
+        "id": key,
+        "properties": {**values, "hs_object_id": key},
+        "createdAt": _now(),
+        "updatedAt": _now(),
+        "archived": False,
+        "mergedInto": merged_into,
+    }
+
+
+def _result(record: Body, row: Body, *, is_new: bool | None) -> Body:
+    result = {name: value for name, value in record.items() if name != "mergedInto"}
+    result["properties"] = {
+        name: record["properties"].get(name)
+        for name in (*row["properties"], *((row["idProperty"],) if row.get("idProperty") else ()))
+    }
+    if "objectWriteTraceId" in row:
+        result["objectWriteTraceId"] = row["objectWriteTraceId"]
+    return result if is_new is None else {**result, "new": is_new}
+
+
+def _property(
+    name: str,
+    kind: str,
+    field: str,
+    label: str,
+    group: str,
+    unique: bool = False,
+    *,
+    description: str = "",
+    read_only: bool = False,
+) -> Body:
+    return {
+        "name": name,
+        "label": label,
+        "type": kind,
+        "fieldType": field,
+        "groupName": group,
+        "description": description,
+        "hasUniqueValue": unique,
+        "archived": False,
+        "modificationMetadata": {"archivable": True, "readOnlyDefinition": False, "readOnlyValue": read_only},
+    }
+
+
+def _value_problem(kind: str, value: str) -> str:
+    try:
+        if kind == "number":
+            float(value)
+        elif kind == "date":
+            _date_of(value)
+        elif kind == "datetime":
+            if not value.isdigit():
+                datetime.fromisoformat(value)
+        elif kind == "bool" and value not in ("true", "false"):
+            return "was not one of the allowed options: [true, false]"
+        elif kind == "string" and len(value) > MOST_TEXT:
+            return "is too long"
+    except ValueError:
+        return f"was not a valid {kind}"
+    return ""
+
+
+def _date_of(value: str) -> date:
+    if value.isdigit():
+        if int(value) % 86_400_000:
+            raise ValueError("not midnight")
+        return datetime.fromtimestamp(int(value) / 1000, UTC).date()
+    return date.fromisoformat(value)

@@ -1,0 +1,146 @@
+"""`tenure sync` as a user runs it, and a destination as an asset: reports, checks, exit codes, alerts."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from core import settings
+from core.warehouse import warehouse
+from orchestration import sync
+
+CONFIG = """
+company: Small Ltd
+sources:
+  crm: {connector: files, path: nowhere, streams: {accounts: {files: a.csv, columns: {account_id: id}},
+    invoices: {files: b.csv, columns: {invoice_id: id, account_id: a, issued_at: d, amount_usd: u}}}}
+alerts: {webhook_url: "${HOOK:-http://127.0.0.1:9/}"}
+sync:
+  destinations:
+    outbox: {connector: files, path: "${TENURE_HOME}/outbox", guards: {min_rows: 1}}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path, world: Any) -> Any:
+    """A home whose published copy has four scores."""
+    config = tmp_path / "tenure.yml"
+    config.write_text(CONFIG, encoding="utf-8")
+    home = type(world.home)(tmp_path / "var", config)
+    publish(home.path, [0.1, 0.2, 0.3, 0.4])
+    return home
+
+
+def publish(home: Path, scores: list[float]) -> None:
+    home.mkdir(exist_ok=True)
+    with warehouse(home / "fresh.duckdb") as connection:
+        connection.execute("create schema reverse_etl")
+        moments = "?::timestamp as published_at, ?::timestamp as as_of_at"
+        connection.execute(f"create table publication as select {moments}", [settings.utc_now()] * 2)
+        connection.execute("create table reverse_etl.sync_files_scores (account_id varchar, churn_probability double)")
+        for n, score in enumerate(scores):
+            connection.execute("insert into reverse_etl.sync_files_scores values (?, ?)", [f"a{n}", score])
+    (home / "fresh.duckdb").replace(home / "serving.duckdb")
+
+
+def test_the_command_shows_sends_and_keeps(small: Any) -> None:
+    planned = small.must("sync", "outbox", "--dry-run")["syncs"][0]
+    assert planned["status"] == "planned"
+    assert planned["changes"][0] == {
+        "key": "a0",
+        "operation": "create",
+        "fields": {"churn_probability": {"old": None, "new": "0.1"}},
+    }
+    assert sorted(path.name for path in small.path.iterdir()) == ["serving.duckdb"]
+    done = small.must("sync")
+    assert (done["status"], done["syncs"][0]["counts"]["ok"]) == ("done", 4)
+    assert small.ask("select status, ok from sync.sync_runs") == [{"status": "done", "ok": 4}]
+    status = small.must("sync", "status")
+    assert status["destinations"] == [{"destination": "outbox", "rows": 4, "failing": 0, "parked": 0, "in_doubt": 0}]
+    publish(small.path, [0.1, 0.2, 0.3])
+    refused = small.run("sync", "outbox")
+    assert refused.code == 3
+    assert "retired" in refused.out
+    assert "--override" in refused.out
+    assert small.must("sync", "outbox", "--override")["syncs"][0]["overrides"] == ["retired"]
+    changes = small.must("sync", "diff", "outbox")["changes"]
+    assert [(change["key"], change["operation"]) for change in changes] == [("a3", "retire")]
+
+
+def test_wrong_use_is_told_with_what_there_is(small: Any) -> None:
+    answer = small.run("sync", "hubspot")
+    assert answer.code == 2
+    assert "outbox" in answer.err
+    for command in (("sync", "setup", "outbox"), ("sync", "verify", "outbox")):
+        assert small.run(*command).code == 2
+
+
+@pytest.fixture
+def told() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A real HTTP server that keeps what it is told."""
+    heard: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", heard
+    server.shutdown()
+    thread.join()
+
+
+def test_an_asset_reports_checks_and_tells_people_of_failure_and_recovery(
+    small: Any, told: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, heard = told
+    monkeypatch.setenv("HOOK", url)
+    tenure = settings.load(small.config, small.path)
+
+    def materialize() -> tuple[dict[str, Any], dict[str, bool]]:
+        done = dg.materialize(sync.assets(tenure))
+        (event,) = done.get_asset_materialization_events()
+        metadata = event.step_materialization_data.materialization.metadata
+        checks = {e.check_name: e.passed for e in done.get_asset_check_evaluations()}
+        return {name: value.value for name, value in metadata.items()}, checks
+
+    metadata, checks = materialize()
+    assert metadata["summary"] == "4 rows: 4 created"
+    assert checks == {"sent": True, "failed_share": True, "recent": True}
+    publish(small.path, [])
+    metadata, checks = materialize()
+    assert "refused by a guard" in metadata["stopped"]
+    assert checks == {"sent": False, "failed_share": True, "recent": True}
+    publish(small.path, [0.1, 0.2, 0.3, 0.5])
+    metadata, checks = materialize()
+    assert metadata["summary"] == "4 rows: 1 updated, 3 unchanged"
+    assert [(message["status"], message["has_recovered"]) for message in heard] == [("guarded", False), ("done", True)]
+
+
+def test_the_daily_run_syncs_what_it_published_and_nothing_else(world: Any) -> None:
+    assert world.first["status"] == "done"
+    (run,) = world.home.ask("select destination, status, source, ok, rejected, invalid from sync.sync_runs")
+    scored = world.home.ask("select count(*) as n from reverse_etl.sync_hubspot_companies")[0]["n"]
+    assert (run["destination"], run["status"], run["source"]) == ("hubspot", "done", scored)
+
+
+def test_an_order_in_the_job_sends_only_after_publishing(world: Any) -> None:
+    from orchestration.definitions import Overrides, build_defs
+
+    tenure = settings.load(world.home.config, world.home.path)
+    graph = build_defs(Overrides(tenure=tenure)).resolve_asset_graph()
+    assert dg.AssetKey(["serving", "publication"]) in graph.get(sync.key_of("hubspot")).parent_keys
