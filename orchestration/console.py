@@ -200,9 +200,8 @@ def _add_model(table: Table, model: Mapping[str, Any]) -> None:
         table.add_row("", f"ROC AUC {auc}, lift in the top 10 % {lift}, calibration error {off}")
     if model["state"] == "refused":
         used = "the base rate" if scores["is_fallback"] else f"version {scores['model_version']}"
-        table.add_row(
-            "" if test else "Churn model", f"The training ran to its end and was not good enough: {used} is used."
-        )
+        why = "The training ran to its end and was not good enough" if test else "There was too little to learn from"
+        table.add_row("" if test else "Churn model", f"{why}: {used} is used.")
     if scores["is_fallback"] or not test or model["state"] == "refused":
         table.add_row("", f"[yellow]{escape(str(model['decision']))}[/]")
     if scores["scored"]:
