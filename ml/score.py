@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.errors import Fatal
 from core.settings import TierConfig
 from core.warehouse import Connection, rows, scalar, transaction
 from ml import reasons, source, tables
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from core.settings import Tenure
     from ml.model import ChurnModel
+    from ml.registry import Registry
 
 FALLBACK = "base-rate"
 BATCH = 100_000
@@ -78,6 +80,8 @@ def score(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str)
         return ScoreOutcome(as_of, FALLBACK, 0, 0, 0, 0)
     store = registry.connect(tenure.home, config.tracking_uri)
     champion = store.champion()
+    if champion is None:
+        _check_registry(connection, store)
     version = FALLBACK if champion is None else str(champion.number)
     features = catalogue()
     features_hash = source.scoring_hash(connection, features)
@@ -104,6 +108,18 @@ def score(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str)
             [run_id, now, as_of, version, len(frame), features_hash],
         )
     return _outcome(connection, as_of, version, written=len(frame))
+
+
+def _check_registry(connection: Connection, store: Registry) -> None:
+    """Raise `Fatal` where the models are gone that this warehouse was trained with: the base rate is for companies without one."""
+    from ml.registry import safe
+
+    known = scalar(connection, "select max(try_cast(model_version as int)) from ml.trainings")
+    if known is not None and not store.versions():
+        raise Fatal(
+            f"{safe(store.uri)} holds no model, but this warehouse knows version {known}. The published scores stay as they were.",
+            hint="Bring the store back, or train a new model with `tenure run --retrain`.",
+        )
 
 
 def _is_done(connection: Connection, as_of: date, version: str, features_hash: str) -> bool:

@@ -15,11 +15,13 @@ import pandas as pd
 import pytest
 
 from core import settings, warehouse
+from core.errors import Fatal
 from core.settings import Tenure
 from core.warehouse import Connection, scratch
 from ml import registry, source
 from ml.features import catalogue
 from ml.model import ChurnModel
+from ml.score import score
 from ml.train import train
 
 SCORES = "select * from reverse_etl.customer_scores order by account_id"
@@ -273,6 +275,14 @@ def test_a_registry_that_is_down_is_a_clear_error_and_published_scores_stay(scor
     assert "127.0.0.1:9" in problem
     assert "does not answer" in problem
     assert (home.path / "serving.duckdb").read_bytes() == before
+
+
+def test_a_store_that_lost_its_models_is_an_error_and_no_base_rate(scored: dict[str, Any], tmp_path: Path) -> None:
+    config = scored["home"].config
+    with copied(settings.load(config, scored["home"].path)) as connection:
+        with pytest.raises(Fatal, match=r"holds no model, but this warehouse knows version \d+"):
+            score(connection, settings.load(config, tmp_path), now=datetime(2026, 1, 1), run_id="later")
+        assert warehouse.scalar(connection, "select count(*) from ml.churn_scores") == 0
 
 
 def test_a_full_disk_is_a_clear_error_and_published_scores_stay(scored: dict[str, Any]) -> None:
