@@ -270,7 +270,9 @@ def _form(facts: Facts) -> str:
         words = _text(name.replace("_", " ").capitalize())
         if isinstance(value, (str, bool, int, float)):
             lines.append(f"- {words}: {_plain(value)}")
-        elif isinstance(value, Mapping) and value:
+        elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            lines.append(f"- {words}: " + ", ".join(map(_text, value)))
+        elif isinstance(value, Mapping) and value and not any(isinstance(one, list) for one in value.values()):
             lines.append(f"- {words}: " + ", ".join(f"{_text(key)} {_plain(one)}" for key, one in value.items()))
     tried = [one for one in facts.selection.get("tried", ()) if isinstance(one, Mapping)]
     if tried:

@@ -199,7 +199,8 @@ def fit(
             {"date": None if fold.date is None else str(fold.date), "train": len(fold.train), "test": len(fold.test)}
             for fold in bench.folds
         ],
-        "features": hearing,
+        "left_out": hearing["left_out"],
+        "worth": hearing.get("worth", {}),
         "winner": choice.trees.name,
         "parameters": dict(form.parameters),
         "rounds": rounds,
