@@ -164,6 +164,22 @@ def test_a_field_that_is_missing_there_is_told_before_anything_is_sent(there: An
     assert there.contents() == {}
 
 
+def test_a_dry_run_tells_what_would_stop_the_sync_and_only_reads(there: Any) -> None:
+    columns = {"id": "varchar", "score": "double", "one_new": "varchar", "two_new": "varchar"}
+    there.sync.published.put([{"id": "a", "score": 0.1, "one_new": "x", "two_new": "y"}], columns)
+    report = there.sync.run(dry_run=True)
+    assert (report.status, len(report.changes), there.write_calls) == ("planned", 1, 0)
+    assert ["one_new" in problem.what or "two_new" in problem.what for problem in report.problems] == [True, True]
+    assert {"one_new", "two_new"}.isdisjoint(there.vendor.store.all("properties"))
+    assert not (there.folder / "sync.db").exists()
+    # A vendor that cannot be asked is no reason to show nothing.
+    there.vendor.fail("status", status=503, times=99)
+    report = there.sync.run(dry_run=True)
+    assert (report.status, len(report.changes), report.problems) == ("planned", 1, [])
+    assert "could not be looked at" in report.warnings[0]
+    assert there.sync.waited == []
+
+
 def test_a_row_that_left_the_model_loses_our_fields_and_nothing_else(there: Any, kit: Any) -> None:
     there.vendor.seed([{"id": "k07", "name": "Seven Ltd"}])
     there.sync.run()

@@ -335,7 +335,7 @@ def test_a_row_that_a_job_tells_nothing_about_has_failed(salesforce, words):
 
 def test_a_field_that_a_job_does_not_know_stops_the_run_by_its_name(salesforce, words):
     rows = [Change(record_id(number), "update", {"No_Such__c": 1}) for number in range(1, 251)]
-    with pytest.raises(Fatal, match="refused the job as a whole: .*No_Such__c") as caught:
+    with pytest.raises(Fatal, match=r"refused the job as a whole: .*No_Such__c") as caught:
         salesforce.connect(sleep=lambda s: None).upsert(rows)
     assert not isinstance(caught.value, BatchRefused)
     assert "permission set" in caught.value.hint
