@@ -71,6 +71,7 @@ def _salesforce(config: SalesforceConfig, occasion: Occasion) -> Destination:
         client_id=config.client_id.get_secret_value(),
         client_secret=config.client_secret.get_secret_value(),
         login_url=config.login_url,
+        api_version=config.api_version,
         external_id=config.external_id,
         object=config.object,
         bulk_above=config.bulk_above,

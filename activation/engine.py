@@ -26,7 +26,7 @@ from activation.mapping import resolve
 from activation.plan import PlannedChange
 from activation.redact import Redact, redactor
 from activation.sending import Halted, Sender, Sent, Stop
-from core.errors import TenureError
+from core.errors import Fatal, TenureError
 from core.locks import RunLock, holder_of
 from core.settings import SyncConfig, utc_now
 from core.warehouse import Connection, rows, warehouse
@@ -202,14 +202,16 @@ def sentence(counts: Tally) -> str:
     return f"{counts.source:,} rows: " + ", ".join(parts) if parts else "no rows"
 
 
-Open = Callable[[FieldMapping], Destination]
-"""Opens the destination for the fields that are mapped."""
+Open = Callable[[FieldMapping], Destination | None]
+"""Opens the destination for the fields that are mapped; None in a dry run that must not look at it."""
 
 
 def sync(
     request: Request, ledger: Ledger, open_destination: Open, *, world: World, progress: Progress = lambda *_: None
 ) -> SyncReport:
     """Bring the destination to what the published copy says; what went wrong there is in the report, not raised.
+
+    A dry run only reads: what would stop the sync at the destination is in `problems`.
 
     Raises `UserError` for a model, key or column that is not there, and `TenureError` when another run works on the same
     destination, or the ledger cannot be used.
@@ -266,6 +268,7 @@ class _Run:
             if request.dry_run:
                 self.report.status = "planned"
                 self.report.changes = list(plan.changes(connection, planned, mode=self.config.mode))
+                self._look_ahead(planned)
             else:
                 self._carry_out(connection, planned, self._record_of(source))
         self.report.counts = self.tally
@@ -352,6 +355,8 @@ class _Run:
             destination = self.open_destination(planned.mapping)
         except TenureError as error:
             return Stop("stopped", self.redact(error.message), self.redact(error.hint) if error.hint else None)
+        if destination is None:
+            raise Fatal(f"{run.destination} was not opened.")
         sender = Sender(destination, self.config.retry, sleep=self.world.sleep, rng=self.world.rng, redact=self.redact)
         try:
             self._preflight(destination, sender, planned.mapping.described())
@@ -368,15 +373,34 @@ class _Run:
                 self.ledger.revoke(run)
         return stop
 
-    def _preflight(self, destination: Destination, sender: Sender, fields: Sequence[Field]) -> None:
+    def _look_ahead(self, planned: plan.Plan) -> None:
+        """What would stop a sync before its first row, as far as one try tells."""
+        if planned.counts.to_send == 0:
+            return
+        once = self.config.retry.model_copy(update={"tries": 1})
+        try:
+            destination = self.open_destination(planned.mapping)
+            if destination is not None:
+                sender = Sender(destination, once, sleep=self.world.sleep, rng=self.world.rng, redact=self.redact)
+                self._look(destination, sender, planned.mapping.described())
+        except TenureError as error:
+            self.report.warnings.append(self.redact(f"The destination could not be looked at: {error.message}"))
+        except Halted as halted:
+            self.report.warnings.append(f"The destination could not be looked at: {halted.stop.sentence}")
+
+    def _look(self, destination: Destination, sender: Sender, fields: Sequence[Field]) -> None:
         if not isinstance(destination, Checks):
             return
         self.progress(f"{self.request.destination}: checking", 0, 0)
-        self.report.problems = list(sender.ask(lambda: destination.preflight(fields)))
+        found = sender.ask(lambda: destination.preflight(fields))
+        self.report.problems = [Problem(self.redact(problem.what), self.redact(problem.hint)) for problem in found]
+
+    def _preflight(self, destination: Destination, sender: Sender, fields: Sequence[Field]) -> None:
+        self._look(destination, sender, fields)
         if self.report.problems:
             first = self.report.problems[0]
             more = f" And {len(self.report.problems) - 1} more." if len(self.report.problems) > 1 else ""
-            raise Halted(Stop("stopped", self.redact(first.what) + more, self.redact(first.hint)))
+            raise Halted(Stop("stopped", first.what + more, first.hint))
 
     def _batches(
         self, connection: Connection, planned: plan.Plan, run: RunRecord, destination: Destination, sender: Sender

@@ -161,12 +161,17 @@ class Ledger:
             return
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = _engine(url) if create or path is None else _read_only(path)
+        engine = _engine(url) if create or path is None else _read_only(path)
         with self._errors():
             if create:
-                metadata.create_all(self._engine)
-            elif not sa.inspect(self._engine).has_table(RUNS.name):
-                self._engine = None
+                metadata.create_all(engine)
+                _bring_up_to_date(engine)
+            elif not sa.inspect(engine).has_table(RUNS.name):
+                engine.dispose()
+                return
+            else:
+                _read_as_if_up_to_date(engine)
+        self._engine = engine
 
     @property
     def is_empty(self) -> bool:
@@ -560,6 +565,73 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
     # Readers go on while a batch is committed, and a commit is on the disk when it returns.
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
+
+
+def _lacking(engine: sa.Engine) -> dict[sa.Table, list[sa.Column[Any]]]:
+    """Columns that a ledger of an older version does not have, by table."""
+    inspector = sa.inspect(engine)
+    found = {}
+    for table in TABLES:
+        known = {column["name"] for column in inspector.get_columns(table.name)}
+        if lacking := [column for column in table.columns if column.name not in known]:
+            found[table] = lacking
+    return found
+
+
+def _bring_up_to_date(engine: sa.Engine) -> None:
+    """Add what a ledger of an older version lacks. Columns only ever come; a count that was not kept is 0."""
+    lacking = _lacking(engine)
+    if not lacking:
+        return
+    quoted = engine.dialect.identifier_preparer.quote
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Two programs may come at once; the second one waits here, and finds all there.
+            connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('tenure ledger'))"))
+        if_missing = "if not exists " if engine.dialect.name == "postgresql" else ""
+        for table, columns in lacking.items():
+            for column in columns:
+                kind = column.type.compile(engine.dialect)
+                rule = "" if column.nullable else f" not null default {_empty(column)}"
+                statement = (
+                    f"alter table {quoted(table.name)} add column {if_missing}{quoted(column.name)} {kind}{rule}"
+                )
+                connection.execute(sa.text(statement))
+        for table in lacking:
+            for index in table.indexes:
+                index.create(connection, checkfirst=True)
+
+
+def _read_as_if_up_to_date(engine: sa.Engine) -> None:
+    """Let a reader see the columns that an older ledger lacks, in views of its own connections; the ledger stays as it is."""
+    quoted = engine.dialect.identifier_preparer.quote
+    place = quoted(sa.inspect(engine).default_schema_name or "main")
+    views = []
+    for table, lacking in _lacking(engine).items():
+        listed = ", ".join(
+            f"cast({'null' if c.nullable else _empty(c)} as {c.type.compile(engine.dialect)}) as {quoted(c.name)}"
+            if c in lacking
+            else quoted(c.name)
+            for c in table.columns
+        )
+        name = quoted(table.name)
+        views.append(f"create temporary view {name} as select {listed} from {place}.{name}")
+    if not views:
+        return
+    engine.dispose()
+
+    @sa.event.listens_for(engine, "connect")
+    def add_views(connection: Any, record: Any) -> None:
+        cursor = connection.cursor()
+        for view in views:
+            cursor.execute(view)
+        cursor.close()
+        connection.commit()
+
+
+def _empty(column: sa.Column[Any]) -> str:
+    """What a column that must have a value says of rows from before it was there."""
+    return "0" if isinstance(column.type, sa.Integer) else "''"
 
 
 def _compared(connection: sa.Connection, destination: str, shape: pa.Schema) -> Iterator[pa.Table]:

@@ -363,6 +363,7 @@ class SalesforceConfig(SyncConfig):
     client_id: SecretStr
     client_secret: SecretStr
     login_url: str
+    api_version: Annotated[str, Field(pattern=r"^v?\d+\.0$")] = "67.0"
     external_id: str | None = None
     object: str = "Account"
     bulk_above: int = Field(default=2000, ge=1)

@@ -1,4 +1,4 @@
-"""Telling people that a run failed: a webhook, an e-mail, or both, as `alerts` in `tenure.yml` says.
+"""Telling people that a run or a sync went wrong: a webhook, an e-mail, or both, as `alerts` in `tenure.yml` says.
 
 Lives here: the message and its ways out. Must not live here: when to alert (`triggers.py`, `runs.py`).
 """
@@ -19,21 +19,31 @@ _TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Failure:
-    """What people need to know about a failed run; `reasons` are sentences without personal values."""
+    """What people need to know about a run that went wrong; `reasons` are sentences without personal values.
+
+    With the status `stopped` the run has published, and a part of it, such as a sync, did not go through.
+    """
 
     company: str
     run_id: str
     job: str
     reasons: tuple[str, ...]
+    status: str = "failed"
 
     @property
     def subject(self) -> str:
-        return f"Tenure: the run of {self.company} failed"
+        words = "went through only in part" if self.status == "stopped" else "failed"
+        return f"Tenure: the run of {self.company} {words}"
 
     @property
     def text(self) -> str:
         reasons = "\n".join(f"- {reason}" for reason in self.reasons) or "- No reason was recorded; see the run's log."
-        return f"Run {self.run_id} ({self.job}) failed. The published data stays as it was.\n\n{reasons}\n\nNext: tenure status"
+        words = {
+            "stopped": "has published. This did not go through",
+            "refused": "was refused by a check. The published data stays as it was",
+        }.get(self.status, "failed. The published data stays as it was")
+        end = ":" if self.status == "stopped" else "."
+        return f"Run {self.run_id} ({self.job}) {words}{end}\n\n{reasons}\n\nNext: tenure status"
 
 
 @dataclass(frozen=True)

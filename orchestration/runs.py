@@ -107,7 +107,7 @@ def execute(
         outcome.problems = dbt.failures(tenure, watcher.failed_step) or outcome.problems
     outcome.status = watcher.status(succeeded=result.success)
     if outcome.status != "done":
-        failure = alerts.Failure(tenure.config.company, outcome.run_id, job, tuple(outcome.problems))
+        failure = alerts.Failure(tenure.config.company, outcome.run_id, job, tuple(outcome.problems), outcome.status)
         outcome.warnings += alerts.send(failure, tenure.config.alerts)
     return outcome
 
@@ -200,8 +200,8 @@ class _Watcher:
             said = f"{name}: {evaluation.description or 'failed'}"
             refuses = _refuses(event)
             self.refused = self.refused or refuses
-            # The load itself has told of a stream that stopped.
-            if not (self.stopped and evaluation.check_name == "streams"):
+            # The load itself has told of a stream that stopped, the sync of what kept it.
+            if not (self.stopped and evaluation.check_name in ("streams", "sent")):
                 (self.outcome.problems if refuses else self.outcome.warnings).append(said)
         self.on_progress(Progress("check", name, evaluation.description or "", ok=evaluation.passed))
 

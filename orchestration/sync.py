@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from collections.abc import Mapping as Names
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,6 +43,7 @@ CHECKS = {
     "sent": "No guard refused, and nothing stopped the sync.",
     "failed_share": "The share of rows that failed is within max_failed_share.",
     "recent": "A sync went through within max_silence_hours.",
+    "recovered": "What went wrong once did not go wrong again: a sync that did not go through is followed by one that does.",
 }
 
 
@@ -75,7 +76,7 @@ def _asset(tenure: Tenure, name: str, config: SyncConfig) -> dg.AssetsDefinition
         for problem in tell(tenure, report, before, failures_too=is_ours):
             context.log.warning(problem)
         yield dg.MaterializeResult(asset_key=key_of(name), metadata=_metadata(report))
-        yield from _checks(tenure, name, config, report, now)
+        yield from _checks(tenure, name, config, report, before, now)
 
     return synced
 
@@ -103,8 +104,14 @@ def run(
     dry_run: bool = False,
     progress: Progress = lambda *_: None,
 ) -> SyncReport:
-    """Sync one destination and bring the published ledger up to date. Raises as `engine.sync`."""
-    with reachable(tenure, config_of(tenure, name)) as config:
+    """Sync one destination and bring the published ledger up to date. Raises as `engine.sync`.
+
+    A dry run starts no stand-in, which would write its file, and does not look at it.
+    """
+    block = config_of(tenure, name)
+    require_published(tenure)
+    is_out_of_sight = dry_run and block.stand_in
+    with nullcontext(block) if is_out_of_sight else reachable(tenure, block) as config:
         request = engine.Request(
             destination=name,
             config=config,
@@ -124,7 +131,11 @@ def run(
             report = engine.sync(
                 request,
                 ledger,
-                lambda mapping: _destination(config, Occasion(mapping.described(), run_id, settings.utc_now())),
+                lambda mapping: (
+                    None
+                    if is_out_of_sight
+                    else _destination(config, Occasion(mapping.described(), run_id, settings.utc_now()))
+                ),
                 world=world,
                 progress=progress,
             )
@@ -141,6 +152,12 @@ def _destination(config: SyncConfig, occasion: Occasion) -> Destination:
     return destination
 
 
+def require_published(tenure: Tenure) -> None:
+    """Raises `UserError` where nothing was published yet: then there is nothing to send, and nothing is begun."""
+    if not tenure.serving_path.exists():
+        raise UserError("Nothing is published yet, so there is nothing to send.", hint="Run `tenure run` first.")
+
+
 def config_of(tenure: Tenure, name: str) -> SyncConfig:
     """The block of a destination. Raises `UserError` when there is none."""
     destinations = tenure.config.sync.destinations
@@ -152,8 +169,6 @@ def config_of(tenure: Tenure, name: str) -> SyncConfig:
 
 def ledger_of(tenure: Tenure, *, create: bool) -> closing[Ledger]:
     """The ledger, closed after the block."""
-    from contextlib import closing
-
     return closing(Ledger(tenure.ledger_url, create=create))
 
 
@@ -187,11 +202,23 @@ def _metadata(report: SyncReport) -> dict[str, Any]:
 
 
 def _words(status: str) -> str:
-    words = {"guarded": "was refused by a guard", "deferred": "has to go on in the next run", "stopped": "was stopped"}
+    words = {
+        "guarded": "was refused by a guard",
+        "deferred": "has to go on in the next run",
+        "stopped": "was stopped",
+        "killed": "was killed",
+    }
     return words.get(status, "failed")
 
 
-def _checks(tenure: Tenure, name: str, config: SyncConfig, report: SyncReport, now: datetime) -> Iterator[Any]:
+def _checks(
+    tenure: Tenure,
+    name: str,
+    config: SyncConfig,
+    report: SyncReport,
+    before: Names[str, Any] | None,
+    now: datetime,
+) -> Iterator[Any]:
     recent, when = _is_recent(tenure, name, config, now)
     results: dict[str, tuple[bool, str]] = {
         "sent": (report.status in GOOD, report.error or report.sentence),
@@ -200,6 +227,7 @@ def _checks(tenure: Tenure, name: str, config: SyncConfig, report: SyncReport, n
             f"{report.failed_share:.1%} of the rows that were answered failed.",
         ),
         "recent": (recent, when),
+        "recovered": _has_recovered(report, before),
     }
     for check, (passed, said) in results.items():
         yield dg.AssetCheckResult(
@@ -209,6 +237,16 @@ def _checks(tenure: Tenure, name: str, config: SyncConfig, report: SyncReport, n
             severity=dg.AssetCheckSeverity.WARN,
             description=said,
         )
+
+
+def _has_recovered(report: SyncReport, before: Names[str, Any] | None) -> tuple[bool, str]:
+    """One bad sync is told by `sent`; this check tells of those that go on."""
+    if before is None or before["status"] in GOOD:
+        return True, "The sync before went through." if before else "This is the first sync."
+    then = f"The sync before, of {before['started_at']:%Y-%m-%d %H:%M} UTC, {_words(before['status'])}"
+    if report.status in GOOD:
+        return True, f"{then}; this one went through."
+    return False, f"{then}, and this one {_words(report.status)} too."
 
 
 def _is_recent(tenure: Tenure, name: str, config: SyncConfig, now: datetime) -> tuple[bool, str]:
@@ -238,6 +276,7 @@ def setup(tenure: Tenure, name: str) -> list[str]:
 
 @contextmanager
 def _opened(tenure: Tenure, name: str) -> Iterator[tuple[Destination, Mapping]]:
+    require_published(tenure)
     with reachable(tenure, config_of(tenure, name)) as config:
         with warehouse(tenure.serving_path, read_only=True) as connection:
             mapping = resolve(connection, config)

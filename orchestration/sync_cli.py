@@ -75,7 +75,9 @@ def run(
 
     tenure = _tenure(context)
     reports = []
-    for name in _names(tenure, destination):
+    names = _names(tenure, destination)
+    sync.require_published(tenure)
+    for name in names:
         before = None if dry_run else sync.latest(tenure, name)
         with _progress(name, quiet=as_json) as progress:
             # One that was asked for by name says what is wrong; of several, the others go on.
@@ -123,7 +125,7 @@ def status(
     if as_json:
         console.print_json({"destinations": known, "runs": runs})
         return
-    console.show_table("Destinations", known)
+    console.show_table("Destinations", [{name.replace("_", " "): row[name] for name in row} for row in known])
     console.OUT.print()
     shown = [
         {
@@ -157,7 +159,21 @@ def failures(
     if as_json:
         console.print_json(found)
         return
-    console.show_table("", found)
+    if not found:
+        console.OUT.print("Every row was taken when it was last sent.")
+        return
+    shown = [
+        {
+            **({} if destination else {"destination": row["destination"]}),
+            "key": row["key"],
+            "why": ": ".join(filter(None, (row["last_error_code"], row["last_error"]))) or row["last_status"],
+            "tries": row["attempts"],
+            "last (UTC)": row["last_attempt_at"],
+            "parked": row["parked_at"] is not None,
+        }
+        for row in found
+    ]
+    console.show_table("", shown)
     if any(row["parked_at"] for row in found):
         console.show_next(f"tenure sync release {found[0]['destination']}", config=context.obj)
 
@@ -174,12 +190,17 @@ def release(
 
     tenure = _tenure(context)
     sync.config_of(tenure, destination)
-    with sync.ledger_of(tenure, create=True) as ledger:
-        released = ledger.release(destination, _split(keys) or None)
+    with sync.ledger_of(tenure, create=False) as ledger:
+        is_empty = ledger.is_empty
+    with sync.ledger_of(tenure, create=not is_empty) as ledger:
+        released = 0 if is_empty else ledger.release(destination, _split(keys) or None)
     if as_json:
         console.print_json({"status": "done", "destination": destination, "released": released})
         return
-    console.OUT.print(f"{released:,} rows of {destination} ride in the next sync.")
+    if not released:
+        console.OUT.print(f"No {'such ' if keys else ''}row of {destination} is parked.")
+        return
+    console.OUT.print(f"{_rows(released)} of {destination} will be sent in the next sync.")
     console.show_next(f"tenure sync {destination}", config=context.obj)
 
 
@@ -191,7 +212,9 @@ def diff(
     destination: One,
     run_id: Annotated[
         str | None,
-        typer.Option("--run", metavar="ID", help="A run, by the beginning of its id; default: the last one."),
+        typer.Option(
+            "--run", metavar="ID", help="A run, by the beginning of its id; default: the last that changed something."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(help="Show at most so many changes.", min=1)] = 100,
     as_json: AsJson = False,
@@ -205,10 +228,13 @@ def diff(
     with sync.ledger_of(tenure, create=False) as ledger:
         runs = [run for run in ledger.runs(destination, limit=1000) if run["run_id"].startswith(run_id or "")]
         if not runs:
-            raise UserError(f"There is no such sync of {destination}.", hint=f"tenure sync status {destination}")
-        changes = ledger.changes(runs[0]["run_id"], limit=limit)
+            said = f"There is no such sync of {destination}." if run_id else f"{destination} was never synced."
+            raise UserError(said, hint=f"tenure sync status {destination}")
+        busy = [run for run in runs if any(run[count] for count in ("ok", "rejected", "retriable"))]
+        chosen = (runs if run_id else busy or runs)[0]
+        changes = ledger.changes(chosen["run_id"], limit=limit)
     if as_json:
-        console.print_json({"run": runs[0], "changes": [_parsed(change) for change in changes]})
+        console.print_json({"run": chosen, "changes": [_parsed(change) for change in changes]})
         return
     shown = [
         {
@@ -219,7 +245,10 @@ def diff(
         }
         for change in changes
     ]
-    console.show_table(f"Sync {runs[0]['run_id'][:8]} of {runs[0]['started_at']:%Y-%m-%d %H:%M} UTC", shown)
+    console.show_table(f"Sync {chosen['run_id'][:8]} of {chosen['started_at']:%Y-%m-%d %H:%M} UTC", shown)
+    sent = sum(chosen[count] for count in ("ok", "rejected", "retriable"))
+    if sent > len(changes):
+        console.OUT.print(f"[dim]and {sent - len(changes):,} more: --limit {sent} shows all[/]")
 
 
 @app.command("verify", epilog="Examples: tenure sync verify hubspot · tenure sync verify hubspot --keys 17 --json")
@@ -317,13 +346,15 @@ def _show_reports(context: typer.Context, tenure: Tenure, reports: Sequence[Sync
             f"  [dim]{report.seconds:.1f} s[/]",
             soft_wrap=True,
         )
-        console.OUT.print(f"  {escape(_counts(report))}", soft_wrap=True)
+        if report.counts.source or not report.error:
+            console.OUT.print(f"  {escape(_counts(report))}", soft_wrap=True)
         for violation in report.violations:
             word = "overridden" if violation.guard in report.overrides else "guard"
             console.OUT.print(f"  [yellow]![/] {word} {violation.guard}: {escape(violation.sentence)}", soft_wrap=True)
-        if report.error and report.status != "guarded":
+        _show_problems(report)
+        if report.error and report.status != "guarded" and not report.problems:
             console.OUT.print(f"  [red]✗[/] {escape(report.error)}", soft_wrap=True)
-        if report.hint:
+        if report.hint and not report.problems:
             console.OUT.print(f"  [dim]→[/] {escape(report.hint)}", soft_wrap=True)
         for warning in report.warnings:
             console.OUT.print(f"  [yellow]![/] {escape(warning)}", soft_wrap=True)
@@ -333,6 +364,20 @@ def _show_reports(context: typer.Context, tenure: Tenure, reports: Sequence[Sync
     if any(report.failures for report in reports):
         next_commands.insert(0, "tenure sync failures")
     console.show_next(*next_commands, config=context.obj)
+
+
+def _show_problems(report: SyncReport) -> None:
+    """What is missing at the destination, all at once, and once each way to mend it."""
+    from rich.markup import escape
+
+    from orchestration import console
+
+    if report.problems and report.status == "planned":
+        console.OUT.print("  [red]✗[/] A sync would stop before the first row:")
+    for problem in report.problems[:SHOWN]:
+        console.OUT.print(f"  [red]✗[/] {escape(problem.what)}", soft_wrap=True)
+    for hint in dict.fromkeys(problem.hint for problem in report.problems):
+        console.OUT.print(f"  [dim]→[/] {escape(hint)}", soft_wrap=True)
 
 
 def _counts(report: SyncReport) -> str:
@@ -369,7 +414,15 @@ def _show_details(report: SyncReport) -> None:
 
 
 def _in_words(fields: dict[str, tuple[str | None, str | None]]) -> str:
-    return "; ".join(f"{name}: {_or_dash(old)} → {_or_dash(new)}" for name, (old, new) in fields.items())
+    return "\n".join(f"{name}: {_or_dash(old)} → {_or_dash(new)}" for name, (old, new) in fields.items())
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+
+
+def _values(count: int) -> str:
+    return f"{count:,} value" if count == 1 else f"{count:,} values"
 
 
 def _or_dash(text: str | None) -> str:
@@ -392,9 +445,22 @@ def _show_drift(context: typer.Context, destination: str, found: Drift) -> None:
     from orchestration import console
 
     console.OUT.print(
-        f"{found.read:,} rows of {destination} read: {len(found.drifted):,} differ, {found.missing:,} are not there."
+        f"{_rows(found.read)} of {destination} read back: "
+        + (
+            f"{_values(len(found.drifted) - found.missing)} not ours, {_rows(found.missing)} not there."
+            if found.drifted
+            else "all as they were sent."
+        )
     )
-    console.show_table("", [row.document() for row in found.drifted[:SHOWN]])
     if found.drifted:
-        some = ",".join(dict.fromkeys(row.key for row in found.drifted[:10]))
-        console.show_next(f"tenure sync {destination} --full --keys {some}   (sends ours again)", config=context.obj)
+        shown = [
+            row.document() if row.field else {**row.document(), "field": "(the record)", "ours": None, "theirs": "gone"}
+            for row in found.drifted[:SHOWN]
+        ]
+        console.show_table("", shown)
+        if len(found.drifted) > SHOWN:
+            console.OUT.print(f"[dim]and {len(found.drifted) - SHOWN:,} more: --json shows all[/]")
+    some = ",".join(dict.fromkeys(row.key for row in found.drifted if row.field is not None))
+    if some:
+        console.OUT.print("\nTo send ours again, which overwrites theirs:")
+        console.show_next(f"tenure sync {destination} --full --keys {some}", config=context.obj)

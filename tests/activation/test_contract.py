@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
+
+import pytest
+
+from activation import readback
+from activation.base import Reads
+from activation.mapping import resolve
+from core.settings import FieldConfig
+from core.warehouse import warehouse
 
 
 def test_the_first_sync_sends_all_and_the_second_sends_nothing(stand: Any, kit: Any) -> None:
@@ -14,6 +23,7 @@ def test_the_first_sync_sends_all_and_the_second_sends_nothing(stand: Any, kit: 
         f"k{n:02d}": n / 100 for n in range(7)
     }
     calls = stand.write_calls
+    assert calls > 0
     second = stand.sync.run()
     assert (second.status, second.counts.unchanged, second.counts.calls) == ("done", 7, 0)
     assert stand.write_calls == calls
@@ -26,6 +36,18 @@ def test_one_change_sends_one_row(stand: Any, kit: Any) -> None:
     report = stand.sync.run()
     assert (report.counts.ok, report.counts.unchanged) == (1, 6)
     assert stand.contents()["k03"]["score"] == 0.99
+    assert stand.contents()["k04"]["score"] == 0.04
+
+
+def test_a_change_that_is_not_mapped_sends_nothing(stand: Any, kit: Any) -> None:
+    stand.sync.config = stand.config.model_copy(update={"fields": {"score": FieldConfig()}})
+    stand.sync.published.put([kit.row("a", tier="low")])
+    stand.sync.run()
+    calls = stand.write_calls
+    stand.sync.published.put([kit.row("a", tier="high")])
+    assert stand.sync.run().counts.unchanged == 1
+    assert stand.write_calls == calls
+    assert "tier" not in stand.contents()["a"]
 
 
 def test_a_volatile_field_alone_sends_nothing(stand: Any, kit: Any) -> None:
@@ -74,6 +96,7 @@ def test_a_dry_run_writes_nothing_anywhere(stand: Any, kit: Any) -> None:
     assert report.document()["changes"][1]["fields"]["score"] == {"old": None, "new": "0.01"}
     assert sorted(stand.folder.rglob("*")) == before
     assert stand.contents() == {}
+    assert stand.write_calls == 0
 
 
 def test_everything_is_sent_again_when_asked(stand: Any, kit: Any) -> None:
@@ -83,3 +106,16 @@ def test_everything_is_sent_again_when_asked(stand: Any, kit: Any) -> None:
     assert (report.counts.ok, report.counts.unchanged) == (4, 0)
     assert stand.sync.run(full=True, keys=("k01",)).counts.source == 1
     assert stand.sync.run().counts.unchanged == 4
+
+
+def test_what_was_sent_reads_back_as_the_same(stand: Any, kit: Any) -> None:
+    stand.sync.published.put([*kit.some_rows(4), kit.row("a", 1 / 3, tier=None)])
+    stand.sync.run()
+    with warehouse(stand.sync.published.path, read_only=True) as connection:
+        mapping = resolve(connection, stand.config)
+    destination = stand.sync.open(mapping)
+    if not isinstance(destination, Reads):
+        pytest.skip("cannot be read back")
+    with closing(stand.sync.ledger()) as ledger:
+        found = readback.verify(ledger, stand.sync.name, destination, mapping.fields)
+    assert (found.read, found.missing, found.drifted) == (5, 0, [])

