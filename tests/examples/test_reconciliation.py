@@ -6,6 +6,8 @@ import pytest
 
 from tests.examples import conftest as raw
 
+pytestmark = pytest.mark.slow
+
 
 def test_online_retail_reads_every_line_and_quarantines_those_without_a_customer(online_retail):
     counted = online_retail.raw(raw.RETAIL_COUNTS)[0]

@@ -210,6 +210,7 @@ def test_one_class_and_no_feature_are_refused() -> None:
         recipe.fit(dataset(customers(50)[["id", "left"]]), embargo_days=0, seed=1)
 
 
+@pytest.mark.slow
 def test_a_search_reports_its_trials_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     trials: list[Mapping[str, Any]] = []
     data = dataset(customers(300))

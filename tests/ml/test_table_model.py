@@ -206,6 +206,7 @@ def test_the_report_needs_nothing_beside_it_and_escapes_what_it_shows(place: Any
     assert "<script>" not in report.card(nasty, source="<script>", version="1", now=NOW)
 
 
+@pytest.mark.slow
 def test_the_model_last_trained_scores_and_says_when_it_is_no_good(new_place: Place, place: Any) -> None:
     shutil.copytree(place.tenure.home, new_place.tenure.home)
     frame = people(300)
@@ -234,6 +235,7 @@ def snapshots(dates: pd.DatetimeIndex, rows: int = 200) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+@pytest.mark.slow
 def test_with_time_every_test_lies_after_its_training_and_leaves_the_horizon_free(new_place: Place) -> None:
     frame = snapshots(pd.date_range("2025-01-01", periods=5, freq="MS"))
     training = new_place.train(frame, time="day", horizon_days=45)

@@ -144,7 +144,7 @@ def modelled(
             " dbt_valid_from timestamp, dbt_valid_to timestamp)"
         )
         for name, statement in built.sql.items():
-            if name.startswith(("stg_ml__", "customer_scores")):
+            if name.startswith(("stg_ml__", "customer_scores", "sync_")):
                 continue  # what the model wrote is no fact
             select = statement.select.replace(f"{AS_OF:%Y-%m-%d} 00:00:00", f"{as_of:%Y-%m-%d} 00:00:00")
             select = rewrite(name, select)

@@ -112,6 +112,7 @@ def test_a_reader_sees_whole_publications_and_no_error(days: dict[str, Any]) -> 
     assert report["opens"] > 30
 
 
+@pytest.mark.slow
 def test_a_replay_rebuilds_a_past_day_and_leaves_the_published_copy_alone(
     days: dict[str, Any], published_rows_of: Callable[[Path], Any]
 ) -> None:
@@ -141,6 +142,7 @@ def _history(home: Any) -> list[Any]:
         return warehouse.rows(connection, "select * from history.accounts_history order by all")
 
 
+@pytest.mark.slow
 def test_a_broken_file_stops_its_stream_only_and_the_run_says_so(days: dict[str, Any]) -> None:
     home = days["home"]
     tickets = home.path / "sandbox" / "data" / "support" / "tickets"
@@ -161,6 +163,7 @@ def test_a_broken_file_stops_its_stream_only_and_the_run_says_so(days: dict[str,
     assert home.run("run").code == 0
 
 
+@pytest.mark.slow
 def test_a_second_run_waits_for_the_first(days: dict[str, Any]) -> None:
     home = days["home"]
     one = home.start("run", "--json")

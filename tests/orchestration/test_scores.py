@@ -261,6 +261,7 @@ def test_the_card_prints_the_random_split_beside_the_forward_test(scored: dict[s
     assert [version["state"] for version in listed["versions"]].count("champion") == 1
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_down_is_a_clear_error_and_published_scores_stay(scored: dict[str, Any]) -> None:
     home = scored["home"]
     text = home.config.read_text(encoding="utf-8")
@@ -300,6 +301,7 @@ def test_a_full_disk_is_a_clear_error_and_published_scores_stay(scored: dict[str
     assert (home.path / "serving.duckdb").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_model_that_no_longer_sees_what_it_learned_is_not_published(scored: dict[str, Any]) -> None:
     home = scored["home"]
     text = home.config.read_text(encoding="utf-8")
@@ -352,6 +354,7 @@ def test_renaming_companies_moves_no_score(scored: dict[str, Any]) -> None:
     assert home.ask(SCORES) == before
 
 
+@pytest.mark.slow
 def test_too_few_departures_give_everybody_the_base_rate_and_say_so(new_home: Callable[..., Any]) -> None:
     home = new_home("young", model=True, accounts=120, months=9)
     document = home.must("run")
