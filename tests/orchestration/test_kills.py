@@ -57,11 +57,11 @@ GATE = ("churn:\n", "model: {min_churn_events: 10, gate: {max_ece_above_noise: 0
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_five_kills_between_the_marts_and_the_end_leave_one_champion_and_the_same_scores(
+def test_five_kills_between_the_marts_and_the_end_leave_one_version_and_the_same_scores(
     new_home: Callable[..., Any], published_rows_of: Callable[..., Any]
 ) -> None:
     undisturbed, killed = (
-        new_home(name, GATE, model=True, accounts=400, months=18) for name in ("whole", "interrupted")
+        new_home(name, GATE, model=True, accounts=300, months=14) for name in ("whole", "interrupted")
     )
     whole = undisturbed.start("run")
     wait_for_marts(undisturbed.path, whole)
@@ -87,8 +87,11 @@ def test_five_kills_between_the_marts_and_the_end_leave_one_champion_and_the_sam
     killed.must("run")
     assert dead >= 3, "the runs ended before they could be killed"
     assert published_rows_of(killed.path / "serving.duckdb") == published_rows_of(undisturbed.path / "serving.duckdb")
-    versions = killed.must("model", "list")["versions"]
-    assert [version["state"] for version in versions] == ["champion"]
+    states = [
+        [version["state"] for version in home.must("model", "list")["versions"]] for home in (killed, undisturbed)
+    ]
+    assert states[0] == states[1]
+    assert len(states[0]) == 1
     assert tracked(killed.path) == tracked(undisturbed.path)
 
 
