@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import import_module
 from typing import Any
 
 from activation.base import Destination, Field
@@ -54,8 +53,9 @@ def _files(config: FilesSyncConfig, occasion: Occasion) -> Destination:
 
 
 def _hubspot(config: HubSpotConfig, occasion: Occasion) -> Destination:
-    return _made(
-        "hubspot.HubSpot",
+    from activation.destinations.hubspot import HubSpot
+
+    return HubSpot(
         token=config.token.get_secret_value(),
         base_url=config.base_url,
         api_version=config.api_version,
@@ -66,8 +66,9 @@ def _hubspot(config: HubSpotConfig, occasion: Occasion) -> Destination:
 
 
 def _salesforce(config: SalesforceConfig, occasion: Occasion) -> Destination:
-    return _made(
-        "salesforce.Salesforce",
+    from activation.destinations.salesforce import Salesforce
+
+    return Salesforce(
         client_id=config.client_id.get_secret_value(),
         client_secret=config.client_secret.get_secret_value(),
         login_url=config.login_url,
@@ -80,8 +81,9 @@ def _salesforce(config: SalesforceConfig, occasion: Occasion) -> Destination:
 
 
 def _webhook(config: WebhookConfig, occasion: Occasion) -> Destination:
-    return _made(
-        "webhook.Webhook",
+    from activation.destinations.webhook import Webhook
+
+    return Webhook(
         url=config.url.get_secret_value(),
         secrets=[secret.get_secret_value() for secret in config.secrets_],
         allow_hosts=config.allow_hosts,
@@ -91,15 +93,9 @@ def _webhook(config: WebhookConfig, occasion: Occasion) -> Destination:
 
 
 def _database(config: DatabaseSyncConfig, occasion: Occasion) -> Destination:
-    return _made(
-        "database.Database", url=config.url.get_secret_value(), table=config.table, key=config.key, mode=config.mode
-    )
+    from activation.destinations.database import Database
 
-
-def _made(name: str, **options: Any) -> Destination:
-    module, _, kind = name.partition(".")
-    made: Destination = getattr(import_module(f"activation.destinations.{module}"), kind)(**options)
-    return made
+    return Database(config.url.get_secret_value(), table=config.table, key=config.key, mode=config.mode)
 
 
 _OPENERS: dict[type[SyncConfig], Callable[[Any, Occasion], Destination]] = {

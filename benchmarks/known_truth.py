@@ -120,7 +120,7 @@ def measure(home: Path) -> dict[str, Any]:
     rows = rows[known].reset_index(drop=True)
     place = np.flatnonzero(known.to_numpy())
     early = rows["as_of"].dt.day <= 7
-    points, _ = _points(tested, test.where(place))
+    points = _points(tested, test.where(place))
     return {
         "version": version.number,
         "rows": len(rows),
@@ -169,10 +169,9 @@ def _calibration(rows: pd.DataFrame) -> dict[str, float]:
     return {"ece": found, "noise_floor": floor.value or 0.0, "above": found - (floor.value or 0.0)}
 
 
-def _points(model: Any, test: Any) -> tuple[Any, Any]:
+def _points(model: Any, test: Any) -> Any:
     contributions, base = model.contributions(test.features)
-    points = reasons.probability_points(contributions, base, model.feature_names)
-    return points, test.features
+    return reasons.probability_points(contributions, base, model.feature_names)
 
 
 def _reasons(points: Any, rows: pd.DataFrame, departures: pd.DataFrame) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class Company:
         # The company is there already: without `sandbox`, the job does not look after it.
         document = yaml.safe_load(DEFAULT_CONFIG.read_text(encoding="utf-8"))
         document.pop("sandbox")
+        document.pop("sync")
         # What the churn model costs is measured by itself.
         document["model"] = {"enabled": False}
         self.config.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")

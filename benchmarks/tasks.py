@@ -511,9 +511,8 @@ def _trained(data: Dataset, parameters: Mapping[str, float], *, rounds: int, thr
     from ml import recipe
 
     data = data.in_canonical_order()
-    columns = recipe.columns_of(data)
     form = recipe.Form(parameters, rounds, True, 1.0, 1.0, 0.0, 1.0, seed=1, threads=threads, directions={})
-    return recipe.learn(form, data, columns, columns.matrix(data.features))
+    return recipe.learn(form, data)
 
 
 def _accounts(rows: int, columns: int, *, seed: int) -> tuple[Any, Any]:

@@ -467,6 +467,12 @@ class Config(Strict):
         unknown = sorted(set(self.identity.precedence) - set(self.sources))
         if unknown:
             raise ValueError(f"identity.precedence names unknown sources: {', '.join(unknown)}")
+        beside = [name for name, destination in self.sync.enabled.items() if destination.stand_in]
+        if beside and self.sandbox is None:
+            raise ValueError(
+                f"sync.destinations.{beside[0]} has stand_in: true, which only a configuration with a sandbox can have:"
+                " delete the destination, or give it your own account"
+            )
         return self
 
     @property

@@ -62,7 +62,7 @@ def misleading(
     except UserError:
         return (), {"left_out": []}
     names = [str(name) for name in part.features.columns]
-    heard = _on_folds(part, folds, learn, threads, lambda model, rows: _worths(model, rows, names))
+    heard = _on_folds(part, folds, learn, threads, _worths)
     worth = np.concatenate([found for found, _ in heard])
     losses = np.concatenate([loss for _, loss in heard])
     entity = np.concatenate([part.entity[fold.test] for fold in folds])
@@ -100,14 +100,12 @@ def _on_folds(
         return list(pool.map(one, folds))
 
 
-def _worths(model: ChurnModel, rows: Dataset, names: list[str]) -> tuple[Floats, Floats]:
-    """(n, f) rise of the loss when a feature is silent, and (n,) the loss."""
+def _worths(model: ChurnModel, rows: Dataset) -> tuple[Floats, Floats]:
+    """(n, f) rise of the loss when a feature of `rows` is silent, and (n,) the loss."""
     contributions, base = model.contributions(rows.features)
     margin = base + contributions.sum(axis=1)
     loss = _log_loss(margin, rows.labels)
-    worth = _log_loss(margin[:, None] - contributions, rows.labels[:, None]) - loss[:, None]
-    places = [model.feature_names.index(name) for name in names]
-    return worth[:, places], loss
+    return _log_loss(margin[:, None] - contributions, rows.labels[:, None]) - loss[:, None], loss
 
 
 def _losses(model: ChurnModel, rows: Dataset) -> Floats:

@@ -23,6 +23,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,9 +170,9 @@ def fit(
     if left_out:
         say(f"left out, since they do not help with accounts that were not learned from: {', '.join(left_out)}")
     data = data.without(left_out)
-    columns = columns_of(data)
-    matrix = columns.matrix(data.features)
-    bench = _bench(data, columns, embargo_days=embargo_days, seed=seed, threads=threads, directions=directions or {})
+    bench = _bench(
+        data, columns_of(data), embargo_days=embargo_days, seed=seed, threads=threads, directions=directions or {}
+    )
     choice = _choose(bench, say)
     if search_minutes > 0 and bench.folds:
         choice = _search(bench, choice, data, search_minutes, search_storage, on_trial or _silent, say)
@@ -191,7 +192,7 @@ def fit(
         directions=directions or {},
         left_out=left_out,
     )
-    model = learn(form, data, columns, matrix, say=say)
+    model = learn(form, data, say=say)
     selection = {
         "protocol": bench.protocol,
         "rows": len(bench.data),
@@ -220,21 +221,13 @@ def refit(fitted: Fitted, data: Dataset, *, average: bool = True) -> ChurnModel:
     Without `average` it is one booster, at a third of the cost, where `fit` would take the mean of several.
     """
     _check(data)
-    ordered = data.in_canonical_order().without(fitted.form.left_out)
-    columns = columns_of(ordered)
-    return learn(fitted.form, ordered, columns, columns.matrix(ordered.features), average=average)
+    return learn(fitted.form, data.in_canonical_order().without(fitted.form.left_out), average=average)
 
 
-def learn(
-    form: Form,
-    data: Dataset,
-    columns: Columns,
-    matrix: NDArray[np.float32],
-    *,
-    average: bool = True,
-    say: Callable[[str], None] | None = None,
-) -> ChurnModel:
-    """The final training: `data` in canonical order, coded as `matrix` (n, f)."""
+def learn(form: Form, data: Dataset, *, average: bool = True, say: Callable[[str], None] | None = None) -> ChurnModel:
+    """The final training on `data`, which is in canonical order and has no feature that `form` leaves out."""
+    columns = columns_of(data)
+    matrix = columns.matrix(data.features)
     seeds = [form.seed + index for index in range(AVERAGED if average and len(data) <= AVERAGED_ROWS else 1)]
     (say or _silent)(f"training {len(seeds)} x {form.rounds} trees on {len(data)} rows")
     boosters = train_boosters(
@@ -268,13 +261,19 @@ def learn(
 
 def _small(seed: int, directions: Mapping[str, int]) -> Callable[[Dataset], ChurnModel]:
     """The small recipe as it stands, on one thread."""
-    form = Form(SMALL, SMALL_ROUNDS, True, 1.0, PENALTIES[0], 0.0, 1.0, seed, 1, directions)
-
-    def learn_small(data: Dataset) -> ChurnModel:
-        columns = columns_of(data)
-        return learn(form, data, columns, columns.matrix(data.features), average=False)
-
-    return learn_small
+    form = Form(
+        parameters=SMALL,
+        rounds=SMALL_ROUNDS,
+        is_small=True,
+        weight=1.0,
+        penalty=PENALTIES[0],
+        intercept=0.0,
+        slope=1.0,
+        seed=seed,
+        threads=1,
+        directions=directions,
+    )
+    return partial(learn, form, average=False)
 
 
 @dataclass(frozen=True)

@@ -671,7 +671,7 @@ def write_model(folder: Path, training: Training, *, run_id: str | None = None, 
         if training.tested is not None:
             training.tested.save(data / "tested")
         for name, document in training.documents.items():
-            text = json.dumps(document, indent=1, ensure_ascii=False, default=_plain)
+            text = json.dumps(document, indent=1, ensure_ascii=False, default=plain)
             (data / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         mlflow.pyfunc.save_model(
             str(folder),
@@ -782,12 +782,13 @@ def _params(params: Mapping[str, Any], prefix: str = "") -> list[Param]:
         if isinstance(value, Mapping):
             found.extend(_params(value, key))
         elif value is not None:
-            text = value if isinstance(value, str) else json.dumps(value, default=_plain)
+            text = value if isinstance(value, str) else json.dumps(value, default=plain)
             found.append(Param(re.sub(r"[^\w\-. /]", "_", key)[:250], text[:TEXT_LIMIT]))
     return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """`value` for JSON where `json` itself does not know how: NumPy's numbers and arrays, all else as text."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import TenureError, UserError
-from ml import evaluate, flat, gate, recipe, split
+from ml import evaluate, flat, gate, recipe, registry, split
 from ml.dataset import Dataset, sample_accounts
 from ml.evaluate import Difference, Evaluation, Interval
 from ml.flat import Prepared, TablePlan
@@ -537,7 +537,9 @@ def keep(
             "plan": training.prepared.plan.to_json(),
             "quantiles": list(training.quantiles),
         }
-        (making / "table.json").write_text(json.dumps(document, indent=1, default=_plain) + "\n", encoding="utf-8")
+        (making / "table.json").write_text(
+            json.dumps(document, indent=1, default=registry.plain) + "\n", encoding="utf-8"
+        )
         html = report.render(training, plots, source=source.name, version=label, now=now)
         (making / "report.html").write_text(html, encoding="utf-8")
         folder = home / name
@@ -564,7 +566,7 @@ def _register(
     now: datetime,
     git_commit: str | None,
 ) -> int:
-    from ml import registry, report
+    from ml import report
 
     data = training.prepared.data
     first, last = (None, None) if data.as_of is None else (str(data.as_of.min()), str(data.as_of.max()))
@@ -614,14 +616,6 @@ def _tidy(home: Path, current: str) -> None:
     old += [path for path in folders if path.name.startswith(".making-") and newest - path.stat().st_mtime > 86_400]
     for path in old:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return str(value)
 
 
 # --- scoring -----------------------------------------------------------------------------------------------------

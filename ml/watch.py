@@ -81,13 +81,12 @@ def _swing(column: pd.Series[Any], known: Mapping[str, Any], as_of: NDArray[Any]
     """The largest index of a single as-of date against all of them: what a Monday or a month's end does by itself."""
     if as_of is None:
         return 0.0
-    together = np.asarray(known["shares"], dtype=np.float64)
-    found = [0.0]
-    for day in np.unique(as_of):
-        rows = int((as_of == day).sum())
-        if rows >= SWING_ROWS:
-            found.append(psi(_smoothed(together, len(column)), _smoothed(_shares(column[as_of == day], known), rows)))
-    return max(found)
+    together = _smoothed(np.asarray(known["shares"], dtype=np.float64), len(column))
+    codes, bins = _codes(column, known)
+    dates, day = np.unique(as_of, return_inverse=True)
+    counts = np.bincount(day * bins + codes, minlength=len(dates) * bins).reshape(len(dates), bins)
+    alone = [(found / found.sum(), int(found.sum())) for found in counts if found.sum() >= SWING_ROWS]
+    return max([0.0, *(psi(together, _smoothed(shares, rows)) for shares, rows in alone)])
 
 
 def _is_category(column: pd.Series[Any]) -> bool:
@@ -96,16 +95,22 @@ def _is_category(column: pd.Series[Any]) -> bool:
 
 def _shares(column: pd.Series[Any], known: Mapping[str, Any]) -> NDArray[np.float64]:
     """(b,) share of the rows in each bin; the last is missing."""
+    codes, bins = _codes(column, known)
+    return np.bincount(codes, minlength=bins) / max(len(codes), 1)
+
+
+def _codes(column: pd.Series[Any], known: Mapping[str, Any]) -> tuple[NDArray[np.int64], int]:
+    """(n,) bin of each row, and how many bins there are."""
     if known["kind"] == "category":
         levels: list[str] = known["levels"]
         place = {level: index for index, level in enumerate(levels)}
         texts = column.astype(object).where(column.notna(), MISSING).astype(str)
-        codes = texts.map(place).fillna(place[OTHER]).to_numpy(dtype=np.int64)
-        return np.bincount(codes, minlength=len(levels)) / max(len(codes), 1)
+        return np.asarray(texts.map(place).fillna(place[OTHER]), dtype=np.int64), len(levels)
     edges = np.asarray(known["edges"], dtype=np.float64)
     values = _floats(column)
-    codes = np.where(np.isfinite(values), np.searchsorted(edges, values, side="left"), len(edges) + 1)
-    return np.bincount(codes, minlength=len(edges) + 2) / max(len(codes), 1)
+    places: NDArray[np.int64] = np.searchsorted(edges, values)
+    places[~np.isfinite(values)] = len(edges) + 1
+    return places, len(edges) + 2
 
 
 def _floats(column: pd.Series[Any]) -> NDArray[np.float64]:

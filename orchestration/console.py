@@ -178,9 +178,11 @@ def show_published(published: Published) -> None:
 
 
 def _synced(sync: Mapping[str, Any]) -> str:
-    told = f"{sync['source']:,} rows, {sync['ok']:,} sent, {sync['unchanged']:,} as they were"
-    waiting = sync["rejected"] + sync["retriable"] + sync["deferred"] + sync["invalid"]
-    told += f", {waiting:,} not taken [dim](tenure sync failures)[/]" if waiting else ""
+    from activation.engine import counts_of, sentence
+
+    told = sentence(counts_of(sync))
+    if any(sync[count] for count in ("rejected", "retriable", "deferred", "invalid")):
+        told += " [dim](tenure sync failures)[/]"
     return told if sync["status"] == "done" else f"[yellow]{escape(sync['status'])}[/]; {told}"
 
 

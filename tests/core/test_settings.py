@@ -1,0 +1,64 @@
+"""A configuration that cannot work is refused when it is read, with words that say what, where and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from core import settings
+from core.errors import UserError
+
+STREAM = {"files": "accounts.csv", "columns": {"account_id": "id", "name": "name"}}
+FACTS = {"files": "subscriptions.csv", "columns": {"subscription_id": "id", "account_id": "account"}}
+GOOD: dict[str, Any] = {
+    "company": "Example Ltd",
+    "sources": {
+        "crm": {
+            "connector": "files",
+            "path": "data",
+            "streams": {"accounts": STREAM, "subscriptions": FACTS},
+        }
+    },
+}
+HUBSPOT = {"connector": "hubspot", "stand_in": True, "token": "x"}
+
+
+def load(folder: Path, changes: dict[str, Any]) -> settings.Tenure:
+    path = folder / "tenure.yml"
+    path.write_text(yaml.safe_dump({**GOOD, **changes}), encoding="utf-8")
+    return settings.load(path, home=folder / "home")
+
+
+def crm(**changes: Any) -> dict[str, Any]:
+    return {"sources": {"crm": {**GOOD["sources"]["crm"], **changes}}}
+
+
+def test_the_good_one_is_read(tmp_path: Path) -> None:
+    assert list(load(tmp_path, {}).config.sources) == ["crm"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"compny": "Example Ltd"}, "compny"),
+        (crm(path=None), "a files source needs `path`"),
+        (crm(streams={"accounts": STREAM}), "at least one stream must fill one of"),
+        (crm(streams={"subscriptions": FACTS}), "no stream fills accounts"),
+        (crm(streams={"customers": FACTS}), "no entity is called 'customers'"),
+        (crm(streams={"subscriptions": {**FACTS, "columns": {"mrr": "x"}}}), "subscriptions has no column mrr; it has"),
+        (crm(account_source="erp"), "there is no source 'erp'"),
+        ({"identity": {"precedence": ["erp"]}}, "identity.precedence names unknown sources: erp"),
+        ({"model": {"tiers": {"medium": 0.5, "high": 0.2}}}, "`medium` must be below `high`"),
+        ({"sync": {"destinations": {"hubspot": HUBSPOT}}}, "sync.destinations.hubspot has stand_in: true"),
+        ({"sync": {"destinations": {"status": HUBSPOT}}}, "`tenure sync status` is a command"),
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        load(tmp_path, changes)
+    told = f"{refused.value.message} {refused.value.hint}"
+    assert words in told
+    assert "tenure.yml" in told
