@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(1200)
+
 
 @pytest.fixture(scope="module")
 def days(new_home: Callable[..., Any], published_rows_of: Callable[[Path], Any]) -> dict[str, Any]:

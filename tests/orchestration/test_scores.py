@@ -26,6 +26,8 @@ from ml.train import train
 
 SCORES = "select * from reverse_etl.customer_scores order by account_id"
 
+pytestmark = pytest.mark.timeout(1200)
+
 
 @pytest.fixture(scope="module")
 def scored(lived: dict[str, Any]) -> dict[str, Any]:
