@@ -181,13 +181,14 @@ class ApiSource(SourceConfig):
     `sources/<connector>.yml`; named streams are laid over these.
 
     `since` is how far back a first load reads; `batch_rows` are loaded in one transaction, so that a run that is killed
-    goes on there.
+    goes on there. `timeout_seconds` is how long an answer may keep still.
     """
 
     base_url: str | None = None
     since: date | None = None
     stand_in: bool = False
     batch_rows: int = Field(default=10_000, ge=1)
+    timeout_seconds: float = Field(default=30.0, gt=0)
     retry: RetryConfig = RetryConfig()
 
     @model_validator(mode="before")

@@ -37,6 +37,7 @@ from sources.base import Chunk, Progress, StreamId
 from sources.batches import BATCH, Batch, as_text, origin
 
 Record = Mapping[str, Any]
+Document = dict[str, Any]
 Position = dict[str, Any]
 """Where reading goes on: any JSON. `{}` is the beginning."""
 Kind = Literal["text", "integer", "number", "boolean", "json"]
@@ -48,6 +49,8 @@ _ARROW: dict[Kind, pa.DataType] = {
     "json": pa.string(),
 }
 _JSON = {str: "text", int: "number", float: "number", bool: "boolean", dict: "object", list: "list"}
+STATES = ("accounts", "contacts", "subscriptions")
+"""What is, rather than happens: read whole, however old it is, or facts would be of unknown accounts and MRR would be missing."""
 _STRETCH_SECONDS = 30.0
 """A stretch of a slow vendor ends after so long, so that a kill loses no more."""
 
@@ -72,7 +75,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Ask:
-    """What a page is asked with. `since` is how far back a first load reads, None for all; `now` is the run's moment."""
+    """What a page is asked with. `since` is how far back a first load reads what happens, None for all; `now` is the run's moment."""
 
     api: Api
     position: Position
@@ -144,13 +147,16 @@ class Api:
         self.requests = 0
         self.quota: str | None = None
 
-    def get(self, path: str, *, limiter: Limiter | None = None, **params: Any) -> Any:
+    def get(self, path: str, *, holds: str, limiter: Limiter | None = None, **params: Any) -> Document:
         """The document at `path`; parameters that are None are left out."""
         given = {name: value for name, value in params.items() if value is not None}
-        return self.send("GET", path, limiter=limiter, params=given)
+        return self.send("GET", path, holds=holds, limiter=limiter, params=given)
 
-    def send(self, method: str, path: str, *, limiter: Limiter | None = None, **request: Any) -> Any:
-        """The document of an answer. `limiter` is waited for besides the one of the account.
+    def send(
+        self, method: str, path: str, *, holds: str | None, limiter: Limiter | None = None, **request: Any
+    ) -> Document:
+        """The document of an answer, which has a list of objects called `holds`; a success without it is tried again, since it
+        would look like the end of all pages. `limiter` is waited for besides the one of the account.
 
         Raises `Retriable` when all tries failed, or with `retry_after` when the vendor asks for more patience than
         `retry.max_retry_after_seconds`; `Fatal` with what is missing when it refuses.
@@ -159,7 +165,7 @@ class Api:
         while True:
             attempt += 1
             try:
-                return self._once(method, path, limiter, request)
+                return self._once(method, path, holds, limiter, request)
             except Retriable as error:
                 wait = error.retry_after
                 if wait is not None and wait > self._retry.max_retry_after_seconds:
@@ -183,7 +189,9 @@ class Api:
         """Give the connection back."""
         self._access.client.close()
 
-    def _once(self, method: str, path: str, limiter: Limiter | None, request: dict[str, Any]) -> Any:
+    def _once(
+        self, method: str, path: str, holds: str | None, limiter: Limiter | None, request: dict[str, Any]
+    ) -> Document:
         if limiter is not None:
             limiter.take()
         self.requests += 1
@@ -191,8 +199,12 @@ class Api:
         self.quota = self._vendor.quota(answer) or self.quota
         raise_for(answer, told=None if answer.is_success else tell(self._vendor.told(answer), *self._secrets))
         document = document_of(answer)
-        if document is None:
-            raise Retriable(f"{answer.request.url.host} answered {answer.status_code} with what is not JSON.")
+        said = f"{answer.request.url.host} answered {answer.status_code}"
+        if not isinstance(document, dict):
+            raise Retriable(f"{said} with what is no JSON object.")
+        listed = document.get(holds) if holds is not None else []
+        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+            raise Retriable(f"{said} without a list of {holds}.")
         return document
 
     def _refused(self, error: TenureError) -> Fatal:
@@ -262,7 +274,7 @@ class ApiStream:
         mark = json.dumps(position, sort_keys=True)
         self._visited.add(mark)
         day = self._source.since
-        since = None if day is None else datetime.combine(day, datetime.min.time())
+        since = None if day is None or self.id.entity_name in STATES else datetime.combine(day, datetime.min.time())
         page = self._resource.read(Ask(api, position, self._source, since, self._now))
         ahead = json.dumps(page.position, sort_keys=True)
         if not page.is_end and ahead in self._visited:
