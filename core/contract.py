@@ -46,7 +46,8 @@ class Entity:
     """One entity of the contract.
 
     `key` identifies a row within a source; `happened_at` is the column that says when the fact happened;
-    `ordered` lists pairs of columns (earlier, later) that must not be in the wrong order.
+    `ordered` lists pairs of columns (earlier, later) that must not be in the wrong order; `ended_at` is the column that says
+    that it is over, for rows which then stay: what happened did happen.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Entity:
     happened_at: str
     ordered: tuple[tuple[str, str], ...] = ()
     key_is_optional: bool = False
+    ended_at: str | None = None
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -104,6 +106,7 @@ ENTITIES: dict[str, Entity] = {
             "A person at an account",
             key="contact_id",
             happened_at="created_at",
+            ended_at="left_at",
             columns=(
                 _text("contact_id", "The contact's id in its source", required=True),
                 _ACCOUNT,
@@ -120,6 +123,7 @@ ENTITIES: dict[str, Entity] = {
             "A period in which an account pays one price for one product; a change of plan or seats ends a row and starts another",
             key="subscription_id",
             happened_at="started_at",
+            ended_at="ended_at",
             ordered=(("started_at", "ended_at"),),
             columns=(
                 _text(

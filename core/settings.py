@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from core.contract import ENTITIES, FACT_ENTITIES
 from core.errors import UserError
 
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
 _VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)(?::-([^}]*))?\}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -76,6 +78,7 @@ class StreamConfig(Strict):
     cursor: str | None = None
     look_back: str | None = None
     batch_rows: int = Field(default=200_000, ge=1)
+    resource: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -99,10 +102,20 @@ class StreamConfig(Strict):
         return self
 
 
-class SourceConfig(Strict):
-    """A system that data comes from, read through a connector."""
+def _secrets(value: Any) -> list[str]:
+    if isinstance(value, SecretStr):
+        return [value.get_secret_value()]
+    if isinstance(value, BaseModel):
+        return [found for name in type(value).model_fields for found in _secrets(getattr(value, name))]
+    if isinstance(value, (tuple, list)):
+        return [found for item in value for found in _secrets(item)]
+    return []
 
-    connector: Literal["files", "database"]
+
+class SourceConfig(Strict):
+    """A system that data comes from, read through a connector: what all of them have."""
+
+    connector: str
     path: Path | None = None
     url: SecretStr | None = None
     account_source: str | None = None
@@ -112,7 +125,8 @@ class SourceConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _entity_defaults_to_stream(cls, data: Any) -> Any:
+    def _complete_streams(cls, data: Any) -> Any:
+        """A stream fills the entity of the same name, unless it says another."""
         if isinstance(data, dict) and isinstance(data.get("streams"), dict):
             streams = {
                 name: {"entity": name, **stream} if isinstance(stream, dict) else stream
@@ -122,10 +136,26 @@ class SourceConfig(Strict):
         return data
 
     @model_validator(mode="after")
-    def _complete(self) -> SourceConfig:
-        for name, stream in self.streams.items():
+    def _named(self) -> SourceConfig:
+        for name in self.streams:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"stream name {name!r} must be lower case letters, digits and underscores")
+        return self
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret of the block, for striking it out of what others say."""
+        return tuple(_secrets(self))
+
+
+class LocalSource(SourceConfig):
+    """Files in a folder, or tables of a database."""
+
+    connector: Literal["files", "database"]
+
+    @model_validator(mode="after")
+    def _complete(self) -> LocalSource:
+        for name, stream in self.streams.items():
             if self.connector == "files" and not stream.files:
                 raise ValueError(f"stream {name} needs `files`: a path or glob below the source's `path`")
             if self.connector == "database" and not stream.table:
@@ -135,6 +165,106 @@ class SourceConfig(Strict):
         if self.connector == "database" and self.url is None:
             raise ValueError("a database source needs `url`, such as ${PRODUCT_DB_URL}")
         return self
+
+
+class RetryConfig(Strict):
+    """How often and how patiently what may work a moment later is tried again."""
+
+    tries: int = Field(default=5, ge=1)
+    first_seconds: float = Field(default=1.0, ge=0)
+    longest_seconds: float = Field(default=60.0, ge=0)
+    max_retry_after_seconds: float = Field(default=120.0, ge=0)
+
+
+class ApiSource(SourceConfig):
+    """A vendor's API: what all of them have. `streams` left out means all that the connector knows, mapped as in
+    `sources/<connector>.yml`; named streams are laid over these.
+
+    `since` is how far back a first load reads; `batch_rows` are loaded in one transaction, so that a run that is killed
+    goes on there.
+    """
+
+    base_url: str | None = None
+    since: date | None = None
+    stand_in: bool = False
+    batch_rows: int = Field(default=10_000, ge=1)
+    retry: RetryConfig = RetryConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_streams(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            data = {**data, "streams": _with_defaults(str(data.get("connector")), data.get("streams"))}
+        return data
+
+    @model_validator(mode="after")
+    def _of_an_api(self) -> ApiSource:
+        if self.path is not None or self.url is not None:
+            raise ValueError(f"a source of {self.connector} has neither `path` nor `url`; its address is `base_url`")
+        return self
+
+
+class ZendeskSource(ApiSource):
+    """Zendesk Support. `email` is the agent whose API token it is; without it, `token` is an OAuth access token.
+
+    `exports_per_minute` is 30 with Zendesk's High Volume add-on.
+    """
+
+    connector: Literal["zendesk"]
+    subdomain: str | None = None
+    email: str | None = None
+    token: SecretStr
+    exports_per_minute: int = Field(default=10, ge=1)
+
+    @model_validator(mode="after")
+    def _addressed(self) -> ZendeskSource:
+        if self.subdomain is None and self.base_url is None and not self.stand_in:
+            raise ValueError("a source of zendesk needs `subdomain`: the part before .zendesk.com")
+        return self
+
+
+AnySource = Annotated[LocalSource | ZendeskSource, Field(discriminator="connector")]
+SOURCE_KINDS: dict[str, type[SourceConfig]] = {
+    "files": LocalSource,
+    "database": LocalSource,
+    "zendesk": ZendeskSource,
+}
+"""The settings of each connector."""
+
+
+@lru_cache
+def default_streams(connector: str) -> dict[str, dict[str, Any]]:
+    """The streams that a vendor's connector knows, with their mappings, from the file beside its module."""
+    document = yaml.safe_load((PROJECT_ROOT / "sources" / f"{connector}.yml").read_text(encoding="utf-8"))
+    return {name: {**stream, "resource": stream.get("resource", name)} for name, stream in document["streams"].items()}
+
+
+def _with_defaults(connector: str, given: Any) -> Any:
+    known = default_streams(connector)
+    if given is None:
+        return known
+    if isinstance(given, list):
+        given = dict.fromkeys(given)
+    if not isinstance(given, dict):
+        return given
+    wanted = {name: {"resource": name, **(stream or {})} for name, stream in given.items()}
+    unknown = sorted(name for name, stream in wanted.items() if stream["resource"] not in known)
+    if unknown:
+        raise ValueError(f"{connector} has no stream {', '.join(unknown)}; it has {', '.join(known)}")
+    entities = {stream["entity"] for stream in known.values()}
+    strange = sorted(
+        name for name, stream in wanted.items() if stream.get("entity", next(iter(entities))) not in entities
+    )
+    if strange:
+        raise ValueError(f"{connector} fills {', '.join(sorted(entities))}; stream {strange[0]} names another entity")
+    return {name: _laid_over(known[stream["resource"]], stream) for name, stream in wanted.items()}
+
+
+def _laid_over(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A stream with what is given for it; another entity has nothing of the default's columns."""
+    same = given.get("entity", default["entity"]) == default["entity"]
+    columns = {**(default["columns"] if same else {}), **(given.get("columns") or {})}
+    return {**default, **given, "resource": default["resource"], "columns": columns}
 
 
 class IdentityConfig(Strict):
@@ -295,15 +425,6 @@ class GuardConfig(Strict):
     max_source_age_hours: float | None = Field(default=48, gt=0)
 
 
-class RetryConfig(Strict):
-    """How often and how patiently what may work a moment later is tried again."""
-
-    tries: int = Field(default=5, ge=1)
-    first_seconds: float = Field(default=1.0, ge=0)
-    longest_seconds: float = Field(default=60.0, ge=0)
-    max_retry_after_seconds: float = Field(default=120.0, ge=0)
-
-
 class SyncConfig(Strict):
     """What every destination has: which model it receives, how, and when it refuses."""
 
@@ -327,16 +448,6 @@ class SyncConfig(Strict):
     def secrets(self) -> tuple[str, ...]:
         """Every secret of the block, for striking it out of what others say."""
         return tuple(_secrets(self))
-
-
-def _secrets(value: Any) -> list[str]:
-    if isinstance(value, SecretStr):
-        return [value.get_secret_value()]
-    if isinstance(value, BaseModel):
-        return [found for name in type(value).model_fields for found in _secrets(getattr(value, name))]
-    if isinstance(value, (tuple, list)):
-        return [found for item in value for found in _secrets(item)]
-    return []
 
 
 class HubSpotConfig(SyncConfig):
@@ -437,7 +548,7 @@ class Config(Strict):
     clock: Literal["data", "wall"] = "wall"
     schedule: str = "0 5 * * *"
     sandbox: SandboxConfig | None = None
-    sources: dict[str, SourceConfig]
+    sources: dict[str, AnySource]
     identity: IdentityConfig = IdentityConfig()
     churn: ChurnConfig = ChurnConfig()
     model: ModelConfig = ModelConfig()
@@ -467,11 +578,14 @@ class Config(Strict):
         unknown = sorted(set(self.identity.precedence) - set(self.sources))
         if unknown:
             raise ValueError(f"identity.precedence names unknown sources: {', '.join(unknown)}")
-        beside = [name for name, destination in self.sync.enabled.items() if destination.stand_in]
+        beside = [f"sync.destinations.{name}" for name, found in self.sync.enabled.items() if found.stand_in]
+        beside += [
+            f"sources.{name}" for name, found in self.sources.items() if isinstance(found, ApiSource) and found.stand_in
+        ]
         if beside and self.sandbox is None:
             raise ValueError(
-                f"sync.destinations.{beside[0]} has stand_in: true, which only a configuration with a sandbox can have:"
-                " delete the destination, or give it your own account"
+                f"{beside[0]} has stand_in: true, which only a configuration with a sandbox can have:"
+                " delete it, or give it your own account"
             )
         return self
 
@@ -526,7 +640,6 @@ class Tenure(Strict):
         return given.get_secret_value() if given is not None else f"sqlite:///{self.home / 'sync.db'}"
 
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = PROJECT_ROOT / "config" / "tenure.yml"
 
 
@@ -552,7 +665,10 @@ def _expand(text: str, variables: dict[str, str], path: Path) -> str:
 def _sentences(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
+        parts = list(problem["loc"])
+        if parts[:1] == ["sources"] and len(parts) > 2 and parts[2] in SOURCE_KINDS:
+            del parts[2]  # which kind of source it was taken for
+        where = ".".join(str(part) for part in parts)
         text = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             text = "is not a known setting"

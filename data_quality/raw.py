@@ -276,20 +276,22 @@ class _Measure:
         loads = _rows(
             self.connection,
             "select run_id, source, stream, status, message, rows_read, rows_inserted, rows_updated, rows_unchanged,"
-            " rows_superseded, rows_quarantined, rows_released from ledger.loads"
+            " rows_superseded, rows_quarantined, coalesce(rows_deleted, 0) as rows_deleted, rows_released from ledger.loads"
             f" where connector = $connector and entity = $entity and {unguarded(self.table.name, self.run, 'run_id')}"
             " order by started_at, source, stream",
             connector=self.table.connector,
             entity=self.entity.name,
         )
         stopped = [load for load in loads if load["run_id"] == self.run.run_id and load["status"] == "stopped"]
-        counted = [load for load in loads if load["status"] != "stopped"]
+        # A stream that stopped keeps the stretches that it had loaded before.
+        counted = [load for load in loads if load["status"] != "stopped" or load["rows_read"]]
         in_table = self._rows_of_run(self.table.name)
         in_quarantine = self._rows_of_run(f"quarantine.{self.entity.name}")
         once = [load for load in counted if load["run_id"] == self.run.run_id]
         for load in counted:
             done = sum(
-                load[f"rows_{part}"] for part in ("inserted", "updated", "unchanged", "superseded", "quarantined")
+                load[f"rows_{part}"]
+                for part in ("inserted", "updated", "unchanged", "superseded", "quarantined", "deleted")
             )
             load.update(
                 rows_accounted=done, rows_in_table=None, rows_at_least=None, rows_at_most=None, quarantine_rows=None
@@ -298,8 +300,11 @@ class _Measure:
             # A second load of the stream under the same run id overwrites rows of the first: then only the sum is judged.
             if [(other["source"], other["stream"]) for other in once].count(stream) == 1 and load in once:
                 load["rows_in_table"] = in_table.get(stream, 0)
-                load["rows_at_least"] = load["rows_inserted"]
-                load["rows_at_most"] = load["rows_inserted"] + load["rows_updated"] + load["rows_released"]
+                # A row that is gone may have come in this very load; one that ended is there, stamped anew.
+                load["rows_at_least"] = max(load["rows_inserted"] - load["rows_deleted"], 0)
+                load["rows_at_most"] = (
+                    load["rows_inserted"] + load["rows_updated"] + load["rows_released"] + load["rows_deleted"]
+                )
                 load["quarantine_rows"] = in_quarantine.get(stream, 0)
         if stopped or counted:
             self._note_loads(stopped, counted)
@@ -330,7 +335,9 @@ class _Measure:
         quarantined = sum(load["rows_quarantined"] for load in counted)
         if counted:
             text = f"{number(read)} rows read = {number(read - quarantined)} loaded or known + {number(quarantined)} quarantined"
-            self.gate.note("accounting", text, "read = inserted + updated + unchanged + superseded + quarantined")
+            self.gate.note(
+                "accounting", text, "read = inserted + updated + unchanged + superseded + quarantined + deleted"
+            )
         else:
             self.gate.skip("accounting", "the stream had to stop")
         self.gate.note("streams", f"{len(counted)} loads, none stopped", "no stream stopped")

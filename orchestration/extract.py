@@ -15,6 +15,7 @@ from core import clock, settings
 from core.errors import Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, rows
+from orchestration import stand_ins
 from orchestration.instance import WRITERS
 from orchestration.resources import Warehouse
 from sources import base, ledger
@@ -91,13 +92,14 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
     def extract(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
         waiting: list[Retriable] = []
         chosen = {key: members for key, members in tables.items() if key in context.selected_asset_keys}
-        with warehouse.open() as connection:
+        wanted = {member.source for members in chosen.values() for member in members}
+        with stand_ins.sources_reachable(tenure, wanted) as reached, warehouse.open() as connection:
             ledger.ensure_tables(connection, streams)
             for key, members in chosen.items():
                 reports = [
                     report
                     for stream in members
-                    for report in [_load(context, connection, tenure, stream, waiting, full=full)]
+                    for report in [_load(context, connection, reached, stream, waiting, full=full)]
                     if report is not None
                 ]
                 # A table that has to wait is reported when it is whole: by the attempt that loads its last stream.
@@ -127,7 +129,10 @@ def _load(
     )
     last = context.retry_number >= ATTEMPTS - 1
     try:
-        return load_stream(connection, opened, tenure, now=now, run_id=context.run_id, full=full, last_attempt=last)
+        report = load_stream(connection, opened, tenure, now=now, run_id=context.run_id, full=full, last_attempt=last)
+        if report.drift is not None:
+            context.log.warning(f"{stream.label} is not what it was: {report.drift}. Nothing that is mapped was lost.")
+        return report
     except Retriable as error:
         context.log.warning(f"{error.message} Trying again.")
         waiting.append(error)
@@ -163,11 +168,20 @@ def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport])
         "rows_unchanged",
         "rows_superseded",
         "rows_quarantined",
+        "rows_deleted",
+        "rows_released",
+        "requests",
     )
-    counts: dict[str, Any] = {name: sum(getattr(r, name) for r in reports) for name in (*counted, "rows_released")}
+    counts: dict[str, Any] = {name: sum(getattr(r, name) for r in reports) for name in counted}
     counts["dagster/row_count"] = total["n"]
     if total["newest"] is not None:
         counts["newest_fact"] = _utc(total["newest"])
+    quotas = [f"{report.source}: {report.quota}" for report in reports if report.quota]
+    if quotas:
+        counts["quota"] = "; ".join(dict.fromkeys(quotas))
+    drift = [f"{report.source}/{report.stream}: {report.drift}" for report in reports if report.drift]
+    if drift:
+        counts["drift"] = dg.MetadataValue.md("\n\n".join(drift))
     stopped = [_stopped(report) for report in reports if report.status == "stopped"]
     if stopped:
         counts["stopped"] = dg.MetadataValue.md("\n\n".join(stopped))

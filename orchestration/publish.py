@@ -26,6 +26,7 @@ from core.warehouse import Connection, identifier, literal, rows, scalar, transa
 
 QUALITY = {
     "loads": "select * from ledger.loads",
+    "drift": "select * from ledger.drift",
     "checks": "select * from quality.checks",
     "files": "select source, stream, path, size, mtime_ns, loaded_at, run_id from ledger.files",
     "clock": "select * from ledger.clock",

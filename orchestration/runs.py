@@ -242,6 +242,7 @@ def _in_words(metadata: dict[str, Any]) -> str:
         ("rows_unchanged", "unchanged"),
         ("rows_superseded", "superseded"),
         ("rows_quarantined", "quarantined"),
+        ("rows_deleted", "deleted"),
         ("rows_released", "released from quarantine"),
     )
     parts = [f"{metadata[key]:,} {word}" for key, word in named if metadata[key]]

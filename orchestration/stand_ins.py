@@ -1,4 +1,4 @@
-"""Vendors of the sandbox, for a destination whose block says `stand_in: true`: started when a sync needs one, ended after it.
+"""Vendors of the sandbox, for a source or destination whose block says `stand_in: true`: started when needed, ended after it.
 
 Lives here: which stand-in belongs to which connector, and what of the configuration leads to it. Must not live here: what a
 stand-in answers (`sandbox/`).
@@ -6,17 +6,17 @@ stand-in answers (`sandbox/`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from pydantic import SecretStr
 
 from core.errors import UserError
-from core.settings import SyncConfig, Tenure
+from core.settings import ApiSource, SyncConfig, Tenure
 
 Started = Callable[[Tenure], AbstractContextManager[Mapping[str, Any]]]
-"""Starts the stand-in of a home; gives the settings of the destination's block that lead to it, such as `base_url`."""
+"""Starts the stand-in of a home; gives the settings of the block that lead to it, such as `base_url`."""
 
 
 @contextmanager
@@ -28,8 +28,19 @@ def _hubspot(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
         yield {"base_url": url, "token": SecretStr(TOKEN)}
 
 
+@contextmanager
+def _zendesk(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
+    """Zendesk with the organizations and tickets of the sandbox's support."""
+    from sandbox.zendesk import TOKEN, running
+
+    with running(tenure.home) as url:
+        yield {"base_url": url, "token": SecretStr(TOKEN), "exports_per_minute": 6000}
+
+
 STAND_INS: dict[str, Started] = {"hubspot": _hubspot}
-"""By connector."""
+"""Of destinations, by connector."""
+SOURCES: dict[str, Started] = {"zendesk": _zendesk}
+"""Of sources, by connector."""
 
 
 @contextmanager
@@ -45,3 +56,21 @@ def reachable(tenure: Tenure, config: SyncConfig) -> Iterator[SyncConfig]:
         )
     with STAND_INS[connector](tenure) as found:
         yield config.model_copy(update=dict(found))
+
+
+@contextmanager
+def sources_reachable(tenure: Tenure, names: Collection[str]) -> Iterator[Tenure]:
+    """`tenure`, with the sources of `names` that have a stand-in leading to it, which runs as long as the block does."""
+    with ExitStack() as running:
+        sources = dict(tenure.config.sources)
+        for name, source in tenure.config.sources.items():
+            if name not in names or not isinstance(source, ApiSource) or not source.stand_in:
+                continue
+            if source.connector not in SOURCES:
+                raise UserError(
+                    f"The sandbox has no stand-in for {source.connector} as a source.",
+                    hint=f"It has {', '.join(SOURCES) or 'none'}.",
+                )
+            found = running.enter_context(SOURCES[source.connector](tenure))
+            sources[name] = source.model_copy(update=dict(found))
+        yield tenure.model_copy(update={"config": tenure.config.model_copy(update={"sources": sources})})

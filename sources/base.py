@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from core.contract import ENTITIES, Entity
 from core.settings import Config, SourceConfig, StreamConfig
 from core.warehouse import Connection
 
-CONNECTORS = {"files": "sources.files", "database": "sources.database"}
+CONNECTORS = {"files": "sources.files", "database": "sources.database", "zendesk": "sources.zendesk"}
 """The module of each connector; imported only when it is used: SQLAlchemy alone takes a second."""
 
 
@@ -72,6 +72,8 @@ class Chunk:
     `files` replace what the same paths gave before.
     `rejects` is an SQL table expression (_file, _row, detail) of records that could not be read at all, valid once
     `relation` was read.
+    `gone` is an SQL table expression with the source's columns and `_gone_at`: records that the source no longer has,
+    and since when. `superseded` counts records that a later one of the same chunk replaced before it came here.
     """
 
     relation: str
@@ -82,19 +84,46 @@ class Chunk:
     rejects: str | None = None
     counted: str | None = None
     recounted: Callable[[str], str] = str
+    gone: str | None = None
+    superseded: int = 0
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A field of a source that is not what it was: `appeared`, `vanished`, or has a value of another `type`."""
+
+    field: str
+    change: Literal["appeared", "vanished", "type"]
+    was: str | None
+    now: str | None
+
+    @property
+    def sentence(self) -> str:
+        """What happened, in words."""
+        if self.change == "type":
+            return f"{self.field} was {self.was} and is now {self.now}"
+        return f"{self.field} ({self.now or self.was}) {self.change}"
 
 
 @dataclass(frozen=True)
 class Progress:
     """What a stream remembers when it commits: its cursor, the files it knows by now, and old → new paths of moved ones.
 
-    `is_partial` says that a sample left something out.
+    `is_partial` says that a sample left something out. `has_more` says that this was a stretch of what is new: it is
+    committed with its cursor, and `chunks` is asked again. `fields` are the JSON types seen of each of the source's
+    fields, where it has records that may change their shape. `requests` and `quota` tell what was asked of a vendor, and
+    what it allows.
     """
 
     cursor: str | None = None
     files: tuple[FileVersion, ...] = ()
     moved: Mapping[str, str] = field(default_factory=dict)
     is_partial: bool = False
+    has_more: bool = False
+    fields: Mapping[str, frozenset[str]] | None = None
+    hinted: frozenset[str] = frozenset()
+    requests: int = 0
+    quota: str | None = None
 
 
 class Stream(Protocol):
@@ -106,6 +135,7 @@ class Stream(Protocol):
     def chunks(self, connection: Connection, *, full: bool, sample_rows: int | None = None) -> Iterator[Chunk]:
         """What is new (with `full`, everything), piece by piece; each piece is written before the next is asked for.
 
+        Asked again after a stretch, it goes on from there: `full` is then false.
         With `sample_rows`, about so many rows from all over the input, in bounded time.
         Raises `Fatal` when the input is broken (the stream stops and keeps what it had), `Retriable` when it may be
         there later.

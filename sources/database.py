@@ -10,7 +10,6 @@ database stay in the warehouse: mark them there instead, or reload with `--full`
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
@@ -24,9 +23,10 @@ from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError, SQLAl
 
 from core.errors import Fatal, Retriable
 from core.settings import SourceConfig, StreamConfig
-from core.warehouse import Connection, identifier, literal
+from core.warehouse import Connection, literal
 from sources import ledger
 from sources.base import Chunk, Progress, StreamId
+from sources.batches import BATCH, Batch, as_text, origin
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(minute|hour|day)s?")
 _CONNECT_SECONDS = 15
@@ -70,13 +70,13 @@ class DatabaseStream:
                 keys = self._keys(table)
                 result = database.execute(self._query(table).limit(sample_rows))
                 names = list(result.keys())
-                held = _Held()
+                held = Batch()
                 for batch in result.partitions():
                     held.show(connection, _arrow(names, batch))
                     self._advance(names, batch)
                     self._is_partial = len(batch) == sample_rows
                     yield self._chunk(keys)
-                connection.unregister("tenure_batch")
+                connection.unregister(BATCH)
         except NoSuchTableError as error:
             raise Fatal(
                 f"{self.id.label}: {shown} has no table {self.config.table}.",
@@ -174,35 +174,9 @@ class DatabaseStream:
             self._cursor = newest.isoformat() if isinstance(newest, date) else str(newest)
 
     def _chunk(self, keys: tuple[str, ...]) -> Chunk:
-        table = literal(self.config.table)
-        relation = f"(select *, {table} as _file from tenure_batch)"
-        parts = " || ', ' || ".join(
-            f"{literal(key + '=')} || coalesce(cast({identifier(key)} as varchar), '')" for key in keys
-        )
-        origin = f"{table} || ' (' || {parts} || ')'" if keys else table
-        # The origin of a broken row names its primary key, which tells more than a position without an order.
-        named = f"(select *, {origin} as _file, cast(null as bigint) as _row from tenure_batch)"
+        relation = f"(select *, {literal(self.config.table)} as _file from {BATCH})"
+        named = f"(select *, {origin(self.config.table, keys)} as _file, cast(null as bigint) as _row from {BATCH})"
         return Chunk(relation, lambda _: named, is_text=False)
-
-
-class _Held:
-    """The batch that DuckDB sees as `tenure_batch`.
-
-    A registered table is kept alive until the transaction ends, even when it is registered no more: 75 bytes for each
-    row of the whole table. So this is registered in its place, and what it holds is exchanged.
-    """
-
-    table: pa.Table | None = None
-
-    def show(self, connection: Connection, table: pa.Table) -> None:
-        """Make `table` the batch."""
-        known, self.table = self.table, table
-        if known is None or known.schema != table.schema:
-            connection.register("tenure_batch", self)
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        assert self.table is not None
-        return self.table.__arrow_c_stream__(requested_schema)
 
 
 def _arrow(names: list[str], batch: Sequence[sa.Row[Any]]) -> pa.Table:
@@ -220,13 +194,7 @@ def _array(values: tuple[Any, ...]) -> pa.Array:
                 return array
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
             pass  # Values that Arrow has no one type for (ranges, addresses, NaN among decimals) travel as text.
-    return pa.array([_text(value) for value in values], type=pa.string())
-
-
-def _text(value: Any) -> str | None:
-    if value is None:
-        return None
-    return json.dumps(value, default=str) if isinstance(value, (dict, list, tuple)) else str(value)
+    return pa.array([as_text(value) for value in values], type=pa.string())
 
 
 def _cause(error: SQLAlchemyError) -> str:

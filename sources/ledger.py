@@ -12,7 +12,7 @@ from typing import Literal
 
 from core.contract import ENTITIES
 from core.warehouse import Connection, ensure_table, rows, scalar
-from sources.base import FileVersion, StreamId
+from sources.base import Drift, FileVersion, Progress, StreamId
 
 RAW_META = {
     "_source": "varchar",
@@ -60,8 +60,12 @@ LEDGER = {
         "rows_unchanged": "bigint",
         "rows_superseded": "bigint",
         "rows_quarantined": "bigint",
+        "rows_deleted": "bigint",
         "rows_released": "bigint",
         "cursor": "varchar",
+        "requests": "bigint",
+        "quota": "varchar",
+        "drift": "varchar",
         "started_at": "timestamp",
         "finished_at": "timestamp",
     },
@@ -70,6 +74,24 @@ LEDGER = {
         "stream": "varchar",
         "cursor": "varchar",
         "saved_at": "timestamp",
+        "run_id": "varchar",
+    },
+    "fields": {
+        "source": "varchar",
+        "stream": "varchar",
+        "field": "varchar",
+        "kinds": "varchar",
+        "is_sent": "boolean",
+        "first_seen_at": "timestamp",
+    },
+    "drift": {
+        "source": "varchar",
+        "stream": "varchar",
+        "field": "varchar",
+        "change": "varchar",
+        "was": "varchar",
+        "now": "varchar",
+        "noticed_at": "timestamp",
         "run_id": "varchar",
     },
     "restated_days": {
@@ -85,9 +107,11 @@ LEDGER = {
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The outcome of one stream in one run. read = inserted + updated + unchanged + superseded + quarantined.
+    """The outcome of one stream in one run. read = inserted + updated + unchanged + superseded + quarantined + deleted.
 
-    `rows_released` were in quarantine since an earlier run and are loaded now; they are not part of `rows_read`.
+    `rows_released` were in quarantine since an earlier run and are loaded now; they are not part of `rows_read`. A stream that
+    stopped has the counts of the stretches that were committed. `requests` were made to a vendor, who told of its `quota`;
+    `drift` says which of its fields are not what they were.
     """
 
     run_id: str
@@ -108,11 +132,15 @@ class LoadReport:
     cursor: str | None
     started_at: datetime
     finished_at: datetime
+    rows_deleted: int = 0
+    requests: int = 0
+    quota: str | None = None
+    drift: str | None = None
 
     @property
     def adds_up(self) -> bool:
         done = self.rows_inserted + self.rows_updated + self.rows_unchanged + self.rows_superseded
-        return self.rows_read == done + self.rows_quarantined
+        return self.rows_read == done + self.rows_quarantined + self.rows_deleted
 
 
 def ensure_tables(connection: Connection, streams: list[StreamId]) -> None:
@@ -189,8 +217,58 @@ def next_moment(connection: Connection, now: datetime) -> datetime:
     return now if last is None else max(now, last + timedelta(microseconds=1))
 
 
+def note_fields(
+    connection: Connection, stream: StreamId, progress: Progress, now: datetime, run_id: str
+) -> list[Drift]:
+    """Note the fields that a stream's records have; what is not as it was, which is nothing when they are seen first.
+
+    A field that mappings may use has vanished when a whole load had it in no record. Takes part in the caller's transaction.
+    """
+    mine = [stream.source, stream.stream]
+    found = rows(connection, "select field, kinds, is_sent from ledger.fields where source = ? and stream = ?", mine)
+    known = {row["field"]: row for row in found}
+    changed: list[tuple[str, str, bool]] = []
+    drift: list[Drift] = []
+    for name, seen in sorted((progress.fields or {}).items()):
+        before = known.get(name)
+        kinds = frozenset(filter(None, before["kinds"].split(" or "))) if before else frozenset()
+        both = " or ".join(sorted(seen | kinds))
+        if before is None or not before["is_sent"]:
+            if known:
+                drift.append(Drift(name, "appeared", None, both))
+        elif kinds and seen - kinds:
+            drift.append(Drift(name, "type", " or ".join(sorted(kinds)), " or ".join(sorted(seen))))
+        if before is None or not before["is_sent"] or both != before["kinds"]:
+            changed.append((name, both, True))
+    if progress.fields and not progress.has_more:
+        for name in sorted(progress.hinted - progress.fields.keys()):
+            if name in known and known[name]["is_sent"]:
+                drift.append(Drift(name, "vanished", known[name]["kinds"], None))
+                changed.append((name, known[name]["kinds"], False))
+    if changed:
+        connection.execute(
+            "delete from ledger.fields where source = ? and stream = ? and field in (select unnest(?))",
+            [*mine, [name for name, _, _ in changed]],
+        )
+        connection.executemany(
+            "insert into ledger.fields (source, stream, field, kinds, is_sent, first_seen_at) values (?, ?, ?, ?, ?, ?)",
+            [[*mine, name, kinds, is_sent, now] for name, kinds, is_sent in changed],
+        )
+    if drift:
+        connection.executemany(
+            "insert into ledger.drift (source, stream, field, change, was, now, noticed_at, run_id)"
+            " values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [[*mine, one.field, one.change, one.was, one.now, now, run_id] for one in drift],
+        )
+    return drift
+
+
 def record(connection: Connection, report: LoadReport) -> None:
-    """Append the outcome of a stream."""
+    """Note the outcome of a stream; that of an earlier stretch of the same load gives way to it."""
+    connection.execute(
+        "delete from ledger.loads where run_id = ? and source = ? and stream = ? and started_at = ?",
+        [report.run_id, report.source, report.stream, report.started_at],
+    )
     names = [field.name for field in fields(report)]
     marks = ", ".join("?" for _ in names)
     connection.execute(f"insert into ledger.loads ({', '.join(names)}) values ({marks})", list(astuple(report)))

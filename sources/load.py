@@ -1,11 +1,12 @@
-"""Loading: one stream, one transaction, and every row accounted for.
+"""Loading: one stream, and every row accounted for.
 
 Lives here: checking rows against the contract, quarantine, the upsert on the contract's key, the release of rows whose
 account has turned up. Must not live here: reading files or databases (the connectors), SQL of the models.
 
 A row that was read is inserted, updated, unchanged, superseded (an older version of a row with the same key) or
-quarantined; the five add up to the rows read. The stream's files or cursor are remembered in the same transaction, so
-that a kill at any point leaves either all of it or nothing.
+quarantined, or says that a row is gone, which is then deleted; the six add up to the rows read. The stream's files or cursor
+are remembered in the same transaction, so that a kill at any point leaves either all of it or nothing. A stream that comes in
+stretches has a transaction for each.
 
 Of several versions of a row, the one with the latest `updated_at` stands. Where that says nothing, the later delivery
 does, and within one run the file whose name sorts last.
@@ -21,11 +22,21 @@ from core.errors import Fatal, Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar, transaction
 from sources import ledger
-from sources.base import Chunk, Stream, StreamId
+from sources.base import Chunk, Drift, Stream, StreamId
 from sources.ledger import LoadReport
 from sources.mapping import Mapped, compile_mapping, effective_columns
 
-_TEMPORARY = ("batch", "broken", "accounts_known", "repeated", "doubtful", "matched", "settled", "tenure_sample")
+_TEMPORARY = (
+    "batch",
+    "broken",
+    "accounts_known",
+    "repeated",
+    "doubtful",
+    "matched",
+    "settled",
+    "tenure_sample",
+    "gone",
+)
 _BAD = "_fault is not null or not _account_known"
 
 
@@ -38,6 +49,7 @@ class _Counts:
     unchanged: int = 0
     superseded: int = 0
     quarantined: int = 0
+    deleted: int = 0
     released: int = 0
 
 
@@ -54,25 +66,29 @@ def load_stream(
 ) -> LoadReport:
     """Load what is new in `stream` (with `full`, everything anew) and record the outcome.
 
-    A broken input (`Fatal`) is recorded as status `stopped`, with its message, and leaves the tables as they were.
+    A broken input (`Fatal`) is recorded as status `stopped`, with its message, and leaves the tables as they were before its
+    last stretch.
     With `sample_rows`, only about so many rows are read: for a look at a source, in a scratch database.
-    Raises `Retriable` when the input may be there a moment later, unless this is the `last_attempt`, which stops the stream.
+    Raises `Retriable` when the input may be there a moment later, unless this is the `last_attempt`, or the other side has said
+    when to come back: both stop the stream.
     """
     loader = _Loader(connection, stream, tenure, now=now, run_id=run_id)
     # Else DuckDB would share the failing part of `try(x)` and `try(x is null)` outside of both.
     connection.execute("set disabled_optimizers = 'common_subexpressions'")
     try:
-        with transaction(connection):
-            loader.load(full=full, sample_rows=sample_rows)
-            report = loader.report(finished_at=now)
-            ledger.record(connection, report)
-        return report
+        while True:
+            with transaction(connection):
+                loader.load(full=full, sample_rows=sample_rows)
+                report = loader.report(finished_at=now)
+                ledger.record(connection, report)
+            if not stream.progress().has_more:
+                return report
+            loader.committed, full = loader.counts, False
     except (Fatal, Retriable) as error:
-        if isinstance(error, Retriable) and not last_attempt:
+        if isinstance(error, Retriable) and error.retry_after is None and not last_attempt:
             raise
-        message = error.message if error.hint is None else f"{error.message} {error.hint}"
-        loader.counts = _Counts()
-        report = loader.report(finished_at=now, stopped=message)
+        loader.counts = loader.committed
+        report = loader.report(finished_at=now, stopped=str(error))
         ledger.record(connection, report)
         return report
     finally:
@@ -92,7 +108,8 @@ class _Loader:
         self.tenure = tenure
         self.now = now
         self.run_id = run_id
-        self.counts = _Counts()
+        self.counts = self.committed = _Counts()
+        self.drift: list[Drift] = []
         self.table = f"{self.id.raw_schema}.{self.id.entity_name}"
         self.quarantine = f"quarantine.{self.id.entity_name}"
         self.key = identifier(self.entity.key)
@@ -105,6 +122,7 @@ class _Loader:
 
     def load(self, *, full: bool, sample_rows: int | None) -> None:
         self._note_known_accounts()
+        self.inserted_at_once, self.may_repeat = 0, False
         known = set(ledger.known_files(self.connection, self.id))
         if full:
             self._forget_rows("true")
@@ -125,6 +143,8 @@ class _Loader:
             self._add(inserted=-removed, superseded=removed)
         self._release()
         progress = self.stream.progress()
+        if progress.fields is not None:
+            self.drift += ledger.note_fields(self.connection, self.id, progress, self.now, self.run_id)
         for old, new in progress.moved.items():
             self._move_file(old, new)
         ledger.remember_files(self.connection, self.id, progress.files, self.now, self.run_id)
@@ -132,7 +152,8 @@ class _Loader:
 
     def report(self, *, finished_at: datetime, stopped: str | None = None) -> LoadReport:
         c = self.counts
-        moved = c.files or c.inserted or c.updated or c.quarantined or c.released
+        moved = c.files or c.inserted or c.updated or c.quarantined or c.deleted or c.released
+        progress = self.stream.progress()
         return LoadReport(
             run_id=self.run_id,
             source=self.id.source,
@@ -148,14 +169,22 @@ class _Loader:
             rows_unchanged=c.unchanged,
             rows_superseded=c.superseded,
             rows_quarantined=c.quarantined,
+            rows_deleted=c.deleted,
             rows_released=c.released,
-            cursor=None if stopped else self.stream.progress().cursor,
+            cursor=None if stopped else progress.cursor,
+            requests=progress.requests,
+            quota=progress.quota,
+            drift="; ".join(found.sentence for found in self.drift) or None,
             started_at=self.now,
             finished_at=finished_at,
         )
 
     def _mine(self, alias: str = "") -> str:
         return f"{alias}_source = {literal(self.id.source)} and {alias}_stream = {literal(self.id.stream)}"
+
+    @property
+    def _origin(self) -> str:
+        return self.stream.config.table or self.id.stream
 
     @property
     def _stamps(self) -> str:
@@ -214,6 +243,9 @@ class _Loader:
             self._insert_at_once(chunk, mapped)
         if chunk.rejects is not None:
             self._quarantine_rejects(chunk.rejects)
+        self._add(read=chunk.superseded, superseded=chunk.superseded)
+        if chunk.gone is not None:
+            self._forget_gone(chunk.gone, mapped)
 
     def _insert_small(self, chunk: Chunk, mapped: Mapped, counted: str) -> None:
         """Into a table that has nothing of this stream, by way of temp.batch, so that the text is parsed only once."""
@@ -338,9 +370,7 @@ class _Loader:
             text = " ".join(str(error).split())
             paths = [file.path for file in chunk.files]
             named = [path for path in paths if path in text] or paths
-            origin = (
-                named[0] if len(named) == 1 else f"one of {len(named)} files" if named else self.stream.config.table
-            )
+            origin = named[0] if len(named) == 1 else f"one of {len(named)} files" if named else self._origin
             hint = "Do its lines end in more than one way?" if "state machine" in text else None
             raise Fatal(f"{self.id.label}: {origin} cannot be read: {text[:300]}", hint=hint) from error
 
@@ -405,10 +435,20 @@ class _Loader:
         """Rows of a table that were quarantined before and are read again: their earlier record goes."""
         keys = f"{self.key} in (select {self.key} from temp.batch where {self.key} is not null)"
         origins = f"or ({self.key} is null and _quarantined_at < ? and _file in (select _file from temp.broken))"
-        self.connection.execute(
-            f"delete from {self.quarantine} where {self._mine()} and ({keys} {origins if any_broken else ''})",
-            [self.now] if any_broken else [],
-        )
+        self._forget_quarantined(f"{keys} {origins if any_broken else ''}", [self.now] if any_broken else [])
+
+    def _forget_quarantined(self, condition: str, parameters: Sequence[object] = ()) -> int:
+        """Delete records of quarantine; how many. Those of this very load count as superseded from then on."""
+        where = f"where {self._mine()} and ({condition})"
+        gone = self.connection.execute(
+            f"select count(*), count(*) filter (_quarantined_at = ?) from {self.quarantine} {where}",
+            [self.now, *parameters],
+        ).fetchone()
+        assert gone is not None
+        if gone[0]:
+            self.connection.execute(f"delete from {self.quarantine} {where}", list(parameters))
+        self._add(quarantined=-gone[1], superseded=gone[1])
+        return int(gone[0])
 
     def _quarantine_rejects(self, rejects: str) -> None:
         inserted = self.connection.execute(
@@ -513,6 +553,52 @@ class _Loader:
                 [self.now],
             )
         self.connection.execute(f"delete from {self.table} where {where}")
+
+    def _forget_gone(self, relation: str, mapped: Mapped) -> None:
+        """Rows that the source says are gone: where the entity has an end they end, else they are deleted.
+
+        An account that facts refer to stays: they happened.
+        """
+        key = mapped.typed(self.entity.key)
+        self.connection.execute(
+            f"create or replace temp table gone as select {key} as key, max(_gone_at) as at from {mapped.source(relation)}"
+            " group by all"
+        )
+        told = int(scalar(self.connection, f"select count(*) from {relation}"))
+        mine = f"{self._mine()} and {self.key} in (select key from temp.gone)"
+        if self.entity.ended_at is not None:
+            done = self._end_rows(self.entity.ended_at)
+        else:
+            if self.entity.name == "accounts":
+                mine += f" and not ({self._has_facts()})"
+            done = int(scalar(self.connection, f"select count(*) from {self.table} where {mine}"))
+            if done:
+                self._forget_rows(f"{self.key} in (select {self.key} from {self.table} where {mine})")
+            self._forget_quarantined(f"{self.key} in (select key from temp.gone)")
+        self._add(read=told, deleted=done, unchanged=told - done)
+
+    def _end_rows(self, ended_at: str) -> int:
+        ended = self.connection.execute(
+            f"update {self.table} set {ended_at} = greatest(coalesce(g.at, cast($now as timestamp)), {self.entity.happened_at}),"
+            " updated_at = greatest(updated_at, coalesce(g.at, cast($now as timestamp))),"
+            " _loaded_at = cast($now as timestamp), _run_id = $run_id"
+            f" from temp.gone as g where g.key = {self.key} and {self._mine()} and {ended_at} is null",
+            {"now": self.now, "run_id": self.run_id},
+        ).fetchone()
+        return int(ended[0]) if ended else 0
+
+    def _has_facts(self) -> str:
+        """SQL: whether any row of another entity names the account."""
+        tables = rows(
+            self.connection,
+            "select table_schema || '.' || table_name as name from information_schema.columns"
+            " where column_name = 'account_id' and table_name <> 'accounts' and starts_with(table_schema, 'raw_')",
+        )
+        found = [
+            f"{self.key} in (select account_id from {row['name']} where _account_source = {literal(self.id.source)})"
+            for row in tables
+        ]
+        return " or ".join(found) or "false"
 
     def _forget_files(self, paths: list[str]) -> None:
         """A file that changed: its quarantined rows are judged anew, and rows without keys are replaced."""

@@ -34,9 +34,12 @@ HELPERS = (
     " cast(nullif(trim(cast(x as varchar)), '') as decimal(18,6))) / 100",
     "create or replace temp macro text_of(x) as nullif(trim(cast(x as varchar)), '')",
     "create or replace temp macro email_domain(x) as nullif(lower(split_part(cast(x as varchar), '@', 2)), '')",
+    "create or replace temp macro custom_field(fields, wanted) as list_extract(list_filter(from_json(fields,"
+    """ '[{"id": "VARCHAR", "value": "VARCHAR"}]'), lambda f: f.id = cast(wanted as varchar)), 1).value""",
     "create or replace temp macro total_of(x) as case when count(*) = count(x) then sum(x) end",
 )
-"""SQL helpers that a mapping may use, besides everything DuckDB has. `total_of` is NULL when any value is."""
+"""SQL helpers that a mapping may use, besides everything DuckDB has. `total_of` is NULL when any value is; `custom_field` finds the
+value of an id in a list of ids and values."""
 
 EARLIEST = datetime(1970, 1, 1)
 LATEST_AHEAD = timedelta(days=2)

@@ -31,6 +31,7 @@ def working(tmp_path: Path) -> Iterator[warehouse.Connection]:
             connection.execute(f"create schema {schema}")
         connection.execute("create table marts.accounts as select 'a' as account_id, 'x@example.com' as email")
         connection.execute("create table ledger.loads as select 'r1' as run_id")
+        connection.execute("create table ledger.drift as select 's' as source, 'f' as field")
         connection.execute(
             "create table ledger.files as select '' as source, '' as stream, '' as path, 0 as size,"
             " 0 as mtime_ns, now() as loaded_at, '' as run_id"
