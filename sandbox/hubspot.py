@@ -584,7 +584,7 @@ def _activity(kind: str, row: Mapping[str, str]) -> Body:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[str]:
+def running(home: Path, **limits: int) -> Iterator[str]:
     """The CRM of the sandbox company in `home`, as HubSpot: its address, for as long as the block runs. The token is `TOKEN`.
 
     It begins with the companies of the export, takes in those that came since, and remembers in `home/sandbox/hubspot.sqlite`
@@ -595,7 +595,7 @@ def running(home: Path) -> Iterator[str]:
     day = last_day(data) or datetime.now(UTC).date()
     evening = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     try:
-        standin = HubSpotStandIn(store=store, export=data, now=lambda: evening)
+        standin = HubSpotStandIn(store=store, export=data, now=lambda: evening, **limits)
         standin.seed(exported_companies(data))
         with serving(standin) as url:
             yield url

@@ -127,6 +127,7 @@ class SalesforceStandIn(StandIn):
         self.tokens: set[str] = set()
         self.daily_calls, self.used, self.polls = daily_calls, 0, polls
         self.jobs: dict[str, Body] = {}
+        self.query_jobs = 0
         self._external: dict[str, dict[str, str]] = {}
         self.now, self.hidden, self.locators = now, set[str](), Locators()
         self._views: dict[str, tuple[Store, int, list[Body]]] = {}
@@ -438,7 +439,8 @@ class SalesforceStandIn(StandIn):
             return self.refusal(400, {"code": error.code, "message": error.said})
         if not query.names:
             return self.refusal(400, {"code": "INVALIDJOB", "message": "COUNT is not supported."})
-        key = f"750Q{len(self.jobs):014d}"
+        self.query_jobs += 1
+        key = f"750Q{self.query_jobs:014d}"
         self.jobs[key] = {
             "id": key,
             "state": "UploadComplete",

@@ -83,7 +83,8 @@ def parsed(soql: str, fields: Callable[[str], Mapping[str, Any] | None]) -> Quer
         raise Malformed("INVALID_TYPE", f"sObject type '{found['object']}' is not supported.")
 
     def checked(name: str) -> str:
-        if name not in known and name.partition(".")[0] + "Id" not in known:
+        parent = name.partition(".")[0]
+        if name not in known and not ("." in name and known.keys() & {f"{parent}Id", parent.removesuffix("r") + "c"}):
             raise Malformed("INVALID_FIELD", f"No such column '{name}' on entity '{found['object']}'.")
         return name
 

@@ -150,16 +150,25 @@ class Api:
         return self.send("GET", path, limiter=limiter, params=given)
 
     def send(self, method: str, path: str, *, limiter: Limiter | None = None, **request: Any) -> Any:
-        """The document of an answer. `limiter` is waited for besides the one of the account.
+        """The document of an answer. `limiter` is waited for besides the one of the account. Raises as `answer` does."""
+        return document_of(self._told(method, path, limiter, request, is_document=True))
+
+    def answer(self, method: str, path: str, *, limiter: Limiter | None = None, **request: Any) -> Answer:
+        """An answer that is a success, whatever it holds: for what is not JSON, or is told by a header.
 
         Raises `Retriable` when all tries failed, or with `retry_after` when the vendor asks for more patience than
         `retry.max_retry_after_seconds`; `Fatal` with what is missing when it refuses.
         """
+        return self._told(method, path, limiter, request, is_document=False)
+
+    def _told(
+        self, method: str, path: str, limiter: Limiter | None, request: dict[str, Any], *, is_document: bool
+    ) -> Answer:
         attempt, renewed = 0, False
         while True:
             attempt += 1
             try:
-                return self._once(method, path, limiter, request)
+                return self._once(method, path, limiter, request, is_document)
             except Retriable as error:
                 wait = error.retry_after
                 if wait is not None and wait > self._retry.max_retry_after_seconds:
@@ -183,17 +192,18 @@ class Api:
         """Give the connection back."""
         self._access.client.close()
 
-    def _once(self, method: str, path: str, limiter: Limiter | None, request: dict[str, Any]) -> Any:
+    def _once(
+        self, method: str, path: str, limiter: Limiter | None, request: dict[str, Any], is_document: bool
+    ) -> Answer:
         if limiter is not None:
             limiter.take()
         self.requests += 1
         answer = self._access.client.send(method, path, **request)
         self.quota = self._vendor.quota(answer) or self.quota
         raise_for(answer, told=None if answer.is_success else tell(self._vendor.told(answer), *self._secrets))
-        document = document_of(answer)
-        if document is None:
+        if is_document and document_of(answer) is None:
             raise Retriable(f"{answer.request.url.host} answered {answer.status_code} with what is not JSON.")
-        return document
+        return answer
 
     def _refused(self, error: TenureError) -> Fatal:
         hint = error.hint
