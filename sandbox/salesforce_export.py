@@ -49,9 +49,11 @@ def exported_accounts(data: Path) -> tuple[dict[str, str], dict[str, Body]]:
             "BillingCountry": row["country"] or None,
             "Segment__c": row["segment"] or None,
             "ParentId": _reference("Account", row["parent_company_id"]),
+            "Parent": _legacy(row["parent_company_id"]),
             "OwnerId": _reference("User", row["owner_id"]),
             "Owner": {"Email": emails.get(row["owner_id"])},
             "MasterRecordId": _reference("Account", row["merged_into_id"]),
+            "MasterRecord": _legacy(row["merged_into_id"]),
             "IsDeleted": bool(row["merged_into_id"]),
         }
         found[record["Id"]] = record
@@ -65,6 +67,7 @@ def exported_facts(data: Path, survivors: Mapping[str, str]) -> dict[str, dict[s
         record = _record("Contact", row, row["createdate"], row["hs_lastmodifieddate"])
         record |= {
             "AccountId": _reference("Account", survivors.get(row["company_id"], row["company_id"])),
+            "Account": _legacy(survivors.get(row["company_id"], row["company_id"])),
             "Email": row["email"] or None,
             "Title": row["role"] or None,
             "HasOptedOutOfEmail": {"true": True, "false": False}.get(row["unsubscribed"], row["unsubscribed"] or None),
@@ -76,6 +79,7 @@ def exported_facts(data: Path, survivors: Mapping[str, str]) -> dict[str, dict[s
         record = _record(object, row, row[DELIVERED], row[DELIVERED])
         record |= {
             "AccountId": _reference("Account", survivors.get(row["company_id"], row["company_id"])),
+            "Account": _legacy(survivors.get(row["company_id"], row["company_id"])),
             "WhoId": _reference("Contact", row["contact_id"]),
             "Subject": row["subject"] or None,
             "Description": row["body"] or None,
@@ -99,6 +103,11 @@ def _record(object: str, row: Mapping[str, str], created: str, modified: str) ->
 
 def _reference(object: str, key: str) -> str | None:
     return own_id(object, int(key)) if key else None
+
+
+def _legacy(key: str) -> Body:
+    """What the record that is referred to was called before."""
+    return {"Legacy_Id__c": key or None}
 
 
 def _happened(text: str) -> str | None:
