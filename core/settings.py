@@ -224,11 +224,27 @@ class ZendeskSource(ApiSource):
         return self
 
 
-AnySource = Annotated[LocalSource | ZendeskSource, Field(discriminator="connector")]
+class StripeSource(ApiSource):
+    """Stripe. `key` is a secret or, better, a restricted key that may only read.
+
+    `rates` are dollars for one unit of each other currency, such as `{eur: 1.08}`; `deduct_coupons` are the durations of
+    coupons that lower MRR.
+    """
+
+    connector: Literal["stripe"]
+    key: SecretStr
+    api_version: str = "2025-03-31.basil"
+    rates: dict[str, Annotated[float, Field(gt=0)]] = {}
+    deduct_coupons: tuple[Literal["forever", "repeating", "once"], ...] = ("forever",)
+    requests_per_second: int = Field(default=25, ge=1)
+
+
+AnySource = Annotated[LocalSource | ZendeskSource | StripeSource, Field(discriminator="connector")]
 SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "files": LocalSource,
     "database": LocalSource,
     "zendesk": ZendeskSource,
+    "stripe": StripeSource,
 }
 """The settings of each connector."""
 

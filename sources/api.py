@@ -75,13 +75,16 @@ class Page:
 
 @dataclass(frozen=True)
 class Ask:
-    """What a page is asked with. `since` is how far back a first load reads what happens, None for all; `now` is the run's moment."""
+    """What a page is asked with. `since` is how far back a first load reads what happens, None for all; `now` is the run's moment;
+    `memo` is kept from page to page of one load, for what need not be asked twice.
+    """
 
     api: Api
     position: Position
     source: ApiSource
     since: datetime | None
     now: datetime
+    memo: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,13 +150,28 @@ class Api:
         self.requests = 0
         self.quota: str | None = None
 
-    def get(self, path: str, *, holds: str, limiter: Limiter | None = None, **params: Any) -> Document:
-        """The document at `path`; parameters that are None are left out."""
+    def get(
+        self,
+        path: str,
+        *,
+        holds: str | None,
+        missing: Document | None = None,
+        limiter: Limiter | None = None,
+        **params: Any,
+    ) -> Document:
+        """The document at `path`, or `missing` where there is none (404); parameters that are None are left out."""
         given = {name: value for name, value in params.items() if value is not None}
-        return self.send("GET", path, holds=holds, limiter=limiter, params=given)
+        return self.send("GET", path, holds=holds, missing=missing, limiter=limiter, params=given)
 
     def send(
-        self, method: str, path: str, *, holds: str | None, limiter: Limiter | None = None, **request: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        holds: str | None,
+        missing: Document | None = None,
+        limiter: Limiter | None = None,
+        **request: Any,
     ) -> Document:
         """The document of an answer, which has a list of objects called `holds`; a success without it is tried again, since it
         would look like the end of all pages. `limiter` is waited for besides the one of the account.
@@ -165,7 +183,7 @@ class Api:
         while True:
             attempt += 1
             try:
-                return self._once(method, path, holds, limiter, request)
+                return self._once(method, path, holds, missing, limiter, request)
             except Retriable as error:
                 wait = error.retry_after
                 if wait is not None and wait > self._retry.max_retry_after_seconds:
@@ -190,13 +208,21 @@ class Api:
         self._access.client.close()
 
     def _once(
-        self, method: str, path: str, holds: str | None, limiter: Limiter | None, request: dict[str, Any]
+        self,
+        method: str,
+        path: str,
+        holds: str | None,
+        missing: Document | None,
+        limiter: Limiter | None,
+        request: dict[str, Any],
     ) -> Document:
         if limiter is not None:
             limiter.take()
         self.requests += 1
         answer = self._access.client.send(method, path, **request)
         self.quota = self._vendor.quota(answer) or self.quota
+        if missing is not None and answer.status_code == 404:
+            return missing
         raise_for(answer, told=None if answer.is_success else tell(self._vendor.told(answer), *self._secrets))
         document = document_of(answer)
         said = f"{answer.request.url.host} answered {answer.status_code}"
@@ -235,6 +261,7 @@ class ApiStream:
         self._api: Api | None = None
         self._visited: set[str] = set()
         self._fields: dict[str, frozenset[str]] = {}
+        self._memo: dict[str, Any] = {}
         self._progress = Progress()
 
     def progress(self) -> Progress:
@@ -275,7 +302,7 @@ class ApiStream:
         self._visited.add(mark)
         day = self._source.since
         since = None if day is None or self.id.entity_name in STATES else datetime.combine(day, datetime.min.time())
-        page = self._resource.read(Ask(api, position, self._source, since, self._now))
+        page = self._resource.read(Ask(api, position, self._source, since, self._now, self._memo))
         ahead = json.dumps(page.position, sort_keys=True)
         if not page.is_end and ahead in self._visited:
             raise Fatal(
