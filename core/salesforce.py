@@ -63,7 +63,7 @@ class Organisation(Client):
         said = tell(document.get("error_description") or document.get("error"), *self.secrets)
         if answer.status_code in (400, 401, 403):
             raise Unauthorized(
-                f"Salesforce gives no token: {said or answer.status_code}.",
+                f"Salesforce gives no token ({answer.status_code}): {said or 'no reason'}.",
                 hint="Check client id and secret, that the app allows the client credentials flow, and its user.",
             )
         raise_for(answer, told=said)

@@ -181,13 +181,14 @@ class ApiSource(SourceConfig):
     `sources/<connector>.yml`; named streams are laid over these.
 
     `since` is how far back a first load reads; `batch_rows` are loaded in one transaction, so that a run that is killed
-    goes on there.
+    goes on there. `timeout_seconds` is how long an answer may keep still.
     """
 
     base_url: str | None = None
     since: date | None = None
     stand_in: bool = False
     batch_rows: int = Field(default=10_000, ge=1)
+    timeout_seconds: float = Field(default=30.0, gt=0)
     retry: RetryConfig = RetryConfig()
 
     @model_validator(mode="before")
@@ -250,13 +251,32 @@ class SalesforceSource(ApiSource):
         return self
 
 
-AnySource = Annotated[LocalSource | HubSpotSource | SalesforceSource | ZendeskSource, Field(discriminator="connector")]
+class StripeSource(ApiSource):
+    """Stripe. `key` is a secret or, better, a restricted key that may only read.
+
+    `rates` are dollars for one unit of each other currency, such as `{eur: 1.08}`; `deduct_coupons` are the durations of
+    coupons that lower MRR.
+    """
+
+    connector: Literal["stripe"]
+    key: SecretStr
+    api_version: str = "2025-03-31.basil"
+    rates: dict[str, Annotated[float, Field(gt=0)]] = {}
+    deduct_coupons: tuple[Literal["forever", "repeating", "once"], ...] = ("forever",)
+    requests_per_second: int = Field(default=25, ge=1)
+
+
+AnySource = Annotated[
+    LocalSource | HubSpotSource | SalesforceSource | StripeSource | ZendeskSource,
+    Field(discriminator="connector"),
+]
 SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "files": LocalSource,
     "database": LocalSource,
     "hubspot": HubSpotSource,
     "salesforce": SalesforceSource,
     "zendesk": ZendeskSource,
+    "stripe": StripeSource,
 }
 """The settings of each connector."""
 

@@ -55,11 +55,21 @@ def _zendesk(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
         yield {"base_url": url, "token": SecretStr(TOKEN), "exports_per_minute": 6000}
 
 
+@contextmanager
+def _stripe(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
+    """Stripe with the customers, subscriptions and invoices of the sandbox's billing."""
+    from sandbox.stripe import KEY, running
+
+    with running(tenure.home) as url:
+        yield {"base_url": url, "key": SecretStr(KEY), "requests_per_second": 1000}
+
+
 STAND_INS: dict[str, Started] = {"hubspot": _hubspot}
 """Of destinations, by connector."""
 SOURCES: dict[str, Started] = {
     "hubspot": _hubspot_source,
     "salesforce": _salesforce_source,
+    "stripe": _stripe,
     "zendesk": _zendesk,
 }
 """Of sources, by connector."""

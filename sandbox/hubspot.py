@@ -7,8 +7,8 @@ What it holds to: 100 inputs a call, no id twice in a call, no property that doe
 as the only values, 190 requests in 10 seconds for a token and 5 searches in a second, which are counted apart, scopes by path,
 `Bearer` tokens. What is written here changes at `now`, and its moment of the last change is shown. Beyond the faults of all
 stand-ins it knows `partial` (of each `detail.every`-th row an error, in a 207), `silent` (a 200 with neither results nor
-errors), `shuffle` (results in another order), `bare` (results without trace ids), `refuse` (the whole batch 400) and
-`throttle` (429; `detail.policy` is TEN_SECONDLY_ROLLING or DAILY).
+errors), `shuffle` (results in another order), `bare` (results without trace ids), `refuse` (the whole batch 400), `throttle`
+(429; `detail.policy` is TEN_SECONDLY_ROLLING or DAILY) and `circle` (a page of a list that leads to itself).
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class HubSpotStandIn(StandIn):
     """One HubSpot account. `requests` in any `seconds` are allowed for a token, and `searches` in a second.
 
     `export` is the folder of a sandbox company's data: records other than companies are read from there when they are first
-    asked for. `now` tells the moment of a change. `unindexed` are ids of records that a search does not find yet.
+    asked for. `now` tells the moment of a change. `unindexed` are ids of records that a search does not find yet; `unknown` are
+    properties that were deleted.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class HubSpotStandIn(StandIn):
         self.window, self.search_window = Window(requests, seconds), Window(searches, 1.0)
         self.now, self.unindexed = now, set[str]()
         self.daily_calls, self.used = 650_000, 0
+        self.page_rows, self.unknown = 200, set[str]()
         # What is only read need not be remembered: it is read from the export each time.
         self.memory = Store()
         self._export, self._taken, self._shelf = export, set[str](), Shelf()
@@ -191,14 +193,18 @@ class HubSpotStandIn(StandIn):
         *,
         at: str | None = None,
         associations: Mapping[str, Sequence[str]] | None = None,
+        beside: Mapping[str, Any] | None = None,
         **properties: str,
     ) -> None:
-        """A record as somebody enters or changes it, at `at` or now. `associations` are ids by type."""
+        """A record as somebody enters or changes it, at `at` or now. `associations` are ids by type.
+
+        `beside` is what the vendor tells of it beside its properties.
+        """
         store, moment = self._store_of(kind), at or iso(self.now())
         before = store.get(kind, key) or _record(key, {"createdate": moment}, at=moment)
         changed = {"properties": {**before["properties"], **properties}, "updatedAt": moment, "archived": False}
         kept = before.get("associations", {}) if associations is None else {k: list(v) for k, v in associations.items()}
-        store.put(kind, {key: {**before, **changed, "associations": kept}})
+        store.put(kind, {key: {**before, **changed, "associations": kept, "beside": beside or {}}})
 
     def own(self, key: str, email: str, *, archived: bool = False) -> None:
         """A person whom records can be assigned to."""
@@ -218,11 +224,11 @@ class HubSpotStandIn(StandIn):
         record = self.store.get("companies", key)
         return {} if record is None else {name: value for name, value in record["properties"].items() if value != ""}
 
-    def archive(self, key: str, kind: str = "companies") -> None:
+    def archive(self, key: str, kind: str = "companies", *, at: str | None = None) -> None:
         store = self._store_of(kind)
         record = store.get(kind, key)
         if record is not None:
-            store.put(kind, {key: {**record, "archived": True, "updatedAt": iso(self.now())}})
+            store.put(kind, {key: {**record, "archived": True, "updatedAt": at or iso(self.now())}})
 
     def define(self, name: str, kind: str = "string", *, unique: bool = False) -> None:
         """A property that somebody made by hand."""
@@ -316,13 +322,14 @@ class HubSpotStandIn(StandIn):
 
     async def _list(self, request: Request) -> Response:
         kind = request.path_params["kind"]
-        return reading.listed(self._shelf, self._store_of(kind), kind, request)
+        if fault_of(request, "circle"):
+            return JSONResponse({"results": [], "paging": {"next": {"after": request.query_params.get("after", "1")}}})
+        return reading.listed(self._shelf, self._store_of(kind), kind, request, self.page_rows, self.unknown)
 
     async def _search(self, request: Request) -> Response:
         kind = request.path_params["kind"]
-        return reading.searched(
-            self._shelf, self._store_of(kind), kind, await request.json(), frozenset(self.unindexed)
-        )
+        document, store = await request.json(), self._store_of(kind)
+        return reading.searched(self._shelf, store, kind, document, self.page_rows, self.unindexed, self.unknown)
 
     async def _associated(self, request: Request) -> Response:
         kind, to_kind = request.path_params["kind"], request.path_params["to_kind"]
@@ -410,7 +417,9 @@ class HubSpotStandIn(StandIn):
                     name: found["properties"].get(name) or None
                     for name in (*names, *((id_property,) if id_property else ()))
                 }
-                shown = {name: value for name, value in found.items() if name not in ("seeded", "associations")}
+                shown = {
+                    name: value for name, value in found.items() if name in ("id", "createdAt", "updatedAt", "archived")
+                }
                 results.append({**shown, "properties": asked})
         errors = []
         if missing:

@@ -11,7 +11,7 @@ merged away shown only in `hs_merged_object_ids` of the survivor, values that ar
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import ge, gt, le, lt
@@ -66,16 +66,18 @@ class Shelf:
         return made
 
 
-def listed(shelf: Shelf, store: Store, kind: str, request: Request) -> Response:
-    """A page of a list."""
+def listed(shelf: Shelf, store: Store, kind: str, request: Request, most: int, unknown: Collection[str]) -> Response:
+    """A page of a list, of at most `most` records. Properties that are `unknown` are not told, though they are asked for."""
     limit = _number(request.query_params.get("limit"), 10)
     after = request.query_params.get("after", "")
     if not 0 < limit <= MOST_LISTED or (after and not after.isdigit()):
         return _refused(f"limit has to be 1 to {MOST_LISTED}, and after what an answer told.")
-    asked = [name for text in request.query_params.getlist("properties") for name in text.split(",") if name]
+    wanted = [name for text in request.query_params.getlist("properties") for name in text.split(",") if name]
+    asked = [name for name in wanted if name not in unknown]
     is_archived = request.query_params.get("archived") == "true"
     found = (shelf.archived if is_archived else shelf.live)(store, kind)
     start = bisect_right(found, int(after), key=lambda shown: shown.number) if after else 0
+    limit = min(limit, most)
     page = found[start : start + limit]
     has_more = start + limit < len(found)
     return JSONResponse(
@@ -83,8 +85,16 @@ def listed(shelf: Shelf, store: Store, kind: str, request: Request) -> Response:
     )
 
 
-def searched(shelf: Shelf, store: Store, kind: str, document: Body, unindexed: frozenset[str]) -> Response:
-    """A page of a search: records that satisfy all filters of one of the groups."""
+def searched(
+    shelf: Shelf,
+    store: Store,
+    kind: str,
+    document: Body,
+    most: int,
+    unindexed: Collection[str],
+    unknown: Collection[str],
+) -> Response:
+    """A page of a search: records that satisfy all filters of one of the groups, but for those that are not indexed yet."""
     limit, after = document.get("limit", 10), _number(document.get("after"), 0)
     if not 0 < limit <= MOST_FOUND:
         return _refused(f"The limit of a search is 1 to {MOST_FOUND}.")
@@ -105,9 +115,11 @@ def searched(shelf: Shelf, store: Store, kind: str, document: Body, unindexed: f
             key=(lambda shown: shown.number) if by_id else (lambda shown: shown.modified),
             reverse=sort.get("direction") == "DESCENDING",
         )
+    limit = min(limit, most)
     page = found[after : after + limit]
     has_more = after + limit < len(found)
-    results = [told(kind, shown.record, document.get("properties", [])) for shown in page]
+    asked = [name for name in document.get("properties", []) if name not in unknown]
+    results = [told(kind, shown.record, asked) for shown in page]
     return JSONResponse({"total": len(found), **_page(results, after + limit if has_more else None)})
 
 
@@ -160,14 +172,14 @@ def owners(store: Store, request: Request) -> Response:
 
 
 def told(kind: str, record: Body, asked: Sequence[str]) -> Body:
-    """A record with the properties that were asked for; those that it does not have are NULL, unknown ones are left out."""
+    """A record with the properties that were asked for, NULL where it has none. `beside` is what it has beside them."""
     own = record["properties"]
     always = ("hs_object_id", "createdate", MODIFIED.get(kind, "hs_lastmodifieddate"))
     names = dict.fromkeys((*always, *asked))
     shown = {name: value for name, value in record.items() if name in ("id", "createdAt", "updatedAt", "archived")}
     if record["archived"]:
         shown["archivedAt"] = record["updatedAt"]
-    return {**shown, "properties": {name: own.get(name) or None for name in names}}
+    return {**shown, **record.get("beside", {}), "properties": {name: own.get(name) or None for name in names}}
 
 
 def milliseconds(text: str) -> int:

@@ -9,7 +9,7 @@ answer, jobs that are created, filled once, closed and polled. Beyond the faults
 `detail.every`-th row the error `detail.code`), `silent` (an empty list), `short` (one result less), `shuffle`, `refuse` (the
 whole call 400), `limit` (403 REQUEST_LIMIT_EXCEEDED), and for jobs `break` (the job fails after `detail.rows` rows), `lose`
 (one row is in no result) and `stuck` (the job never ends). A fault with the match `job` waits for the next job to be closed.
-A query job fails with `fail`.
+A query job fails with `fail`, and a page of a query leads to itself with `circle`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ JOB_FAULTS = ("break", "lose", "stuck", "partial")
 class SalesforceStandIn(StandIn):
     """One Salesforce organisation. `daily_calls` are allowed in all; `now` tells the moment of a change.
 
-    A user sees all fields of an object but those in `hidden`, such as `Case.Priority`.
+    A user sees all objects but those in `forbidden`, and all fields but those in `hidden`, such as `Case.Priority`.
     """
 
     def __init__(
@@ -127,7 +127,8 @@ class SalesforceStandIn(StandIn):
         self.tokens: set[str] = set()
         self.daily_calls, self.used, self.polls = daily_calls, 0, polls
         self.jobs: dict[str, Body] = {}
-        self.query_jobs = 0
+        self.query_jobs, self.page_rows = 0, reading.MOST_QUERY
+        self.forbidden = set[str]()
         self._external: dict[str, dict[str, str]] = {}
         self.now, self.hidden, self.locators = now, set[str](), Locators()
         self._views: dict[str, tuple[Store, int, list[Body]]] = {}
@@ -153,9 +154,12 @@ class SalesforceStandIn(StandIn):
         )
 
     def put(self, object: str, key: str, *, at: str | None = None, **values: Any) -> None:
-        """A record as somebody enters or changes it, at `at` or now. `Owner={"Email": ...}` tells a parent's fields."""
+        """A record as somebody enters or changes it, at `at` or now. `Owner={"Email": ...}` tells a parent's fields, and `beside`
+        what is told without having been asked for.
+        """
         moment = stamp(at) if at is not None else self._moment()
         before = self.store.get(object, key) or {"Id": key, "_created": values.get("CreatedDate", moment)}
+        values = {"_beside": values.pop("beside", {}), "IsDeleted": False, **values}
         self.store.put(object, {key: {**before, **values, "_modified": moment}})
 
     def merge(self, key: str, master: str) -> None:
@@ -193,10 +197,11 @@ class SalesforceStandIn(StandIn):
         kept = "fields" if object == "Account" else f"fields of {object}"
         self.store.put(kept, {name: {**_field(name, kind, external), "updateable": updateable}})
 
-    def delete(self, key: str, object: str = "Account") -> None:
+    def delete(self, key: str, object: str = "Account", *, at: str | None = None) -> None:
         record = self.store.get(object, key)
         if record is not None:
-            self.store.put(object, {key: {**record, "IsDeleted": True, "_modified": self._moment()}})
+            moment = stamp(at) if at is not None else self._moment()
+            self.store.put(object, {key: {**record, "IsDeleted": True, "_modified": moment}})
 
     def expire(self) -> None:
         """Every token that was given out ends."""
@@ -373,7 +378,7 @@ class SalesforceStandIn(StandIn):
 
     def _fields(self, object: str) -> Mapping[str, Body] | None:
         """The fields of an object that the user may see."""
-        if object != "Account" and object not in OBJECTS:
+        if object in self.forbidden or (object != "Account" and object not in OBJECTS):
             return None
         own = {name: _field(name, kind) for name, kind in {"Id": "id", **OBJECTS.get(object, {})}.items()}
         extra = self.store.all(f"fields of {object}")
@@ -400,6 +405,8 @@ class SalesforceStandIn(StandIn):
         return self._page(request, found, len(found), 0)
 
     async def _more(self, request: Request) -> Response:
+        if fault_of(request, "circle"):
+            return JSONResponse({"totalSize": 1, "done": False, "nextRecordsUrl": request.url.path, "records": []})
         key, _, start = request.path_params["locator"].rpartition("-")
         found = self.locators.open.get(key)
         if found is None or not start.isdigit():
@@ -407,7 +414,7 @@ class SalesforceStandIn(StandIn):
         return self._page(request, found, len(found), int(start), key)
 
     def _page(self, request: Request, found: list[Body], total: int, start: int, key: str | None = None) -> Response:
-        size = reading.page_size(request.headers.get("sforce-query-options", ""))
+        size = min(self.page_rows, reading.page_size(request.headers.get("sforce-query-options", "")))
         answer: Body = {"totalSize": total, "done": start + size >= total, "records": found[start : start + size]}
         if not answer["done"]:
             key = key or self.locators.keep(found)
@@ -639,6 +646,8 @@ def _viewed(record: Body) -> Body:
         if isinstance(fields, dict):
             seen |= {f"{parent}.{name}": value for name, value in fields.items()}
     created, modified = record.get("_created"), record.get("_modified")
+    if record.get("_beside"):
+        seen["_beside"] = record["_beside"]
     return {**seen, "IsDeleted": bool(record.get("IsDeleted")), "CreatedDate": created, "SystemModstamp": modified}
 
 

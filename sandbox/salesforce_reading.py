@@ -241,6 +241,7 @@ def _cell(record: Body, name: str) -> str:
 
 def _told(query: Query, record: Mapping[str, Any]) -> Body:
     told: Body = {"attributes": {"type": query.object, "url": f"/services/data/sobjects/{query.object}/{record['Id']}"}}
+    told |= record.get("_beside", {})
     for name in query.names:
         parent, _, own = name.rpartition(".")
         if not parent:

@@ -37,12 +37,13 @@ Body = dict[str, Any]
 
 @dataclass
 class Fault:
-    """What the next `times` requests to a path with `match` in it come to."""
+    """What the next `times` requests to a path with `match` in it come to, when `after` of them have passed unharmed."""
 
     kind: str
     times: int = 1
     match: str = ""
     detail: Body = field(default_factory=dict)
+    after: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,9 @@ class StandIn:
 
     # --- what a test says and asks --------------------------------------------------------------------------------
 
-    def fail(self, kind: str, *, times: int = 1, match: str = "", **detail: Any) -> None:
-        """Let the next `times` requests whose path holds `match` come to a fault."""
-        self.faults.append(Fault(kind, times, match, detail))
+    def fail(self, kind: str, *, times: int = 1, match: str = "", after: int = 0, **detail: Any) -> None:
+        """Let the next `times` requests whose path holds `match` come to a fault, when `after` others have passed."""
+        self.faults.append(Fault(kind, times, match, detail, after))
 
     def calls(self, part: str = "") -> int:
         """How many requests came in whose path holds `part`."""
@@ -194,7 +195,9 @@ class StandIn:
 
     def _next_fault(self, path: str) -> Fault | None:
         for fault in self.faults:
-            if fault.match in path:
+            if fault.match in path and fault.after > 0:
+                fault.after -= 1
+            elif fault.match in path:
                 fault.times -= 1
                 if fault.times <= 0:
                     self.faults.remove(fault)

@@ -25,6 +25,7 @@ CONNECTORS = {
     "database": "sources.database",
     "hubspot": "sources.hubspot",
     "salesforce": "sources.salesforce",
+    "stripe": "sources.stripe",
     "zendesk": "sources.zendesk",
 }
 """The module of each connector; imported only when it is used: SQLAlchemy alone takes a second."""

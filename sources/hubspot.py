@@ -41,7 +41,6 @@ MOST_OWNERS = 500
 ASSOCIATED = 1_000
 LOOK_BACK = timedelta(minutes=15)
 """A search reads so much once more: a change takes moments until it is found, and clocks differ."""
-TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,8 @@ KINDS = {
     ),
 }
 """By resource."""
+ENVELOPE = ("archived", "archivedAt", "associations", "createdAt", "properties", "updatedAt", "url")
+"""What a record has around its properties, and none of which says more than they do."""
 ID_OF = {"companies": "company_id", "contacts": "contact_id"}
 """The field that an association fills."""
 
@@ -149,10 +150,10 @@ class _Reader:
             "limit": FOUND,
         }
         path = f"{_objects(ask.source, self._name)}/search"
-        document = ask.api.send("POST", path, limiter=_search_limiter(ask.source), json=body)
+        document = ask.api.send("POST", path, holds="results", limiter=_search_limiter(ask.source), json=body)
         records = documents_in(document, "results")
         seen = max([position.get("seen", 0), *map(self._changed_at, records)])
-        if len(records) < FOUND:
+        if not records or _after(document) is None:
             return self._page(ask, records, {**_without(position, "last"), "seen": seen, "archived": ""})
         return self._page(ask, records, {**position, "seen": seen, "last": str(records[-1].get("id"))})
 
@@ -166,7 +167,7 @@ class _Reader:
 
     def _pages(self, ask: Ask, after: str | None, *, archived: bool) -> tuple[list[dict[str, Any]], str | None]:
         """Pages of a list, as many as one call for associations takes, and where the next one begins."""
-        most = ASSOCIATED if self._kept.belongs_to and not archived else LISTED
+        most = min(ASSOCIATED, ask.source.batch_rows) if self._kept.belongs_to and not archived else LISTED
         params: dict[str, Any] = {"limit": LISTED, "archived": str(archived).lower()}
         params["properties"] = ",".join(self._properties)
         records: list[dict[str, Any]] = []
@@ -229,9 +230,10 @@ def _fields(kept: Kept) -> dict[str, Kind]:
 
 
 def _flat(record: Record) -> dict[str, Any]:
-    """A record with its properties as fields."""
+    """A record with its properties as fields, beside what it may have besides."""
     properties = record.get("properties")
-    return {**(properties if isinstance(properties, dict) else {}), "id": str(record["id"])}
+    others = {name: value for name, value in record.items() if name not in ENVELOPE}
+    return {**others, **(properties if isinstance(properties, dict) else {}), "id": str(record["id"])}
 
 
 def _merged(record: Record) -> Iterable[str]:
@@ -244,7 +246,7 @@ def _associated(ask: Ask, kind: str, to_kind: str, keys: Sequence[str]) -> dict[
     found: dict[str, list[dict[str, Any]]] = {}
     waiting: list[dict[str, str]] = [{"id": key} for key in keys]
     while waiting:
-        document = ask.api.send("POST", path, json={"inputs": waiting[:ASSOCIATED]})
+        document = ask.api.send("POST", path, holds="results", json={"inputs": waiting[:ASSOCIATED]})
         following = []
         for result in documents_in(document, "results"):
             key = str((result.get("from") or {}).get("id"))
@@ -272,7 +274,7 @@ def _documents(ask: Ask, path: str, *, after: str | None = None, **params: Any) 
     told = set[str]()
     while after not in told:
         told |= {after} if after is not None else set()
-        document = ask.api.get(path, **params, after=after)
+        document = ask.api.get(path, holds="results", **params, after=after)
         yield document
         after = _after(document)
         if after is None:
@@ -317,9 +319,9 @@ def _without(position: Position, name: str) -> Position:
 class _Account(Client):
     """A connection to one account, which raises what a refusal means."""
 
-    def __init__(self, token: str, base_url: str, limit: Limiter) -> None:
+    def __init__(self, token: str, base_url: str, limit: Limiter, timeout: float) -> None:
         headers = {"Authorization": f"Bearer {token}"}
-        super().__init__(secure(base_url), headers=lambda: headers, limiter=limit, timeout=TIMEOUT)
+        super().__init__(secure(base_url), headers=lambda: headers, limiter=limit, timeout=timeout)
         self._token = token
 
     def send(self, method: str, url: str, **request: Any) -> Answer:
@@ -331,12 +333,9 @@ class _Account(Client):
 
 
 def _connect(source: HubSpotSource) -> Access:
-    account = _Account(
-        source.token.get_secret_value(),
-        source.base_url or BASE_URL,
-        limiter(_door(source), source.requests, PER_SECONDS),
-    )
-    return Access(account)
+    limit = limiter(_door(source), source.requests, PER_SECONDS)
+    token, address = source.token.get_secret_value(), source.base_url or BASE_URL
+    return Access(_Account(token, address, limit, source.timeout_seconds))
 
 
 def _search_limiter(source: Any) -> Limiter:

@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from core.errors import Fatal, Retriable
+from core.errors import Fatal, Forbidden, Retriable
 from core.http import Answer, documents_in
 from core.salesforce import Organisation, used_share
 from core.settings import SalesforceSource, SourceConfig
-from sources.api import Access, ApiStream, Ask, Kind, Page, Position, Record, Resource, Vendor
+from sources.api import Access, ApiStream, Ask, Document, Kind, Page, Position, Record, Resource, Vendor
 from sources.base import StreamId
 from sources.custom_fields import named_fields
 
@@ -118,24 +118,24 @@ class _Reader:
             return self._of_job(ask, position)
         if "next" in position:
             try:
-                return self._of_query(ask, position, ask.api.get(position["next"]))
+                return self._of_query(ask, position, ask.api.get(position["next"], holds="records"))
             except Fatal as error:
                 if "INVALID_QUERY_LOCATOR" not in error.message:
                     raise
         query = self._soql(ask, position, in_order=True)
-        document = ask.api.get(f"{_data(ask.source)}/queryAll", q=query)
+        document = ask.api.get(f"{_data(ask.source)}/queryAll", holds="records", q=query)
         if _size(document) > _settings(ask).bulk_above:
             return self._of_job(ask, {**position, "job": self._new_job(ask, position), "locator": ""})
         return self._of_query(ask, position, document)
 
     # --- queries --------------------------------------------------------------------------------------------------
 
-    def _of_query(self, ask: Ask, position: Position, document: Any) -> Page:
-        parents = {name.partition(".")[0] for name in self._names if "." in name}
+    def _of_query(self, ask: Ask, position: Position, document: Document) -> Page:
+        parents = {name.partition(".")[0] for name in (*self._kept.fields, *self._asked) if "." in name}
         records = [_flat(record, parents) for record in documents_in(document, "records")]
         position = {**position, "seen": _latest(position, records)}
         position.pop("next", None)
-        following = document.get("nextRecordsUrl") if isinstance(document, dict) else None
+        following = document.get("nextRecordsUrl")
         if not following:
             return self._page(records, _ended(position), is_end=True)
         last = records[-1] if records else {}
@@ -163,7 +163,16 @@ class _Reader:
     def _visible(self, ask: Ask) -> tuple[str, ...]:
         """The fields that the user may see, of those that are read. One that a mapping of your own names must be among them."""
         if not self._names:
-            document = ask.api.get(f"{_data(ask.source)}/sobjects/{self._kept.object}/describe")
+            path = f"{_data(ask.source)}/sobjects/{self._kept.object}/describe"
+            try:
+                document = ask.api.get(path, holds="fields")
+            except Fatal as error:
+                if "NOT_FOUND" not in error.message:
+                    raise
+                raise Forbidden(
+                    f"Salesforce has no {self._kept.object} that the app's user may read.",
+                    hint=f"Let the user's permission set read {self._kept.object}, or leave the stream out.",
+                ) from error
             known = {str(field.get("name")) for field in documents_in(document, "fields")}
 
             def is_seen(name: str) -> bool:
@@ -183,8 +192,8 @@ class _Reader:
 
     def _new_job(self, ask: Ask, position: Position) -> str:
         wanted = {"operation": "queryAll", "query": self._soql(ask, position, in_order=False)}
-        document = ask.api.send("POST", f"{_data(ask.source)}/jobs/query", json=wanted)
-        if not isinstance(document, dict) or "id" not in document:
+        document = ask.api.send("POST", f"{_data(ask.source)}/jobs/query", holds=None, json=wanted)
+        if "id" not in document:
             raise Retriable("Salesforce made no job.")
         return str(document["id"])
 
@@ -211,14 +220,13 @@ class _Reader:
         """Until the job has ended; one that takes too long is aborted."""
         waited, pause = 0.0, 0.25
         while True:
-            document = ask.api.get(path)
-            job = document if isinstance(document, dict) else {}
+            job = ask.api.get(path, holds=None)
             if job.get("state") == "JobComplete":
                 return
             if job.get("state") in ("Failed", "Aborted"):
                 raise Retriable(f"A query job of Salesforce failed: {job.get('errorMessage') or job['state']}.")
             if waited >= BULK_SECONDS:
-                ask.api.send("PATCH", path, json={"state": "Aborted"})
+                ask.api.send("PATCH", path, holds=None, json={"state": "Aborted"})
                 raise Retriable(f"A query job of Salesforce did not end within {BULK_SECONDS:.0f} s, and was aborted.")
             self._sleep(pause)
             waited, pause = waited + pause, min(pause * 1.5, 10.0)
@@ -265,8 +273,9 @@ def _latest(position: Position, records: Sequence[Record]) -> str | None:
 
 def _ended(position: Position) -> Position:
     """Where the next run begins: at the latest change that was seen, but not after the begin of this run."""
-    reached = min(position.get("seen") or position["since"] or position["began"], position["began"])
-    return {"since": max(reached, position["since"] or reached)}
+    since, seen = position["since"], position.get("seen")
+    reached = since if seen is None else min(seen, position["began"])
+    return {"since": reached if since is None else max(reached, since)}
 
 
 def _canonical(text: str) -> str:
@@ -288,8 +297,8 @@ def _literal(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _size(document: Any) -> int:
-    size = document.get("totalSize") if isinstance(document, dict) else None
+def _size(document: Document) -> int:
+    size = document.get("totalSize")
     return size if isinstance(size, int) else 0
 
 
@@ -314,6 +323,7 @@ def _connect(source: SalesforceSource) -> Access:
         source.client_id.get_secret_value(),
         source.client_secret.get_secret_value(),
         source.base_url or source.login_url or "",
+        timeout=source.timeout_seconds,
     )
     return Access(organisation, renew=organisation.refresh)
 

@@ -15,13 +15,12 @@ The pages of Zendesk's documentation behind the rules (developer.zendesk.com):
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from core.http import Answer, Client, document_of, documents_in, secure
 from core.settings import ApiSource, SourceConfig, ZendeskSource
-from sources.api import Access, ApiStream, Ask, Page, Record, Resource, Vendor, limiter
+from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, limiter
 from sources.base import StreamId
 
 PAGE_ROWS = 1000
@@ -38,9 +37,8 @@ def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_d
 def _organizations(ask: Ask) -> Page:
     """Pages by time: the next one begins at the moment at which this one ended, and may repeat its last records."""
     began = ask.position.get("start_time", _start(ask))
-    document = _export(ask, "organizations", start_time=began)
-    ended = document.get("end_time") or began
-    found = documents_in(document, "organizations")
+    document = _export(ask, "organizations", "organizations", start_time=began)
+    ended, found = document.get("end_time") or began, document["organizations"]
     # Older accounts are told of the end by a page that is not full.
     is_end = bool(document.get("end_of_stream", len(found) < PAGE_ROWS))
     return Page(
@@ -53,7 +51,8 @@ def _organizations(ask: Ask) -> Page:
 
 def _users(ask: Ask) -> Page:
     """End users of an organization are contacts. Whoever is none (any more) is gone: deleted, an agent, or of no organization."""
-    found, position, is_end = _by_cursor(ask, "users")
+    document, position, is_end = _by_cursor(ask, "users")
+    found = document["users"]
     contacts = [one for one in found if _is_contact(one)]
     gone = [(one, _moment(one.get("updated_at"))) for one in found if not _is_contact(one)]
     return Page(contacts, position, is_end, gone=gone)
@@ -65,11 +64,10 @@ def _is_contact(user: Record) -> bool:
 
 def _tickets(ask: Ask) -> Page:
     """Tickets with their metrics, which come in a list of their own or inside each ticket."""
-    document, position, is_end = _cursor_page(ask, "tickets", include="metric_sets")
+    document, position, is_end = _by_cursor(ask, "tickets", include="metric_sets")
     metrics = {one.get("ticket_id"): one for one in documents_in(document, "metric_sets")}
     found = [
-        _with_metrics(one, one.get("metric_set") or metrics.get(one.get("id")) or {})
-        for one in documents_in(document, "tickets")
+        _with_metrics(one, one.get("metric_set") or metrics.get(one.get("id")) or {}) for one in document["tickets"]
     ]
     return Page(
         [one for one in found if one.get("status") != "deleted"],
@@ -95,24 +93,18 @@ def _calendar(duration: Any) -> Any:
     return duration.get("calendar") if isinstance(duration, dict) else None
 
 
-def _by_cursor(ask: Ask, name: str) -> tuple[list[Record], dict[str, Any], bool]:
-    document, position, is_end = _cursor_page(ask, name)
-    return list(documents_in(document, name)), position, is_end
-
-
-def _cursor_page(ask: Ask, name: str, **params: Any) -> tuple[Mapping[str, Any], dict[str, Any], bool]:
+def _by_cursor(ask: Ask, name: str, **params: Any) -> tuple[Document, Position, bool]:
     cursor = ask.position.get("cursor")
     asked = {"cursor": cursor} if cursor else {"start_time": _start(ask)}
-    document = _export(ask, f"{name}/cursor", **asked, **params)
+    document = _export(ask, f"{name}/cursor", name, **asked, **params)
     after = document.get("after_cursor") or cursor
-    return document, {"cursor": after} if after else {}, bool(document.get("end_of_stream", True))
+    return document, {"cursor": after} if after else {}, bool(document.get("end_of_stream", not after))
 
 
-def _export(ask: Ask, path: str, **params: Any) -> Mapping[str, Any]:
+def _export(ask: Ask, path: str, name: str, **params: Any) -> Document:
     assert isinstance(ask.source, ZendeskSource)
     exports = limiter(f"{_address(ask.source)} exports", ask.source.exports_per_minute, 60.0)
-    document = ask.api.get(f"/api/v2/incremental/{path}.json", limiter=exports, per_page=PAGE_ROWS, **params)
-    return document if isinstance(document, dict) else {}
+    return ask.api.get(f"/api/v2/incremental/{path}.json", holds=name, limiter=exports, per_page=PAGE_ROWS, **params)
 
 
 def _start(ask: Ask) -> int:
@@ -136,7 +128,12 @@ def _connect(source: ZendeskSource) -> Access:
     header = {"Authorization": by_agent if source.email else f"Bearer {token}"}
     address = _address(source)
     return Access(
-        Client(address, headers=lambda: header, limiter=limiter(address, REQUESTS_A_MINUTE, 60.0), timeout=30.0)
+        Client(
+            address,
+            headers=lambda: header,
+            limiter=limiter(address, REQUESTS_A_MINUTE, 60.0),
+            timeout=source.timeout_seconds,
+        )
     )
 
 

@@ -220,10 +220,12 @@ def test_the_primary_company_counts_among_several(company: Any, crm: HubSpotStan
     assert crm.calls("/associations/2026-03/notes/companies") == 2
 
 
-def test_a_first_load_may_begin_at_a_day(company: Any, crm: HubSpotStandIn) -> None:
-    company.document["sources"]["crm"]["since"] = "2024-01-02"
+def test_a_first_load_of_what_happens_may_begin_at_a_day(company: Any, crm: HubSpotStandIn) -> None:
+    crm.put("notes", "22", at="2024-01-06T00:00:00Z", associations={"companies": ["1"]}, hs_timestamp="2024-01-06")
+    company.document["sources"]["crm"]["since"] = "2024-01-05"
     company.load()
-    assert company.query("select account_id from raw_hubspot.accounts") == [("2",)]
+    assert company.query("select interaction_id from raw_hubspot.interactions") == [("22",)]
+    assert company.query("select count(*) from raw_hubspot.accounts") == [(2,)]
 
 
 @pytest.mark.parametrize(

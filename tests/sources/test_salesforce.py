@@ -211,7 +211,7 @@ def test_wrong_credentials_are_named_without_being_told(company: Any, org: Sales
     company.document["sources"]["crm"]["client_secret"] = "wrong-canary-secret"
     org.fail("echo", times=20, match="token")
     reports = company.load()
-    assert "Check client id and secret" in (reports["accounts"].message or "")
+    assert "Check `client_id` and `client_secret`" in (reports["accounts"].message or "")
     assert not any("canary" in (report.message or "") for report in reports.values())
 
 

@@ -1,0 +1,476 @@
+"""What holds for every vendor that is read through its API: one line in `VENDORS` and its `Case` put a new one under it.
+
+Over real HTTP, against the stand-ins; where a process is killed, it is a real one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import hubspot, salesforce, zendesk
+from sandbox.serve import serving
+from sandbox.standin import StandIn
+
+PATIENT = {"tries": 4, "first_seconds": 0.01, "longest_seconds": 0.05, "max_retry_after_seconds": 5}
+
+
+@dataclass
+class Case:
+    """How one vendor's stand-in is filled. Records have numbers from 1; each change happens later than all before it."""
+
+    name: str
+    stream: str
+    table: str
+    key: str
+    secret: str
+    scope: str
+    path: str
+    refused: str = "401"
+    """What is said of credentials that are wrong."""
+    is_read_whole: bool = False
+    """Whether a first load reads records of any age: what is, rather than happens."""
+    moments: Iterator[datetime] = field(default_factory=lambda: _moments())
+
+    def start(self) -> StandIn:
+        """An account without records of the stream, which gives two records a page."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """The source's block of tenure.yml, without its address."""
+        raise NotImplementedError
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        """Make records, or change them; `fields` beyond those that a record has may be new ones."""
+        raise NotImplementedError
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        """Make records that lack a field that every record had; returns the field."""
+        raise NotImplementedError
+
+    def delete(self, standin: Any, number: int) -> None:
+        raise NotImplementedError
+
+    def forbid(self, standin: Any) -> None:
+        """Take the right to read the stream from the credentials."""
+        raise NotImplementedError
+
+
+def _moments() -> Iterator[datetime]:
+    moment = datetime(2024, 3, 1)
+    while True:
+        moment += timedelta(minutes=1)
+        yield moment
+
+
+class Zendesk(Case):
+    def __init__(self) -> None:
+        super().__init__(
+            "zendesk", "tickets", "raw_zendesk.tickets", "ticket_id", zendesk.TOKEN, "tickets:read", "tickets/cursor"
+        )
+
+    def start(self) -> StandIn:
+        standin = zendesk.ZendeskStandIn(exports=10_000)
+        standin.page_rows = 2
+        standin.put("organizations", [{"id": 1, "name": "One", "created_at": self.at(), "updated_at": self.at()}])
+        return standin
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "connector": "zendesk",
+            "email": zendesk.EMAIL,
+            "token": zendesk.TOKEN,
+            "exports_per_minute": 10_000,
+            "streams": ["organizations", "tickets"],
+        }
+
+    def at(self) -> str:
+        return next(self.moments).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            at = self.at()
+            standin.put(
+                "tickets",
+                [
+                    {
+                        "id": number,
+                        "organization_id": 1,
+                        "subject": f"Ticket {number} of {at}",
+                        "priority": "high",
+                        "status": "open",
+                        "created_at": "2024-02-01T10:00:00Z",
+                        "updated_at": at,
+                        **fields,
+                    }
+                ],
+            )
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        for number in numbers:
+            at = self.at()
+            standin.put("tickets", [{"id": number, "organization_id": 1, "created_at": at, "updated_at": at}])
+        return "priority"
+
+    def delete(self, standin: Any, number: int) -> None:
+        standin.delete("tickets", str(number), at=self.at())
+
+    def forbid(self, standin: Any) -> None:
+        standin.credentials = dict.fromkeys(standin.credentials, ("organizations", "users"))
+
+
+class HubSpot(Case):
+    def __init__(self) -> None:
+        super().__init__(
+            "hubspot",
+            "tickets",
+            "raw_hubspot.tickets",
+            "ticket_id",
+            hubspot.TOKEN,
+            "tickets",
+            "objects/2026-03/tickets",
+        )
+
+    def start(self) -> StandIn:
+        standin = hubspot.HubSpotStandIn(requests=10_000, searches=10_000)
+        standin.page_rows = 2
+        standin.put("companies", "1", at=self.at(), name="One")
+        return standin
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "connector": "hubspot",
+            "token": hubspot.TOKEN,
+            "requests": 10_000,
+            "searches": 10_000,
+            "streams": ["companies", "tickets"],
+        }
+
+    def at(self) -> str:
+        return next(self.moments).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            at = self.at()
+            told = {"subject": f"Ticket {number} of {at}", "content": "Help", "createdate": "2024-02-01T10:00:00Z"}
+            belongs = {"companies": ["1"]}
+            standin.put("tickets", str(number), at=at, associations=belongs, beside=fields, **told)
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        standin.unknown.add("content")
+        self.put(standin, *numbers)
+        return "content"
+
+    def delete(self, standin: Any, number: int) -> None:
+        standin.archive(str(number), "tickets", at=self.at())
+
+    def forbid(self, standin: Any) -> None:
+        standin.tokens = {hubspot.TOKEN: ("crm.objects.companies.read", "crm.objects.owners.read")}
+
+
+class Salesforce(Case):
+    def __init__(self) -> None:
+        super().__init__(
+            "salesforce",
+            "accounts",
+            "raw_salesforce.accounts",
+            "account_id",
+            salesforce.CLIENT_SECRET,
+            "read Account",
+            "/services/data/",
+            refused="gives no token",
+            is_read_whole=True,
+        )
+
+    def start(self) -> StandIn:
+        standin = salesforce.SalesforceStandIn()
+        standin.page_rows = 2
+        return standin
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "connector": "salesforce",
+            "client_id": salesforce.CLIENT_ID,
+            "client_secret": salesforce.CLIENT_SECRET,
+            "streams": ["accounts"],
+        }
+
+    def at(self) -> str:
+        return next(self.moments).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            at = self.at()
+            told = {
+                "Name": f"Account {number} of {at}",
+                "Industry": "Software",
+                "CreatedDate": "2024-02-01T10:00:00.000+0000",
+            }
+            standin.put("Account", salesforce.record_id(number), at=at, beside=fields, **told)
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        standin.hidden.add("Account.Industry")
+        self.put(standin, *numbers)
+        return "Industry"
+
+    def delete(self, standin: Any, number: int) -> None:
+        standin.delete(salesforce.record_id(number), at=self.at())
+
+    def forbid(self, standin: Any) -> None:
+        standin.forbidden.add("Account")
+
+
+VENDORS = [HubSpot, Salesforce, Zendesk]
+
+
+@dataclass
+class Account:
+    """A vendor's account as a source of the company."""
+
+    case: Any
+    standin: Any
+    company: Any
+
+    def load(self, **options: Any) -> Any:
+        return self.company.load(**options)[self.case.stream]
+
+    def keys(self) -> list[str]:
+        found = self.company.query(f"select {self.case.key} from {self.case.table} order by length({self.case.key}), 1")
+        return [key for (key,) in found]
+
+    def put(self, *numbers: int, **fields: Any) -> None:
+        self.case.put(self.standin, *numbers, **fields)
+
+    def configure(self, **settings: Any) -> None:
+        self.company.document["sources"]["vendor"].update(settings)
+
+
+@pytest.fixture(params=VENDORS, ids=lambda vendor: vendor.__name__.lower())
+def account(request: pytest.FixtureRequest, company: Any) -> Iterator[Account]:
+    case = request.param()
+    standin = case.start()
+    with serving(standin) as url:
+        block = {"base_url": url, "retry": PATIENT, "batch_rows": 2, "timeout_seconds": 0.5, **case.settings()}
+        # Facts that some vendors do not have, and a configuration has to.
+        facts = {
+            "connector": "files",
+            "path": str(company.data),
+            "account_source": "vendor",
+            "streams": {
+                "usage_events": {
+                    "files": "*.csv",
+                    "columns": {"account_id": "a", "event_name": "e", "occurred_at": "t"},
+                }
+            },
+        }
+        company.write("events.csv", "a,e,t\n")
+        company.sources(vendor=block, product=facts)
+        yield Account(case, standin, company)
+
+
+def counts(report: Any) -> tuple[int, ...]:
+    return (report.rows_inserted, report.rows_updated, report.rows_deleted, report.rows_quarantined)
+
+
+def test_pages_end_and_a_second_run_loads_nothing_new(account: Account) -> None:
+    account.put(*range(1, 8))
+    first = account.load()
+    assert (first.status, first.rows_inserted, first.rows_quarantined) == ("loaded", 7, 0)
+    assert first.requests >= 4
+    assert len(account.keys()) == 7
+    before = account.company.contents()
+    assert counts(account.load()) == (0, 0, 0, 0)
+    assert account.company.contents() == before
+
+
+def test_a_changed_record_is_updated_once(account: Account) -> None:
+    account.put(1, 2, 3)
+    account.load()
+    account.put(2)
+    account.put(4)
+    assert counts(account.load()) == (1, 1, 0, 0)
+    assert counts(account.load()) == (0, 0, 0, 0)
+
+
+def test_a_deleted_record_goes_once_and_may_come_back(account: Account) -> None:
+    account.put(1, 2, 3)
+    account.load()
+    gone = account.keys()[1]
+    account.case.delete(account.standin, 2)
+    assert counts(account.load()) == (0, 0, 1, 0)
+    assert gone not in set(account.keys())
+    assert counts(account.load()) == (0, 0, 0, 0)
+    account.put(2)
+    assert counts(account.load()) == (1, 0, 0, 0)
+    account.put(5)
+    account.case.delete(account.standin, 5)
+    assert counts(account.load())[:2] == (0, 0)
+    assert len(account.keys()) == 3
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "status", "status": 429, "headers": {"Retry-After": "0"}},
+        {"kind": "status", "status": 503},
+        {"kind": "status", "status": 200, "body": "not an object"},
+        {"kind": "status", "status": 200, "body": {}},
+        {"kind": "reset"},
+        {"kind": "hang", "seconds": 2},
+    ],
+    ids=["429", "503", "nonsense", "nothing", "reset", "time-out"],
+)
+def test_what_passes_is_waited_for(account: Account, fault: dict[str, Any]) -> None:
+    account.put(*range(1, 6))
+    account.standin.fail(**fault, match=account.case.path, times=2, after=1)
+    report = account.load()
+    assert (report.status, report.rows_inserted) == ("loaded", 5)
+    assert len(account.keys()) == 5
+
+
+def test_what_does_not_pass_stops_the_stream_and_keeps_its_stretches(account: Account) -> None:
+    account.put(*range(1, 8))
+    account.standin.fail("status", status=503, match=account.case.path, times=4, after=2)
+    report = account.load()
+    assert (report.status, report.rows_inserted) == ("stopped", len(account.keys()))
+    assert 0 < report.rows_inserted < 7
+    assert "It was tried 4 times." in report.message
+    assert account.load().status == "loaded"
+    assert len(account.keys()) == 7
+
+
+def test_a_vendor_that_asks_for_much_patience_is_not_asked_again(account: Account) -> None:
+    account.put(*range(1, 8))
+    account.standin.fail("status", status=429, headers={"Retry-After": "3600"}, match=account.case.path, after=2)
+    report = account.load(last_attempt=False)
+    assert report.status == "stopped"
+    assert "It asks to come back in 3,600 s." in report.message
+    assert account.standin.calls(account.case.path) == 3
+    account.load()
+    assert len(account.keys()) == 7
+
+
+def test_credentials_that_are_refused_are_named(account: Account) -> None:
+    account.put(1)
+    secret = next(name for name, value in account.case.settings().items() if value == account.case.secret)
+    account.configure(**{secret: "wrong-0000"})
+    report = account.load()
+    assert report.status == "stopped"
+    assert account.case.refused in report.message
+    assert f"`{secret}`" in report.message
+    assert "wrong-0000" not in report.message
+
+
+def test_a_scope_that_is_missing_is_named(account: Account) -> None:
+    account.put(1)
+    account.case.forbid(account.standin)
+    report = account.load()
+    assert report.status == "stopped"
+    assert account.case.scope in report.message
+    assert account.standin.calls(account.case.path) == 1
+
+
+def test_pages_that_lead_in_a_circle_stop_the_stream(account: Account) -> None:
+    account.put(*range(1, 8))
+    account.standin.fail("circle", match=account.case.path, times=1000, after=1)
+    report = account.load()
+    assert report.status == "stopped"
+    assert "lead in a circle" in report.message
+
+
+def test_a_killed_run_loses_one_stretch_and_the_next_goes_on(account: Account, tmp_path: Path) -> None:
+    account.put(*range(1, 13))
+    account.configure(timeout_seconds=30)
+    account.standin.fail("hang", match=account.case.path, after=3, seconds=60)
+    assert account.company.tenure
+    company = account.company
+    streams = [f"vendor/{stream}" for stream in company.tenure.config.sources["vendor"].streams]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.tasks", "load", str(company.folder / "tenure.yml"), *streams],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "TENURE_HOME": str(company.home)},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while account.standin.calls(account.case.path) < 4 and time.monotonic() < deadline:
+            assert child.poll() is None
+            time.sleep(0.01)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    loaded = len(account.keys())
+    assert 0 < loaded < 12
+    asked = account.standin.calls(account.case.path)
+    report = account.load()
+    assert counts(report) == (12 - loaded, 0, 0, 0)
+    assert len(account.keys()) == 12
+    assert account.standin.calls(account.case.path) - asked <= 6, "it began anew"
+    assert account.company.query("select max(n) from (select count(*) as n from ledger.cursors group by stream)") == [
+        (1,)
+    ]
+
+
+def test_an_account_without_records_works_and_those_that_come_are_read(account: Account) -> None:
+    report = account.load()
+    assert (report.status, report.rows_read) == ("unchanged", 0)
+    account.put(1)
+    assert counts(account.load()) == (1, 0, 0, 0)
+
+
+def test_fields_that_change_their_shape_are_told_once_and_break_nothing(account: Account) -> None:
+    account.put(1, 2, 3, colour="red")
+    assert account.load().drift is None
+    account.put(4, colour=["red", "blue"], size=7)
+    report = account.load()
+    assert (report.status, report.rows_inserted) == ("loaded", 1)
+    # Where what changed just before is read once more, the same run meets both.
+    assert report.drift.replace("list or text", "list") == "colour was text and is now list; size (number) appeared"
+    account.put(5, colour="red", size=None)
+    assert account.load().drift is None
+    field = account.case.without(account.standin, 6, 7)
+    report = account.load()
+    assert report.rows_inserted == 2
+    assert f"{field} (text) vanished" in report.drift
+    told = account.company.query("select field, change from ledger.drift where stream <> 'organizations'")
+    assert {("colour", "type"), ("size", "appeared"), (field, "vanished")} <= set(told)
+
+
+def test_no_secret_is_in_a_message_or_in_the_warehouse(account: Account) -> None:
+    account.put(*range(1, 5))
+    account.standin.fail("echo", match=account.case.path, after=1)
+    report = account.load()
+    assert report.status == "stopped"
+    assert "***" in report.message
+    account.load()
+    for path in account.company.home.rglob("*"):
+        assert not path.is_file() or account.case.secret.encode() not in path.read_bytes(), path
+
+
+def test_reading_all_anew_ends_in_the_same_rows(account: Account) -> None:
+    account.put(*range(1, 6))
+    account.load()
+    account.put(2, 6)
+    account.load()
+    before = account.keys()
+    report = account.load(full=True)
+    assert (report.rows_inserted, report.rows_updated) == (6, 0)
+    assert account.keys() == before
+
+
+def test_a_first_load_reads_no_further_back_than_it_is_told(account: Account) -> None:
+    account.put(1, 2)
+    account.configure(since="2024-03-05")
+    for _ in range(60 * 24 * 5):
+        next(account.case.moments)
+    account.put(3)
+    assert account.load().rows_inserted == (3 if account.case.is_read_whole else 1)
