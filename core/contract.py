@@ -225,7 +225,7 @@ ENTITIES: dict[str, Entity] = {
                 _text("contact_id", "The contact involved"),
                 _text("channel", "email, meeting, call or note"),
                 _text("direction", "inbound or outbound"),
-                _time("occurred_at", "When it happened", required=True),
+                _time("occurred_at", "When it happened, or is planned to happen", required=True, future=True),
                 _text("subject", "Subject line", personal=True),
                 _text("body", "Text", personal=True),
             ),

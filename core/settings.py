@@ -224,11 +224,59 @@ class ZendeskSource(ApiSource):
         return self
 
 
-AnySource = Annotated[LocalSource | ZendeskSource, Field(discriminator="connector")]
+class HubSpotSource(ApiSource):
+    """HubSpot. `requests` are allowed in ten seconds, `searches` in one: more, where the account has bought more."""
+
+    connector: Literal["hubspot"]
+    token: SecretStr
+    api_version: str = "2026-03"
+    requests: int = Field(default=190, ge=1)
+    searches: int = Field(default=5, ge=1)
+
+
+class SalesforceSource(ApiSource):
+    """Salesforce. `login_url` is that of My Domain; a result of more than `bulk_above` records is read as a job."""
+
+    connector: Literal["salesforce"]
+    client_id: SecretStr
+    client_secret: SecretStr
+    login_url: str | None = None
+    api_version: Annotated[str, Field(pattern=r"^v?\d+\.0$")] = "67.0"
+    bulk_above: int = Field(default=20_000, ge=1)
+
+    @model_validator(mode="after")
+    def _addressed(self) -> SalesforceSource:
+        if self.login_url is None and self.base_url is None and not self.stand_in:
+            raise ValueError("a source of salesforce needs `login_url`: that of My Domain, https://….my.salesforce.com")
+        return self
+
+
+class StripeSource(ApiSource):
+    """Stripe. `key` is a secret or, better, a restricted key that may only read.
+
+    `rates` are dollars for one unit of each other currency, such as `{eur: 1.08}`; `deduct_coupons` are the durations of
+    coupons that lower MRR.
+    """
+
+    connector: Literal["stripe"]
+    key: SecretStr
+    api_version: str = "2025-03-31.basil"
+    rates: dict[str, Annotated[float, Field(gt=0)]] = {}
+    deduct_coupons: tuple[Literal["forever", "repeating", "once"], ...] = ("forever",)
+    requests_per_second: int = Field(default=25, ge=1)
+
+
+AnySource = Annotated[
+    LocalSource | HubSpotSource | SalesforceSource | StripeSource | ZendeskSource,
+    Field(discriminator="connector"),
+]
 SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "files": LocalSource,
     "database": LocalSource,
+    "hubspot": HubSpotSource,
+    "salesforce": SalesforceSource,
     "zendesk": ZendeskSource,
+    "stripe": StripeSource,
 }
 """The settings of each connector."""
 

@@ -29,6 +29,24 @@ def _hubspot(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
 
 
 @contextmanager
+def _hubspot_source(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
+    """The same HubSpot to be read from, with limits that nobody has to wait for."""
+    from sandbox.hubspot import TOKEN, running
+
+    with running(tenure.home, requests=100_000, searches=100_000) as url:
+        yield {"base_url": url, "token": SecretStr(TOKEN), "requests": 100_000, "searches": 100_000}
+
+
+@contextmanager
+def _salesforce_source(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
+    """Salesforce with the records of the sandbox's CRM."""
+    from sandbox.salesforce import CLIENT_ID, CLIENT_SECRET, running
+
+    with running(tenure.home) as url:
+        yield {"base_url": url, "client_id": SecretStr(CLIENT_ID), "client_secret": SecretStr(CLIENT_SECRET)}
+
+
+@contextmanager
 def _zendesk(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
     """Zendesk with the organizations and tickets of the sandbox's support."""
     from sandbox.zendesk import TOKEN, running
@@ -37,9 +55,23 @@ def _zendesk(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
         yield {"base_url": url, "token": SecretStr(TOKEN), "exports_per_minute": 6000}
 
 
+@contextmanager
+def _stripe(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
+    """Stripe with the customers, subscriptions and invoices of the sandbox's billing."""
+    from sandbox.stripe import KEY, running
+
+    with running(tenure.home) as url:
+        yield {"base_url": url, "key": SecretStr(KEY), "requests_per_second": 1000}
+
+
 STAND_INS: dict[str, Started] = {"hubspot": _hubspot}
 """Of destinations, by connector."""
-SOURCES: dict[str, Started] = {"zendesk": _zendesk}
+SOURCES: dict[str, Started] = {
+    "hubspot": _hubspot_source,
+    "salesforce": _salesforce_source,
+    "stripe": _stripe,
+    "zendesk": _zendesk,
+}
 """Of sources, by connector."""
 
 

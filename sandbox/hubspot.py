@@ -1,23 +1,23 @@
-"""A stand-in for HubSpot's companies: batch update, upsert and read, properties and groups, tokens with scopes.
+"""A stand-in for HubSpot: companies that are written to, records that are read, properties and groups, tokens with scopes.
 
 Lives here: what HubSpot answers, its documented limits, and the faults that only it knows. Must not live here: what stand-ins
-share (`standin.py`), what Tenure sends.
+share (`standin.py`), how records are paged through (`hubspot_reading.py`), what Tenure sends.
 
 What it holds to: 100 inputs a call, no id twice in a call, no property that does not exist (the whole batch is 400), strings
-as the only values, 190 requests in 10 seconds for a token, scopes by path, `Bearer` tokens. Beyond the faults of all
+as the only values, 190 requests in 10 seconds for a token and 5 searches in a second, which are counted apart, scopes by path,
+`Bearer` tokens. What is written here changes at `now`, and its moment of the last change is shown. Beyond the faults of all
 stand-ins it knows `partial` (of each `detail.every`-th row an error, in a 207), `silent` (a 200 with neither results nor
-errors), `shuffle` (results in another order), `bare` (results without trace ids), `refuse` (the whole batch 400) and
-`throttle` (429; `detail.policy` is TEN_SECONDLY_ROLLING or DAILY).
+errors), `shuffle` (results in another order), `bare` (results without trace ids), `refuse` (the whole batch 400), `throttle`
+(429; `detail.policy` is TEN_SECONDLY_ROLLING or DAILY) and `circle` (a page of a list that leads to itself).
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sandbox import hubspot_reading as reading
+from sandbox.crm_export import DELIVERED, exported, last_day
+from sandbox.hubspot_reading import OBJECTS, Shelf, iso
 from sandbox.serve import serving
 from sandbox.standin import Body, StandIn, Store, Window, fault_of
 
@@ -34,7 +37,19 @@ SCOPES = (
     "crm.objects.companies.write",
     "crm.schemas.companies.read",
     "crm.schemas.companies.write",
+    "crm.objects.contacts.read",
+    "crm.objects.deals.read",
+    "crm.objects.owners.read",
+    "sales-email-read",
+    "tickets",
 )
+READ_SCOPES = {
+    "companies": "crm.objects.companies.read",
+    "deals": "crm.objects.deals.read",
+    "emails": "sales-email-read",
+    "tickets": "tickets",
+}
+"""What a token needs to read records of a type; activities go with the contacts."""
 MOST_INPUTS = 100
 MOST_TEXT = 65_536
 STANDARD = {
@@ -42,11 +57,16 @@ STANDARD = {
     "domain": ("string", "text"),
     "industry": ("string", "text"),
     "country": ("string", "text"),
+    "segment": ("string", "text"),
     "numberofemployees": ("number", "number"),
+    "hs_parent_company_id": ("number", "number"),
+    "hubspot_owner_id": ("string", "text"),
     "hs_object_id": ("number", "number"),
     "createdate": ("datetime", "date"),
     "hs_lastmodifieddate": ("datetime", "date"),
 }
+NAMES = {"owner_id": "hubspot_owner_id", "parent_company_id": "hs_parent_company_id"}
+"""What a column of the export is called here, where the names differ."""
 READ_ONLY = ("hs_object_id", "createdate", "hs_lastmodifieddate")
 FIELD_TYPES = {
     "string": ("text", "textarea", "phonenumber", "html", "file"),
@@ -56,13 +76,37 @@ FIELD_TYPES = {
     "datetime": ("date",),
     "enumeration": ("select", "radio", "checkbox", "booleancheckbox"),
 }
+DIRECTIONS = {"emails": {"INBOUND": "INCOMING_EMAIL", "OUTBOUND": "EMAIL"}, "calls": {}}
+"""Activities that have a direction of HubSpot's own, and what it is called there."""
+TEXTS = {
+    "emails": ("hs_email_subject", "hs_email_text"),
+    "meetings": ("hs_meeting_title", "hs_meeting_body"),
+    "calls": ("hs_call_title", "hs_call_body"),
+    "notes": ("subject", "hs_note_body"),
+}
+"""Where an activity keeps its title and its text. The title of a note, as the direction of meetings and notes, is a property
+that the account's administrator made."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}\Z")
 
 
 class HubSpotStandIn(StandIn):
-    """One HubSpot account. `requests` in any `seconds` are allowed for a token."""
+    """One HubSpot account. `requests` in any `seconds` are allowed for a token, and `searches` in a second.
 
-    def __init__(self, *, store: Store | None = None, requests: int = 190, seconds: float = 10.0) -> None:
+    `export` is the folder of a sandbox company's data: records other than companies are read from there when they are first
+    asked for. `now` tells the moment of a change. `unindexed` are ids of records that a search does not find yet; `unknown` are
+    properties that were deleted.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store | None = None,
+        requests: int = 190,
+        seconds: float = 10.0,
+        searches: int = 5,
+        export: Path | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         read, write = "crm.objects.companies.read", "crm.objects.companies.write"
         see, change = "crm.schemas.companies.read", "crm.schemas.companies.write"
         routes = [Route("/oauth/v2/private-apps/get/access-token-info", self._token_info, methods=["POST"])]
@@ -83,8 +127,25 @@ class HubSpotStandIn(StandIn):
                     ("POST", f"{properties}/batch/create", self._create_properties, change),
                 )
             ]
+        for objects, search, batch in (
+            ("/crm/objects/{version}/{kind}", "/crm/objects/{version}/{kind}/search", "/crm/associations/{version}"),
+            ("/crm/v3/objects/{kind}", "/crm/v3/objects/{kind}/search", "/crm/v4/associations"),
+        ):
+            routes += [
+                Route(search, self._searching(self._search), methods=["POST"]),
+                Route(f"{batch}/{{kind}}/{{to_kind}}/batch/read", self._reading(self._associated), methods=["POST"]),
+                Route(objects, self._reading(self._list), methods=["GET"]),
+            ]
+        owners = self._guarded(self._owners, "crm.objects.owners.read")
+        routes += [Route(path, owners) for path in ("/crm/owners/{version}", "/crm/v3/owners", "/crm/v3/owners/")]
         super().__init__(routes, store=store)
-        self.window = Window(requests, seconds)
+        self.window, self.search_window = Window(requests, seconds), Window(searches, 1.0)
+        self.now, self.unindexed = now, set[str]()
+        self.daily_calls, self.used = 650_000, 0
+        self.page_rows, self.unknown = 200, set[str]()
+        # What is only read need not be remembered: it is read from the export each time.
+        self.memory = Store()
+        self._export, self._taken, self._shelf = export, set[str](), Shelf()
         self.tokens: dict[str, tuple[str, ...]] = {TOKEN: SCOPES}
         if not self.store.all("properties"):
             self.store.put(
@@ -108,24 +169,66 @@ class HubSpotStandIn(StandIn):
         found: dict[str, Body] = {}
         for company in companies:
             key = company["id"]
-            values = {name: value for name, value in company.items() if name in STANDARD and value}
+            told = {NAMES.get(name, name): value for name, value in company.items() if value}
+            values = {name: value for name, value in told.items() if name in STANDARD}
             before = self.store.get("companies", key)
             merged_into = company.get("merged_into_id") or None
+            changed = values.pop("hs_lastmodifieddate", None)
             if before is None:
-                found[key] = _record(key, values, merged_into=merged_into)
-            else:
-                found[key] = {**before, "properties": {**before["properties"], **values}, "mergedInto": merged_into}
-        self.store.put("companies", found)
+                record = _record(key, values, merged_into=merged_into, at=changed or iso(self.now()))
+                found[key] = {**record, "createdAt": values.get("createdate", record["createdAt"])}
+            elif before.get("seeded") != (seeded := _seeded(company)):
+                changed = max(changed or iso(self.now()), before["updatedAt"])
+                renewed = {"mergedInto": merged_into, "updatedAt": changed, "seeded": seeded}
+                found[key] = {**before, "properties": {**before["properties"], **values}, **renewed}
+            if key in found:
+                found[key]["seeded"] = _seeded(company)
+        if found:
+            self.store.put("companies", found)
+
+    def put(
+        self,
+        kind: str,
+        key: str,
+        *,
+        at: str | None = None,
+        associations: Mapping[str, Sequence[str]] | None = None,
+        beside: Mapping[str, Any] | None = None,
+        **properties: str,
+    ) -> None:
+        """A record as somebody enters or changes it, at `at` or now. `associations` are ids by type.
+
+        `beside` is what the vendor tells of it beside its properties.
+        """
+        store, moment = self._store_of(kind), at or iso(self.now())
+        before = store.get(kind, key) or _record(key, {"createdate": moment}, at=moment)
+        changed = {"properties": {**before["properties"], **properties}, "updatedAt": moment, "archived": False}
+        kept = before.get("associations", {}) if associations is None else {k: list(v) for k, v in associations.items()}
+        store.put(kind, {key: {**before, **changed, "associations": kept, "beside": beside or {}}})
+
+    def own(self, key: str, email: str, *, archived: bool = False) -> None:
+        """A person whom records can be assigned to."""
+        self._store_of("owners").put(
+            "owners", {key: {"id": key, "email": email, "type": "PERSON", "archived": archived}}
+        )
+
+    def merge(self, key: str, survivor: str, kind: str = "companies") -> None:
+        """Merge a record into another one."""
+        store = self._store_of(kind)
+        record = store.get(kind, key)
+        if record is not None:
+            store.put(kind, {key: {**record, "mergedInto": survivor, "updatedAt": iso(self.now())}})
 
     def company(self, key: str) -> dict[str, str]:
         """The properties of a company that have a value."""
         record = self.store.get("companies", key)
         return {} if record is None else {name: value for name, value in record["properties"].items() if value != ""}
 
-    def archive(self, key: str) -> None:
-        record = self.store.get("companies", key)
+    def archive(self, key: str, kind: str = "companies", *, at: str | None = None) -> None:
+        store = self._store_of(kind)
+        record = store.get(kind, key)
         if record is not None:
-            self.store.put("companies", {key: {**record, "archived": True}})
+            store.put(kind, {key: {**record, "archived": True, "updatedAt": at or iso(self.now())}})
 
     def define(self, name: str, kind: str = "string", *, unique: bool = False) -> None:
         """A property that somebody made by hand."""
@@ -151,7 +254,7 @@ class HubSpotStandIn(StandIn):
             ]
         return JSONResponse(detail.get("body", body), status, headers=detail.get("headers"))
 
-    def _guarded(self, handler: Any, scope: str) -> Any:
+    def _guarded(self, handler: Any, scope: str, *, window: Window | None = None) -> Any:
         async def guarded(request: Request) -> Response:
             token = request.headers.get("authorization", "").removeprefix("Bearer ")
             if token not in self.tokens:
@@ -162,13 +265,16 @@ class HubSpotStandIn(StandIn):
             if fault is not None:
                 said = f"refused, and your token is {token}" if fault.kind == "echo" else "told to refuse"
                 return JSONResponse(_error("VALIDATION_ERROR", said), 400)
-            if not self.window.allows(token):
-                return self._throttled("TEN_SECONDLY_ROLLING")
+            if not (window or self.window).allows(token):
+                return self._throttled("TEN_SECONDLY_ROLLING" if window is None else "SECONDLY")
             if scope not in self.tokens[token]:
                 return self.refusal(
                     403, {"message": "This app hasn't been granted all required scopes.", "scope": scope}
                 )
             response: Response = await handler(request)
+            self.used += 1
+            response.headers["X-HubSpot-RateLimit-Daily"] = str(self.daily_calls)
+            response.headers["X-HubSpot-RateLimit-Daily-Remaining"] = str(self.daily_calls - self.used)
             return response
 
         return guarded
@@ -182,7 +288,7 @@ class HubSpotStandIn(StandIn):
             "correlationId": _CORRELATION,
             "policyName": policy,
         }
-        milliseconds = str(int(self.window.seconds * 1000))
+        milliseconds = "1000" if policy == "SECONDLY" else str(int(self.window.seconds * 1000))
         return JSONResponse(body, 429, headers={"X-HubSpot-RateLimit-Interval-Milliseconds": milliseconds})
 
     async def _token_info(self, request: Request) -> Response:
@@ -190,6 +296,59 @@ class HubSpotStandIn(StandIn):
         if token not in self.tokens:
             return self.refusal(401, {"message": "The token is not known."})
         return JSONResponse({"userId": 1, "hubId": 1, "appId": 1, "scopes": list(self.tokens[token])})
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def _reading(self, handler: Any) -> Any:
+        async def read(request: Request) -> Response:
+            kind = request.path_params["kind"]
+            if kind not in OBJECTS:
+                return JSONResponse(_error("OBJECT_NOT_FOUND", f"Unable to infer object type from: {kind}"), 404)
+            response: Response = await self._guarded(handler, READ_SCOPES.get(kind, "crm.objects.contacts.read"))(
+                request
+            )
+            return response
+
+        return read
+
+    def _searching(self, handler: Any) -> Any:
+        async def search(request: Request) -> Response:
+            kind = request.path_params["kind"]
+            scope = READ_SCOPES.get(kind, "crm.objects.contacts.read")
+            response: Response = await self._guarded(handler, scope, window=self.search_window)(request)
+            return response
+
+        return search
+
+    async def _list(self, request: Request) -> Response:
+        kind = request.path_params["kind"]
+        if fault_of(request, "circle"):
+            return JSONResponse({"results": [], "paging": {"next": {"after": request.query_params.get("after", "1")}}})
+        return reading.listed(self._shelf, self._store_of(kind), kind, request, self.page_rows, self.unknown)
+
+    async def _search(self, request: Request) -> Response:
+        kind = request.path_params["kind"]
+        document, store = await request.json(), self._store_of(kind)
+        return reading.searched(self._shelf, store, kind, document, self.page_rows, self.unindexed, self.unknown)
+
+    async def _associated(self, request: Request) -> Response:
+        kind, to_kind = request.path_params["kind"], request.path_params["to_kind"]
+        survivors = self.store if to_kind == "companies" else self._store_of(to_kind)
+        return reading.associated(self._store_of(kind), survivors, kind, to_kind, await request.json())
+
+    async def _owners(self, request: Request) -> Response:
+        return reading.owners(self._store_of("owners"), request)
+
+    def _store_of(self, kind: str) -> Store:
+        """Where records of a type are kept: companies, which are written to, in the file; others in memory."""
+        if kind == "companies":
+            return self.store
+        if self._export is not None and kind not in self._taken:
+            self._taken.add(kind)
+            for other, records in _exported(self._export, kind).items():
+                self._taken.add(other)
+                self.memory.put(other, records)
+        return self.memory
 
     # --- companies ------------------------------------------------------------------------------------------------
 
@@ -226,7 +385,7 @@ class HubSpotStandIn(StandIn):
             else:
                 record = found or self._new(row, changed)
                 properties = {**record["properties"], **{name: str(value) for name, value in row["properties"].items()}}
-                record = {**record, "properties": properties, "updatedAt": _now()}
+                record = {**record, "properties": properties, "updatedAt": iso(self.now())}
                 changed[record["id"]] = record
                 results.append(_result(record, row, is_new=found is None if may_create else None))
         if changed:
@@ -258,7 +417,10 @@ class HubSpotStandIn(StandIn):
                     name: found["properties"].get(name) or None
                     for name in (*names, *((id_property,) if id_property else ()))
                 }
-                results.append({**found, "properties": asked})
+                shown = {
+                    name: value for name, value in found.items() if name in ("id", "createdAt", "updatedAt", "archived")
+                }
+                results.append({**shown, "properties": asked})
         errors = []
         if missing:
             message = "Could not get some COMPANY objects, they may be deleted or not exist. Check that ids are valid."
@@ -383,24 +545,67 @@ class HubSpotStandIn(StandIn):
 
 def exported_companies(data: Path) -> list[dict[str, str]]:
     """The companies of the sandbox's CRM, the last version of each, from the files below `data/crm/companies`."""
-    found: dict[str, dict[str, str]] = {}
-    for path in sorted((data / "crm" / "companies").glob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            found.update((row["id"], row) for row in csv.DictReader(file) if row["id"])
-    return list(found.values())
+    return exported(data, "companies")
+
+
+def _exported(data: Path, kind: str) -> dict[str, dict[str, Body]]:
+    """Records of the sandbox's CRM by type and id: all activities with any one of them, since one file holds them."""
+    if kind == "owners":
+        people = exported(data, "owners")
+        return {"owners": {row["id"]: {**row, "type": "PERSON", "archived": False} for row in people}}
+    if kind == "contacts":
+        return {"contacts": {row["id"]: _contact(row) for row in exported(data, "contacts")}}
+    if kind not in TEXTS:
+        return {}
+    found: dict[str, dict[str, Body]] = {name: {} for name in TEXTS}
+    for row in exported(data, "engagements"):
+        name = row["type"].lower() + "s"
+        found[name][row["id"]] = _activity(name, row)
+    return found
+
+
+def _contact(row: Mapping[str, str]) -> Body:
+    told = {
+        "email": row["email"],
+        "role": row["role"],
+        "createdate": row["createdate"],
+        "hs_email_optout": row["unsubscribed"],
+        "left_company_date": row["left_company_date"],
+        "associatedcompanyid": row["company_id"],
+    }
+    record = _record(row["id"], {name: value for name, value in told.items() if value}, at=row["hs_lastmodifieddate"])
+    return {**record, "associations": {"companies": [row["company_id"]] if row["company_id"] else []}}
+
+
+def _activity(kind: str, row: Mapping[str, str]) -> Body:
+    title, text = TEXTS[kind]
+    direction = f"hs_{kind[:-1]}_direction" if kind in DIRECTIONS else "direction"
+    told = {
+        "hs_timestamp": _happened(row["timestamp"]),
+        direction: DIRECTIONS.get(kind, {}).get(row["direction"], row["direction"]),
+        text: row["body"],
+        title: row["subject"],
+    }
+    # An activity does not say when it was changed last: it was entered before its file was written.
+    record = _record(row["id"], {name: value for name, value in told.items() if value}, at=row[DELIVERED])
+    belongs = {"companies": row["company_id"], "contacts": row["contact_id"]}
+    return {**record, "associations": {name: [key] for name, key in belongs.items() if key}}
 
 
 @contextmanager
-def running(home: Path) -> Iterator[str]:
+def running(home: Path, **limits: int) -> Iterator[str]:
     """The CRM of the sandbox company in `home`, as HubSpot: its address, for as long as the block runs. The token is `TOKEN`.
 
     It begins with the companies of the export, takes in those that came since, and remembers in `home/sandbox/hubspot.sqlite`
-    what was written to it.
+    what was written to it. Its clock stands at the end of the last day that was delivered.
     """
+    data = home / "sandbox" / "data"
     store = Store(home / "sandbox" / "hubspot.sqlite")
+    day = last_day(data) or datetime.now(UTC).date()
+    evening = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     try:
-        standin = HubSpotStandIn(store=store)
-        standin.seed(exported_companies(home / "sandbox" / "data"))
+        standin = HubSpotStandIn(store=store, export=data, now=lambda: evening, **limits)
+        standin.seed(exported_companies(data))
         with serving(standin) as url:
             yield url
     finally:
@@ -430,19 +635,29 @@ def _answer(results: list[Body], errors: list[Body]) -> Body:
     return {**answer, "numErrors": len(errors), "errors": errors} if errors else answer
 
 
-def _record(key: str, values: Mapping[str, str], merged_into: str | None = None) -> Body:
+def _happened(text: str) -> str:
+    """A moment of the export, which is in milliseconds, as HubSpot tells it."""
+    return iso(datetime.fromtimestamp(int(text) / 1000, UTC)) if text.isdigit() else text
+
+
+def _seeded(row: Mapping[str, str]) -> str:
+    """A row of the export as it was taken in, to tell whether another one says something else."""
+    return json.dumps({name: value for name, value in row.items() if name != DELIVERED}, sort_keys=True)
+
+
+def _record(key: str, values: Mapping[str, str], merged_into: str | None = None, *, at: str | None = None) -> Body:
     return {
         "id": key,
         "properties": {**values, "hs_object_id": key},
-        "createdAt": _now(),
-        "updatedAt": _now(),
+        "createdAt": at or _now(),
+        "updatedAt": at or _now(),
         "archived": False,
         "mergedInto": merged_into,
     }
 
 
 def _result(record: Body, row: Body, *, is_new: bool | None) -> Body:
-    result = {name: value for name, value in record.items() if name != "mergedInto"}
+    result = {name: value for name, value in record.items() if name in ("id", "createdAt", "updatedAt", "archived")}
     result["properties"] = {
         name: record["properties"].get(name)
         for name in (*row["properties"], *((row["idProperty"],) if row.get("idProperty") else ()))

@@ -1,7 +1,7 @@
-"""A stand-in for Salesforce's accounts: tokens, sObject collections, Bulk API 2.0, describe and SOQL by key.
+"""A stand-in for Salesforce: accounts that are written to, records that are read, tokens, Bulk API 2.0, describe and SOQL.
 
 Lives here: what Salesforce answers, its documented limits, and the faults that only it knows. Must not live here: what stand-ins
-share (`standin.py`), what Tenure sends.
+share (`standin.py`), the understanding of SOQL (`salesforce_reading.py`), what Tenure sends.
 
 What it holds to: 200 records a call, no id twice in a call, an unknown field or a value of the wrong JSON type (the whole call
 is 400), results in the order of the request, tokens that expire, a number of calls in a day with `Sforce-Limit-Info` on every
@@ -9,16 +9,19 @@ answer, jobs that are created, filled once, closed and polled. Beyond the faults
 `detail.every`-th row the error `detail.code`), `silent` (an empty list), `short` (one result less), `shuffle`, `refuse` (the
 whole call 400), `limit` (403 REQUEST_LIMIT_EXCEEDED), and for jobs `break` (the job fails after `detail.rows` rows), `lose`
 (one row is in no result) and `stuck` (the job never ends). A fault with the match `job` waits for the next job to be closed.
+A query job fails with `fail`, and a page of a query leads to itself with `circle`.
 """
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
-import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -26,34 +29,93 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from sandbox import salesforce_reading as reading
+from sandbox.crm_export import last_day
+from sandbox.salesforce_export import LEGACY, exported_accounts, exported_facts
+from sandbox.salesforce_reading import Locators, Malformed, full_id, stamp
+from sandbox.serve import serving
 from sandbox.standin import Body, Fault, StandIn, Store, fault_of
 
 CLIENT_ID, CLIENT_SECRET = "sandbox-client", "sandbox-client-secret"
 MOST_RECORDS = 200
 MOST_JOB_BYTES = 100_000_000
-MOST_QUERY = 2000
 MOST_ADDRESS = 16_384
-STANDARD = {"Id": "id", "Name": "string", "Website": "url", "Industry": "picklist", "NumberOfEmployees": "int"}
+STANDARD = {
+    "Id": "id",
+    "Name": "string",
+    "Website": "url",
+    "Industry": "picklist",
+    "NumberOfEmployees": "int",
+    "BillingCountry": "string",
+    "ParentId": "reference",
+    "OwnerId": "reference",
+    "MasterRecordId": "reference",
+}
+SYSTEM = {"IsDeleted": "boolean", "CreatedDate": "datetime", "SystemModstamp": "datetime"}
+"""Fields that only Salesforce writes."""
+OBJECTS = {
+    "Contact": {"AccountId": "reference", "Email": "email", "Title": "string", "HasOptedOutOfEmail": "boolean"},
+    "Task": {
+        "AccountId": "reference",
+        "WhoId": "reference",
+        "Subject": "string",
+        "Description": "textarea",
+        "TaskSubtype": "picklist",
+        "CallType": "picklist",
+        "Status": "picklist",
+        "IsClosed": "boolean",
+        "ActivityDate": "date",
+        "CompletedDateTime": "datetime",
+    },
+    "Event": {
+        "AccountId": "reference",
+        "WhoId": "reference",
+        "Subject": "string",
+        "Description": "textarea",
+        "StartDateTime": "datetime",
+        "ActivityDateTime": "datetime",
+    },
+    "Case": {
+        "AccountId": "reference",
+        "Subject": "string",
+        "Description": "textarea",
+        "Priority": "picklist",
+        "Status": "picklist",
+        "ClosedDate": "datetime",
+    },
+}
+"""Objects beyond accounts, with the fields that they have besides `Id` and those of the system."""
 JOB_FAULTS = ("break", "lose", "stuck", "partial")
-_QUERY = re.compile(
-    r"SELECT (?P<names>[\w, ]+) FROM (?P<object>\w+) WHERE (?P<field>\w+) IN \((?P<keys>.*)\)\s*\Z", re.S
-)
-_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'")
 
 
 class SalesforceStandIn(StandIn):
-    """One Salesforce organisation. `daily_calls` are allowed in all."""
+    """One Salesforce organisation. `daily_calls` are allowed in all; `now` tells the moment of a change.
 
-    def __init__(self, *, store: Store | None = None, daily_calls: int = 1_000_000, polls: int = 1) -> None:
+    A user sees all objects but those in `forbidden`, and all fields but those in `hidden`, such as `Case.Priority`.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store | None = None,
+        daily_calls: int = 1_000_000,
+        polls: int = 1,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         data = "/services/data/{version}"
         super().__init__(
             [
                 Route("/services/oauth2/token", self._login, methods=["POST"]),
                 Route(f"{data}/composite/sobjects", self._guarded(self._update), methods=["PATCH"]),
                 Route(f"{data}/composite/sobjects/Account/{{field}}", self._guarded(self._upsert), methods=["PATCH"]),
-                Route(f"{data}/sobjects/Account/describe", self._guarded(self._describe)),
-                Route(f"{data}/query", self._guarded(self._query)),
-                Route(f"{data}/query/", self._guarded(self._query)),
+                Route(f"{data}/sobjects/{{object}}/describe", self._guarded(self._describe)),
+                *(Route(f"{data}/{name}", self._guarded(self._query)) for name in ("query", "query/")),
+                *(Route(f"{data}/{name}", self._guarded(self._query_all)) for name in ("queryAll", "queryAll/")),
+                Route(f"{data}/query/{{locator}}", self._guarded(self._more)),
+                Route(f"{data}/queryAll/{{locator}}", self._guarded(self._more)),
+                Route(f"{data}/jobs/query", self._guarded(self._create_query_job), methods=["POST"]),
+                Route(f"{data}/jobs/query/{{job}}", self._guarded(self._query_job), methods=["GET", "PATCH", "DELETE"]),
+                Route(f"{data}/jobs/query/{{job}}/results", self._guarded(self._query_job_results)),
                 Route(f"{data}/jobs/ingest", self._guarded(self._create_job), methods=["POST"]),
                 Route(f"{data}/jobs/ingest/{{job}}", self._guarded(self._job), methods=["GET", "PATCH"]),
                 Route(f"{data}/jobs/ingest/{{job}}/batches", self._guarded(self._upload), methods=["PUT"]),
@@ -65,7 +127,11 @@ class SalesforceStandIn(StandIn):
         self.tokens: set[str] = set()
         self.daily_calls, self.used, self.polls = daily_calls, 0, polls
         self.jobs: dict[str, Body] = {}
+        self.query_jobs, self.page_rows = 0, reading.MOST_QUERY
+        self.forbidden = set[str]()
         self._external: dict[str, dict[str, str]] = {}
+        self.now, self.hidden, self.locators = now, set[str](), Locators()
+        self._views: dict[str, tuple[Store, int, list[Body]]] = {}
         if not self.store.all("fields"):
             self.store.put("fields", {name: _field(name, kind) for name, kind in STANDARD.items()})
 
@@ -73,30 +139,69 @@ class SalesforceStandIn(StandIn):
 
     def seed(self, accounts: Iterable[Mapping[str, Any]]) -> None:
         """Accounts by fields; one without an `Id` gets one from its `id`, a number."""
+        moment = self._moment()
         self.store.put(
             "Account",
             {
                 (key := str(account.get("Id") or record_id(int(account["id"])))): {
                     "Id": key,
                     **{name: value for name, value in account.items() if name in self.store.all("fields")},
+                    "_created": account.get("CreatedDate", moment),
+                    "_modified": account.get("SystemModstamp", moment),
                 }
                 for account in accounts
             },
         )
 
+    def put(self, object: str, key: str, *, at: str | None = None, **values: Any) -> None:
+        """A record as somebody enters or changes it, at `at` or now. `Owner={"Email": ...}` tells a parent's fields, and `beside`
+        what is told without having been asked for.
+        """
+        moment = stamp(at) if at is not None else self._moment()
+        before = self.store.get(object, key) or {"Id": key, "_created": values.get("CreatedDate", moment)}
+        values = {"_beside": values.pop("beside", {}), "IsDeleted": False, **values}
+        self.store.put(object, {key: {**before, **values, "_modified": moment}})
+
+    def merge(self, key: str, master: str) -> None:
+        """Merge an account into another one: it is deleted, and names its master."""
+        record = self.store.get("Account", key)
+        if record is not None:
+            changed = {"IsDeleted": True, "MasterRecordId": master, "_modified": self._moment()}
+            self.store.put("Account", {key: {**record, **changed}})
+
+    def take(self, data: Path) -> None:
+        """The records of a sandbox company's CRM; `Legacy_Id__c` and `Segment__c` are fields that its administrator made."""
+        for object, fields in LEGACY.items():
+            for name in fields:
+                self.define(name, object=object)
+        survivors, accounts = exported_accounts(data)
+        self.store.put("Account", accounts)
+        for object, records in exported_facts(data, survivors).items():
+            self.store.put(object, records)
+
     def account(self, key: str) -> Body:
         """The fields of an account that have a value."""
         record = self.store.get("Account", key) or {}
-        return {name: value for name, value in record.items() if value is not None}
+        return {name: value for name, value in record.items() if value is not None and not name.startswith("_")}
 
-    def define(self, name: str, kind: str = "string", *, external: bool = False, updateable: bool = True) -> None:
+    def define(
+        self,
+        name: str,
+        kind: str = "string",
+        *,
+        external: bool = False,
+        updateable: bool = True,
+        object: str = "Account",
+    ) -> None:
         """A field that an administrator made."""
-        self.store.put("fields", {name: {**_field(name, kind, external), "updateable": updateable}})
+        kept = "fields" if object == "Account" else f"fields of {object}"
+        self.store.put(kept, {name: {**_field(name, kind, external), "updateable": updateable}})
 
-    def delete(self, key: str) -> None:
-        record = self.store.get("Account", key)
+    def delete(self, key: str, object: str = "Account", *, at: str | None = None) -> None:
+        record = self.store.get(object, key)
         if record is not None:
-            self.store.put("Account", {key: {**record, "IsDeleted": True}})
+            moment = stamp(at) if at is not None else self._moment()
+            self.store.put(object, {key: {**record, "IsDeleted": True, "_modified": moment}})
 
     def expire(self) -> None:
         """Every token that was given out ends."""
@@ -255,40 +360,133 @@ class SalesforceStandIn(StandIn):
 
     def _keep(self, changed: Mapping[str, Body]) -> None:
         if changed:
-            self.store.put("Account", changed)
+            moment = self._moment()
+            self.store.put("Account", {key: {**record, "_modified": moment} for key, record in changed.items()})
             self._external.clear()
+
+    def _moment(self) -> str:
+        return stamp(self.now().astimezone(UTC).isoformat(timespec="milliseconds"))
 
     # --- describe and query ---------------------------------------------------------------------------------------
 
     async def _describe(self, request: Request) -> Response:
-        return JSONResponse({"name": "Account", "fields": list(self.store.all("fields").values())})
+        name = request.path_params["object"]
+        fields = self._fields(name)
+        if fields is None:
+            return self.refusal(404, {"code": "NOT_FOUND", "message": "The requested resource does not exist"})
+        return JSONResponse({"name": name, "fields": list(fields.values())})
+
+    def _fields(self, object: str) -> Mapping[str, Body] | None:
+        """The fields of an object that the user may see."""
+        if object in self.forbidden or (object != "Account" and object not in OBJECTS):
+            return None
+        own = {name: _field(name, kind) for name, kind in {"Id": "id", **OBJECTS.get(object, {})}.items()}
+        extra = self.store.all(f"fields of {object}")
+        system = {name: {**_field(name, kind), "updateable": False} for name, kind in SYSTEM.items()}
+        fields = {**system, **(self.store.all("fields") if object == "Account" else own), **extra}
+        return {name: given for name, given in fields.items() if f"{object}.{name}" not in self.hidden}
 
     async def _query(self, request: Request) -> Response:
+        return self._queried(request, with_deleted=False)
+
+    async def _query_all(self, request: Request) -> Response:
+        return self._queried(request, with_deleted=True)
+
+    def _queried(self, request: Request, *, with_deleted: bool) -> Response:
         if len(request.url.path) + len(request.url.query) > MOST_ADDRESS:
             return self.refusal(414, {"code": "URI_TOO_LONG", "message": "The address is too long."})
-        asked = _QUERY.match(request.query_params.get("q", ""))
-        if asked is None:
-            return self.refusal(400, {"code": "MALFORMED_QUERY", "message": "unexpected token"})
-        names = [name.strip() for name in asked["names"].split(",")]
-        for name in (*names, asked["field"]):
-            if name not in self.store.all("fields"):
-                return self.refusal(
-                    400, {"code": "INVALID_FIELD", "message": f"No such column '{name}' on entity 'Account'."}
-                )
-        wanted = {re.sub(r"\\(.)", r"\1", key) for key in _QUOTED.findall(asked["keys"])}
-        if asked["field"] == "Id":
-            keys = {full_id(key) for key in wanted}
-            found = [record for key in keys if (record := self.store.get("Account", key)) is not None]
-        else:
-            found = [
-                record for record in self.store.all("Account").values() if str(record.get(asked["field"])) in wanted
-            ]
-        records = [
-            {"attributes": {"type": "Account"}, **{name: record.get(name) for name in names}}
-            for record in found
-            if not record.get("IsDeleted")
-        ]
-        return JSONResponse({"totalSize": len(records), "done": True, "records": records[:MOST_QUERY]})
+        try:
+            query = reading.parsed(request.query_params.get("q", ""), self._fields)
+        except Malformed as error:
+            return self.refusal(400, {"code": error.code, "message": error.said})
+        found = self._found(query, with_deleted)
+        if not query.names:
+            return JSONResponse({"totalSize": len(found), "done": True, "records": []})
+        return self._page(request, found, len(found), 0)
+
+    async def _more(self, request: Request) -> Response:
+        if fault_of(request, "circle"):
+            return JSONResponse({"totalSize": 1, "done": False, "nextRecordsUrl": request.url.path, "records": []})
+        key, _, start = request.path_params["locator"].rpartition("-")
+        found = self.locators.open.get(key)
+        if found is None or not start.isdigit():
+            return self.refusal(400, {"code": "INVALID_QUERY_LOCATOR", "message": "invalid query locator"})
+        return self._page(request, found, len(found), int(start), key)
+
+    def _page(self, request: Request, found: list[Body], total: int, start: int, key: str | None = None) -> Response:
+        size = min(self.page_rows, reading.page_size(request.headers.get("sforce-query-options", "")))
+        answer: Body = {"totalSize": total, "done": start + size >= total, "records": found[start : start + size]}
+        if not answer["done"]:
+            key = key or self.locators.keep(found)
+            version = request.path_params["version"]
+            answer["nextRecordsUrl"] = f"/services/data/{version}/query/{key}-{start + size}"
+        return JSONResponse(answer)
+
+    def _found(self, query: reading.Query, with_deleted: bool) -> list[Body]:
+        records = self._view(query.object)
+        return reading.results(query, records if with_deleted else [each for each in records if not each["IsDeleted"]])
+
+    def _view(self, object: str) -> list[Body]:
+        """Records as queries see them."""
+        made = self._views.get(object)
+        if made is None or made[0] is not self.store or made[1] != self.store.version:
+            made = (self.store, self.store.version, [_viewed(each) for each in self.store.all(object).values()])
+            self._views[object] = made
+        return made[2]
+
+    # --- query jobs -----------------------------------------------------------------------------------------------
+
+    async def _create_query_job(self, request: Request) -> Response:
+        wanted = await request.json()
+        if wanted.get("operation") not in ("query", "queryAll"):
+            return self.refusal(400, {"code": "INVALIDJOB", "message": "The job is not valid."})
+        try:
+            query = reading.parsed(wanted.get("query", ""), self._fields)
+        except Malformed as error:
+            return self.refusal(400, {"code": error.code, "message": error.said})
+        if not query.names:
+            return self.refusal(400, {"code": "INVALIDJOB", "message": "COUNT is not supported."})
+        self.query_jobs += 1
+        key = f"750Q{self.query_jobs:014d}"
+        self.jobs[key] = {
+            "id": key,
+            "state": "UploadComplete",
+            "operation": wanted["operation"],
+            "object": query.object,
+            "names": query.names,
+            "found": self._found(query, wanted["operation"] == "queryAll"),
+            "polls": self.polls,
+            "ends": "Failed" if fault_of(request, "fail") else "JobComplete",
+        }
+        return JSONResponse(_told_query_job(self.jobs[key]))
+
+    async def _query_job(self, request: Request) -> Response:
+        job = self.jobs.get(request.path_params["job"])
+        if job is None:
+            return self.refusal(404, {"code": "NOT_FOUND", "message": "There is no such job."})
+        if request.method == "DELETE":
+            del self.jobs[job["id"]]
+            return Response(status_code=204)
+        if request.method == "PATCH":
+            job["state"] = (await request.json())["state"]
+        elif job["state"] == "UploadComplete":
+            job["polls"] -= 1
+            if job["polls"] < 0:
+                job["state"] = job["ends"]
+        return JSONResponse(_told_query_job(job))
+
+    async def _query_job_results(self, request: Request) -> Response:
+        job = self.jobs.get(request.path_params["job"])
+        if job is None or job["state"] != "JobComplete":
+            return self.refusal(404, {"code": "NOT_FOUND", "message": "The job has no results."})
+        locator = request.query_params.get("locator", "")
+        start = int(base64.urlsafe_b64decode(locator)) if locator else 0
+        size = int(request.query_params.get("maxRecords", "50000"))
+        part = job["found"][start : start + size]
+        has_more = start + size < len(job["found"])
+        following = base64.urlsafe_b64encode(str(start + size).encode()).decode() if has_more else "null"
+        headers = {"Sforce-Locator": following, "Sforce-NumberOfRecords": str(len(part))}
+        return PlainTextResponse(reading.table(job["names"], part), media_type="text/csv", headers=headers)
 
     # --- jobs -----------------------------------------------------------------------------------------------------
 
@@ -420,17 +618,6 @@ def record_id(number: int) -> str:
     return full_id(f"001{number:012d}")
 
 
-def full_id(key: str) -> str:
-    """An id of 18 letters for one of 15: the last three tell which of the others are capitals."""
-    if len(key) != 15:
-        return key
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
-    parts = [key[start : start + 5] for start in (0, 5, 10)]
-    return key + "".join(
-        letters[sum(1 << place for place, letter in enumerate(part) if letter.isupper())] for part in parts
-    )
-
-
 def _field(name: str, kind: str, external: bool = False) -> Body:
     return {
         "name": name,
@@ -440,7 +627,7 @@ def _field(name: str, kind: str, external: bool = False) -> Body:
         "externalId": external,
         "unique": external,
         "idLookup": external or name == "Id",
-        "updateable": name != "Id",
+        "updateable": name not in ("Id", "MasterRecordId"),
         "createable": name != "Id",
     }
 
@@ -450,6 +637,25 @@ def _told(fault: Fault | None, number: int) -> tuple[str, str] | None:
         return None
     code = fault.detail.get("code", "FIELD_CUSTOM_VALIDATION_EXCEPTION")
     return code, str(fault.detail.get("message", "told to refuse this row"))
+
+
+def _viewed(record: Body) -> Body:
+    """A record with the fields of the system, and those of its parents by `Owner.Email`."""
+    seen = {name: value for name, value in record.items() if not name.startswith("_") and not isinstance(value, dict)}
+    for parent, fields in record.items():
+        if isinstance(fields, dict):
+            seen |= {f"{parent}.{name}": value for name, value in fields.items()}
+    created, modified = record.get("_created"), record.get("_modified")
+    if record.get("_beside"):
+        seen["_beside"] = record["_beside"]
+    return {**seen, "IsDeleted": bool(record.get("IsDeleted")), "CreatedDate": created, "SystemModstamp": modified}
+
+
+def _told_query_job(job: Body) -> Body:
+    told = {name: job[name] for name in ("id", "state", "operation", "object")}
+    if job["state"] == "Failed":
+        told["errorMessage"] = "told to fail"
+    return told | ({"numberRecordsProcessed": len(job["found"])} if job["state"] == "JobComplete" else {})
 
 
 def _told_job(job: Body) -> Body:
@@ -497,3 +703,19 @@ def _parsed(kind: str, text: str) -> Any:
 
 def _raise() -> Any:
     raise ValueError
+
+
+@contextmanager
+def running(home: Path) -> Iterator[str]:
+    """The CRM of the sandbox company in `home`, as Salesforce: its address, for as long as the block runs.
+
+    Records have ids of Salesforce's own kind; `Legacy_Id__c` holds those of the export. Activities are tasks that are completed,
+    and meetings are events. Its clock stands at the end of the last day that was delivered.
+    """
+    data = home / "sandbox" / "data"
+    day = last_day(data) or datetime.now(UTC).date()
+    evening = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    standin = SalesforceStandIn(now=lambda: evening)
+    standin.take(data)
+    with serving(standin) as url:
+        yield url

@@ -57,11 +57,15 @@ class Call:
 
 
 class Store:
-    """Documents by kind and key, in memory; with a path, also in an SQLite file that is read when the stand-in starts."""
+    """Documents by kind and key, in memory; with a path, also in an SQLite file that is read when the stand-in starts.
+
+    `version` counts the changes.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._kinds: dict[str, dict[str, Body]] = {}
         self._lock = threading.Lock()
+        self.version = 0
         self._file: sqlite3.Connection | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +85,7 @@ class Store:
 
     def put(self, kind: str, documents: Mapping[str, Body]) -> None:
         """Keep documents of a kind, all or none."""
+        self.version += 1
         with self._lock:
             self._kinds.setdefault(kind, {}).update(documents)
             if self._file is not None:
@@ -91,6 +96,7 @@ class Store:
                     )
 
     def clear(self) -> None:
+        self.version += 1
         with self._lock:
             self._kinds.clear()
             if self._file is not None:

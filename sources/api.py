@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
@@ -40,6 +40,7 @@ Record = Mapping[str, Any]
 Document = dict[str, Any]
 Position = dict[str, Any]
 """Where reading goes on: any JSON. `{}` is the beginning."""
+Told = TypeVar("Told")
 Kind = Literal["text", "integer", "number", "boolean", "json"]
 _ARROW: dict[Kind, pa.DataType] = {
     "text": pa.string(),
@@ -75,13 +76,16 @@ class Page:
 
 @dataclass(frozen=True)
 class Ask:
-    """What a page is asked with. `since` is how far back a first load reads what happens, None for all; `now` is the run's moment."""
+    """What a page is asked with. `since` is how far back a first load reads what happens, None for all; `now` is the run's moment;
+    `memo` is kept from page to page of one load, for what need not be asked twice.
+    """
 
     api: Api
     position: Position
     source: ApiSource
     since: datetime | None
     now: datetime
+    memo: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,25 +151,65 @@ class Api:
         self.requests = 0
         self.quota: str | None = None
 
-    def get(self, path: str, *, holds: str, limiter: Limiter | None = None, **params: Any) -> Document:
-        """The document at `path`; parameters that are None are left out."""
+    def get(
+        self,
+        path: str,
+        *,
+        holds: str | None,
+        missing: Document | None = None,
+        limiter: Limiter | None = None,
+        **params: Any,
+    ) -> Document:
+        """The document at `path`, or `missing` where there is none (404); parameters that are None are left out."""
         given = {name: value for name, value in params.items() if value is not None}
-        return self.send("GET", path, holds=holds, limiter=limiter, params=given)
+        return self.send("GET", path, holds=holds, missing=missing, limiter=limiter, params=given)
 
     def send(
-        self, method: str, path: str, *, holds: str | None, limiter: Limiter | None = None, **request: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        holds: str | None,
+        missing: Document | None = None,
+        limiter: Limiter | None = None,
+        **request: Any,
     ) -> Document:
         """The document of an answer, which has a list of objects called `holds`; a success without it is tried again, since it
         would look like the end of all pages. `limiter` is waited for besides the one of the account.
 
+        Raises as `answer` does.
+        """
+
+        def read(answer: Answer) -> Document:
+            return missing if missing is not None and answer.status_code == 404 else _document(answer, holds)
+
+        return self._patiently(method, path, limiter, request, read, accepts=() if missing is None else (404,))
+
+    def answer(self, method: str, path: str, *, limiter: Limiter | None = None, **request: Any) -> Answer:
+        """An answer that is a success, whatever it holds: for what is not JSON, or is told by a header.
+
         Raises `Retriable` when all tries failed, or with `retry_after` when the vendor asks for more patience than
         `retry.max_retry_after_seconds`; `Fatal` with what is missing when it refuses.
         """
-        attempt, renewed = 0, False
+        return self._patiently(method, path, limiter, request, lambda answer: answer)
+
+    def _patiently(
+        self,
+        method: str,
+        path: str,
+        limiter: Limiter | None,
+        request: dict[str, Any],
+        read: Callable[[Answer], Told],
+        accepts: tuple[int, ...] = (),
+    ) -> Told:
+        attempt, renewed, is_stale = 0, False, False
         while True:
             attempt += 1
             try:
-                return self._once(method, path, holds, limiter, request)
+                if is_stale and self._access.renew is not None:
+                    self._access.renew()
+                    is_stale = False
+                return self._once(method, path, limiter, request, read, accepts)
             except Retriable as error:
                 wait = error.retry_after
                 if wait is not None and wait > self._retry.max_retry_after_seconds:
@@ -180,8 +224,7 @@ class Api:
             except Unauthorized as error:
                 if self._access.renew is None or renewed:
                     raise self._refused(error) from None
-                renewed = True
-                self._access.renew()
+                renewed = is_stale = True
             except TenureError as error:
                 raise self._refused(error) from None
 
@@ -190,22 +233,22 @@ class Api:
         self._access.client.close()
 
     def _once(
-        self, method: str, path: str, holds: str | None, limiter: Limiter | None, request: dict[str, Any]
-    ) -> Document:
+        self,
+        method: str,
+        path: str,
+        limiter: Limiter | None,
+        request: dict[str, Any],
+        read: Callable[[Answer], Told],
+        accepts: tuple[int, ...],
+    ) -> Told:
         if limiter is not None:
             limiter.take()
         self.requests += 1
         answer = self._access.client.send(method, path, **request)
         self.quota = self._vendor.quota(answer) or self.quota
-        raise_for(answer, told=None if answer.is_success else tell(self._vendor.told(answer), *self._secrets))
-        document = document_of(answer)
-        said = f"{answer.request.url.host} answered {answer.status_code}"
-        if not isinstance(document, dict):
-            raise Retriable(f"{said} with what is no JSON object.")
-        listed = document.get(holds) if holds is not None else []
-        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-            raise Retriable(f"{said} without a list of {holds}.")
-        return document
+        if answer.status_code not in accepts:
+            raise_for(answer, told=None if answer.is_success else tell(self._vendor.told(answer), *self._secrets))
+        return read(answer)
 
     def _refused(self, error: TenureError) -> Fatal:
         hint = error.hint
@@ -223,6 +266,18 @@ class Api:
         return self._rng.uniform(longest / 2, longest)
 
 
+def _document(answer: Answer, holds: str | None) -> Document:
+    """The answer's JSON object, which has a list of objects called `holds`."""
+    document = document_of(answer)
+    said = f"{answer.request.url.host} answered {answer.status_code}"
+    if not isinstance(document, dict):
+        raise Retriable(f"{said} with what is no JSON object.")
+    listed = document.get(holds) if holds is not None else []
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise Retriable(f"{said} without a list of {holds}.")
+    return document
+
+
 class ApiStream:
     """A stream of a vendor's records: what changed since the saved position, stretch by stretch."""
 
@@ -235,6 +290,7 @@ class ApiStream:
         self._api: Api | None = None
         self._visited: set[str] = set()
         self._fields: dict[str, frozenset[str]] = {}
+        self._memo: dict[str, Any] = {}
         self._progress = Progress()
 
     def progress(self) -> Progress:
@@ -275,7 +331,7 @@ class ApiStream:
         self._visited.add(mark)
         day = self._source.since
         since = None if day is None or self.id.entity_name in STATES else datetime.combine(day, datetime.min.time())
-        page = self._resource.read(Ask(api, position, self._source, since, self._now))
+        page = self._resource.read(Ask(api, position, self._source, since, self._now, self._memo))
         ahead = json.dumps(page.position, sort_keys=True)
         if not page.is_end and ahead in self._visited:
             raise Fatal(

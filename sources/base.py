@@ -20,7 +20,14 @@ from core.contract import ENTITIES, Entity
 from core.settings import Config, SourceConfig, StreamConfig
 from core.warehouse import Connection
 
-CONNECTORS = {"files": "sources.files", "database": "sources.database", "zendesk": "sources.zendesk"}
+CONNECTORS = {
+    "files": "sources.files",
+    "database": "sources.database",
+    "hubspot": "sources.hubspot",
+    "salesforce": "sources.salesforce",
+    "stripe": "sources.stripe",
+    "zendesk": "sources.zendesk",
+}
 """The module of each connector; imported only when it is used: SQLAlchemy alone takes a second."""
 
 

@@ -7,7 +7,7 @@ The pages of HubSpot's documentation behind the rules (developers.hubspot.com/do
   v4 end in September 2027 ("Migration guide"). From 2026-09 on, updates also have to satisfy the account's required properties.
 - 100 inputs a call, `idProperty`, `objectWriteTraceId`, 207: "Batch update companies", "Error handling" (multi-status errors).
 - strings as values, dates at midnight UTC or YYYY-MM-DD, an empty string clears: "Properties", "Objects" guides.
-- 190 requests in 10 seconds, `policyName`, 477 while an account moves: "API usage guidelines and limits", "Error handling".
+- limits and refusals: `core/hubspot.py`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,11 @@ from typing import Any
 
 from activation.accounting import complete, likes, moment_text, number_text, unsendable
 from activation.base import Change, Field, Limits, Mode, Problem, RowResult, Value
-from core.errors import Fatal, Forbidden, Retriable, Unauthorized, UserError
-from core.http import Answer, Client, Limiter, document_of, documents_in, raise_for, retry_after, secure, tell
+from core.errors import Fatal, Forbidden, Unauthorized, UserError
+from core.http import Answer, Client, Limiter, document_of, documents_in, secure, tell
+from core.hubspot import API_VERSION, BASE_URL, PER_SECONDS, REQUESTS, refuse
 
-BASE_URL = "https://api.hubapi.com"
-API_VERSION = "2026-03"
 BATCH_ROWS = 100
-REQUESTS, PER_SECONDS = 190, 10.0
-DAILY_WAIT = 3600.0
-"""Seconds to wait when the day's calls are used up: the day ends at midnight of the account's time zone, which is not told."""
-MIGRATION = 477
 NOT_FOUND = "OBJECT_NOT_FOUND"
 TRANSIENT = ("RATE_LIMITS", "RATE_LIMIT", "INTERNAL_ERROR", "TIMEOUT", "SERVICE_UNAVAILABLE")
 TYPES = {
@@ -269,41 +264,8 @@ class HubSpot:
     def _ask(self, method: str, path: str, **request: Any) -> Answer:
         answer = self._client.send(method, path, **request)
         if not answer.is_success:
-            self._refused(answer)
+            refuse(answer, self._token)
         return answer
-
-    def _refused(self, answer: Answer) -> None:
-        document = document_of(answer)
-        document = document if isinstance(document, dict) else {}
-        said = tell(document.get("message"), self._token)
-        if answer.status_code == 429:
-            raise throttled(answer, document, said)
-        if answer.status_code == MIGRATION:
-            raise Retriable(
-                "HubSpot is moving the account to another data centre.", retry_after=retry_after(answer) or DAILY_WAIT
-            )
-        if answer.status_code == 403:
-            scopes = sorted(
-                {scope for error in (document, *documents_in(document, "errors")) for scope in _scopes(error)}
-            )
-            said = f"{said or 'The token may not do this.'} Missing: {', '.join(scopes)}." if scopes else said
-        raise_for(answer, told=said)
-        raise Fatal(f"HubSpot answered {answer.status_code}.", hint="Check the address.")
-
-
-def throttled(answer: Answer, document: Mapping[str, Any], said: str | None) -> Retriable:
-    """The wait that a 429 means: the window's length for the limit of ten seconds, an hour for that of the day."""
-    policy = str(document.get("policyName") or "")
-    wait = retry_after(answer)
-    if policy == "DAILY" or "daily" in (said or "").lower():
-        return Retriable(
-            "The calls that HubSpot allows in a day are used up.", retry_after=max(wait or 0.0, DAILY_WAIT)
-        )
-    milliseconds = answer.headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
-    window = int(milliseconds) / 1000 if milliseconds.isdigit() else PER_SECONDS
-    return Retriable(
-        f"HubSpot asks for fewer requests ({policy or 429}).", retry_after=wait if wait is not None else window
-    )
 
 
 def as_text(value: Value) -> str:
@@ -346,14 +308,3 @@ def _named(error: Mapping[str, Any], what: str) -> list[str]:
         values = context.get(what) if isinstance(context, dict) else None
         found += [str(value) for value in (values if isinstance(values, list) else [values]) if value is not None]
     return found
-
-
-def _scopes(error: object) -> list[str]:
-    context = error.get("context") if isinstance(error, dict) else None
-    if not isinstance(context, dict):
-        return []
-    return [
-        str(scope)
-        for name in ("requiredGranularScopes", "missingScopes", "requiredScopes")
-        for scope in context.get(name) or ()
-    ]

@@ -7,9 +7,7 @@ The pages of Salesforce's documentation behind the rules (developer.salesforce.c
   Using sObject Collections".
 - Jobs: Bulk API 2.0, "Create a Job", "Upload Job Data", "Upload Complete", "Get Job Successful/Failed/Unprocessed Record
   Results"; "Prepare Data to Ingest" (#N/A clears, an empty cell is left alone; 150 MB a job).
-- `Sforce-Limit-Info`: REST API, "Limit Info Header". `REQUEST_LIMIT_EXCEEDED` (403) is the limit of 24 hours.
-- OAuth 2.0 client credentials flow: help.salesforce.com, "OAuth 2.0 Client Credentials Flow for Server-to-Server Integration".
-  Logging in by password goes away: SOAP `login()` ends with API version 65, in 2027.
+- tokens, limits and refusals: `core/salesforce.py`.
 """
 
 from __future__ import annotations
@@ -22,34 +20,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from activation.accounting import complete, json_value, likes, moment_text, number_text, unsendable
 from activation.base import Change, Field, Limits, Mode, Problem, RowResult, Value
-from core.errors import Fatal, Forbidden, Retriable, TenureError, Unauthorized, UserError
-from core.http import Answer, Client, document_of, documents_in, raise_for, retry_after, secure, tell
+from core.errors import Fatal, Retriable, TenureError, UserError
+from core.http import Answer, document_of, documents_in, tell
+from core.salesforce import API_VERSION, DAILY_WAIT, TRANSIENT, Organisation
 
-API_VERSION = "67.0"
 COLLECTION_ROWS = 200
 QUERY_LETTERS = 12_000
 """Of keys in the address of a query; Salesforce takes addresses of 16,384 letters."""
 BULK_ROWS = 10_000
 """Rows of a job. Salesforce works through a job in parts of 10,000 rows; a killed run repeats at most one job."""
-DAILY_WAIT = 3600.0
-"""Seconds to wait when the calls of 24 hours are used up: they come back bit by bit, as hours pass."""
 KEPT_FREE = 0.05
 """Share of the daily calls that are left to others."""
-TRANSIENT = (
-    "UNABLE_TO_LOCK_ROW",
-    "SERVER_UNAVAILABLE",
-    "QUERY_TIMEOUT",
-    "REQUEST_RUNNING_TOO_LONG",
-    "REQUEST_LIMIT_EXCEEDED",
-    "CONCURRENT_REQUESTS_LIMIT_EXCEEDED",
-    "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY_LOCK",
-    "TXN_SECURITY_METERING_ERROR",
-    "UNKNOWN_EXCEPTION",
-)
 NOT_FOUND = ("ENTITY_IS_DELETED", "NOT_FOUND", "INVALID_CROSS_REFERENCE_KEY")
 CLEARED = "#N/A"
 ACCEPTED = {
@@ -95,14 +80,10 @@ class Salesforce:
         for name in (object, external_id):
             if name is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
                 raise UserError(f"{name!r} is not a name of Salesforce.")
-        self._credentials = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
         self._object, self._external, self._mode, self._bulk_above = object, external_id, mode, bulk_above
         self._data = f"/services/data/v{api_version.removeprefix('v')}"
-        self._login_url = secure(login_url)
-        self._timeout, self._bulk_seconds, self._sleep = timeout, bulk_seconds, sleep
-        self._token = ""
-        self._client: Client | None = None
-        self._used = 0.0
+        self._organisation = Organisation(client_id, client_secret, login_url, timeout=timeout)
+        self._bulk_seconds, self._sleep = bulk_seconds, sleep
 
     def limits(self, rows: int) -> Limits:
         """Collections of 200; jobs of 10,000 where there is more to send than `bulk_above`."""
@@ -234,31 +215,7 @@ class Salesforce:
 
     def refresh(self) -> None:
         """A new token by client credentials. Raises `Unauthorized` where Salesforce gives none."""
-        login = Client(self._login_url, timeout=self._timeout)
-        try:
-            answer = login.send("POST", "/services/oauth2/token", data=self._credentials)
-        finally:
-            login.close()
-        document = document_of(answer)
-        document = document if isinstance(document, dict) else {}
-        said = tell(document.get("error_description") or document.get("error"), *self._secrets())
-        if answer.status_code in (400, 401, 403):
-            raise Unauthorized(
-                f"Salesforce gives no token: {said or answer.status_code}.",
-                hint="Check client id and secret, that the app allows the client credentials flow, and its user.",
-            )
-        raise_for(answer, told=said)
-        token, instance = document.get("access_token"), document.get("instance_url")
-        if not isinstance(token, str) or not isinstance(instance, str):
-            raise Retriable("Salesforce answered without a token.")
-        if urlsplit(instance).scheme != "https" and urlsplit(instance).hostname != urlsplit(self._login_url).hostname:
-            raise Fatal("Salesforce names an instance that is not reached over https.", hint="Check the login URL.")
-        self._token = token
-        if self._client is not None:
-            self._client.close()
-        self._client = Client(
-            instance, headers=lambda: {"Authorization": f"Bearer {self._token}"}, timeout=self._timeout
-        )
+        self._organisation.refresh()
 
     def preflight(self, fields: Sequence[Field]) -> Sequence[Problem]:
         """Token, object, and that each field exists with the right type and may be written, by describing the object."""
@@ -346,54 +303,23 @@ class Salesforce:
 
     def _heed_limit(self) -> None:
         """Leave the last of the day's calls to others."""
-        if self._used >= 1 - KEPT_FREE:
+        if self._organisation.used >= 1 - KEPT_FREE:
             # The next answer tells anew how many are used: the calls come back as hours pass.
-            used, self._used = self._used, 0.0
+            used, self._organisation.used = self._organisation.used, 0.0
             raise Retriable(f"{used:.0%} of the day's calls to Salesforce are used.", retry_after=DAILY_WAIT)
 
     def _ask(self, method: str, path: str, **request: Any) -> Answer:
-        if self._client is None:
-            self.refresh()
-        assert self._client is not None
-        answer = self._client.send(method, path, **request)
-        self._used = used_share(answer.headers.get("sforce-limit-info", "")) or self._used
-        if not answer.is_success:
-            self._refused(answer)
-        return answer
-
-    def _refused(self, answer: Answer) -> None:
-        document = document_of(answer)
-        first = document[0] if isinstance(document, list) and document and isinstance(document[0], dict) else {}
-        code = str(first.get("errorCode") or "")
-        said = tell(f"{code}: {first.get('message')}" if code else None, *self._secrets())
-        if code in TRANSIENT:
-            wait = DAILY_WAIT if code == "REQUEST_LIMIT_EXCEEDED" else None
-            asked = retry_after(answer)
-            raise Retriable(
-                f"Salesforce answered {answer.status_code}: {said}", retry_after=wait if asked is None else asked
-            )
-        if code == "INVALID_SESSION_ID":
-            raise Unauthorized(f"Salesforce answered {answer.status_code}: {said}", hint="The token has expired.")
-        if answer.status_code == 403:
-            raise Forbidden(f"Salesforce answered 403: {said or 'no'}", hint="Give the app's user what is missing.")
-        raise_for(answer, told=said)
-        raise Fatal(f"Salesforce answered {answer.status_code}.", hint="Check the address.")
+        return self._organisation.send(method, path, **request)
 
     def _secrets(self) -> tuple[str, ...]:
-        return (self._token, self._credentials["client_secret"])
+        return self._organisation.secrets
 
     def _clean(self, result: RowResult) -> RowResult:
         said = tell(result.error, *self._secrets())
         return result if said == result.error else result._replace(error=said)
 
     def _host(self) -> str:
-        return urlsplit(self._login_url).hostname or "Salesforce"
-
-
-def used_share(header: str) -> float | None:
-    """The share of the day's calls that are used, from `Sforce-Limit-Info: api-usage=18/5000`; None where it is not told."""
-    found = re.search(r"(?:^|[ ;,])api-usage=(\d+)/(\d+)", header)
-    return int(found[1]) / int(found[2]) if found and int(found[2]) else None
+        return self._organisation.host
 
 
 def table_of(changes: Mapping[str, Change], field: str) -> str:

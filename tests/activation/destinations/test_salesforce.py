@@ -10,8 +10,9 @@ from decimal import Decimal
 import pytest
 
 from activation.base import Change, Field
-from activation.destinations.salesforce import Salesforce, cell, table_of, used_share
+from activation.destinations.salesforce import Salesforce, cell, table_of
 from core.errors import BatchRefused, Fatal, Forbidden, Retriable, Unauthorized, UserError
+from core.salesforce import used_share
 from sandbox.salesforce import record_id
 
 COLLECTIONS, JOBS = "composite/sobjects", "jobs/ingest"

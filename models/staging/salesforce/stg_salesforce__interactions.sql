@@ -1,0 +1,30 @@
+{{ config(enabled=is_staged("salesforce", "interactions")) }}
+
+with
+
+source as (
+
+    select * from {{ source("raw_salesforce", "interactions") }}
+
+),
+
+renamed as (
+
+    select
+        _source as source,
+        _stream as stream,
+        _account_source as account_source,
+        interaction_id,
+        account_id as source_account_id,
+        contact_id,
+        channel,
+        direction,
+        occurred_at,
+        subject,
+        body,
+        _loaded_at as loaded_at
+    from source
+
+)
+
+select * from renamed

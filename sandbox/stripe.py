@@ -1,0 +1,318 @@
+"""A stand-in for Stripe's billing: customers, subscriptions, invoices, prices, products, and the events that tell of changes.
+
+Lives here: what Stripe answers, its documented limits, and the faults that only it knows. Must not live here: what stand-ins
+share (`standin.py`), what Tenure reads.
+
+What it holds to: keys as bearer tokens, restricted ones with read permissions by resource; lists newest first, at most 100
+objects, with `starting_after`, `ending_before` (the page just before) and `created[gte|gt|lte|lt]`; subscriptions that are
+canceled only with `status=all`; discounts as ids unless they are expanded, tiers only with one price or subscription; events
+of at most 20 `types`; 100 requests a second. Beyond the faults of all stand-ins it knows `circle` (a list that has more, and
+begins anew) and `echo` (a 400 that repeats the key).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from core.warehouse import literal, rows, scratch
+from sandbox.serve import serving
+from sandbox.standin import Body, StandIn, Store, Window, fault_of
+
+KEY = "rk_test_sandbox_0000"
+MOST_ROWS = 100
+MOST_TYPES = 20
+KINDS = ("customers", "subscriptions", "invoices", "products", "prices", "events")
+WORDS = {"customers": "customer", "subscriptions": "customer.subscription", "invoices": "invoice"}
+_DAY = 86_400
+
+
+class StripeStandIn(StandIn):
+    """One Stripe account. `requests` in any second are allowed."""
+
+    def __init__(self, *, store: Store | None = None, requests: int = 100) -> None:
+        routes = [
+            route
+            for kind in KINDS
+            for route in (
+                Route(f"/v1/{kind}", self._guarded(kind, self._list)),
+                Route(f"/v1/{kind}/{{key}}", self._guarded(kind, self._one)),
+            )
+        ]
+        super().__init__(routes, store=store)
+        self.window = Window(requests, 1.0)
+        self.keys: dict[str, tuple[str, ...]] = {KEY: KINDS}
+        self.page_rows = MOST_ROWS
+        self._order: dict[str, list[tuple[int, int, str]]] = {kind: [] for kind in KINDS}
+        self._place: dict[tuple[str, str], tuple[int, int, str]] = {}
+        self._made = 0
+
+    # --- what tests and the sandbox say ---------------------------------------------------------------------------
+
+    def put(self, kind: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Objects with an `id` and `created`, without an event."""
+        found = {str(record["id"]): {"object": kind[:-1], **record} for record in records}
+        self.store.put(kind, found)
+        for key, record in found.items():
+            if (kind, key) not in self._place:
+                self._made += 1
+                place = (int(record["created"]), self._made, key)
+                self._place[kind, key] = place
+                insort(self._order[kind], place)
+
+    def change(self, kind: str, record: Mapping[str, Any], *, at: int, word: str | None = None) -> None:
+        """Make or change an object at a moment, with the event that tells so."""
+        verb = word or ("updated" if self.store.get(kind, str(record["id"])) else "created")
+        self.put(kind, [record])
+        self.tell(f"{WORDS[kind]}.{verb}", record, at=at)
+
+    def delete(self, kind: str, key: str, *, at: int) -> None:
+        """Take an object out of its list; asked for by its id, it is one that is deleted."""
+        record = {"id": key, "object": kind[:-1], "deleted": True, "created": self._place[kind, key][0]}
+        self.store.put(kind, {key: record})
+        self.tell(f"{WORDS[kind]}.deleted", record, at=at)
+
+    def tell(self, word: str, record: Mapping[str, Any], *, at: int) -> None:
+        """An event about an object."""
+        event = {"id": f"evt_{self._made + 1:012d}", "type": word, "created": at, "data": {"object": dict(record)}}
+        self.put("events", [event])
+
+    def state(self) -> Body:
+        return {kind: len(self.store.all(kind)) for kind in KINDS}
+
+    # --- answers --------------------------------------------------------------------------------------------------
+
+    def refusal(self, status: int, detail: Body) -> Response:
+        kind = "invalid_request_error" if status < 500 else "api_error"
+        body = {"error": {"type": kind, "message": detail.get("message", "told to fail")}}
+        return JSONResponse(detail.get("body", body), status, headers=detail.get("headers"))
+
+    def _guarded(self, kind: str, handler: Any) -> Any:
+        async def guarded(request: Request) -> Response:
+            key = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if key not in self.keys:
+                return self.refusal(401, {"message": f"Invalid API Key provided: {key[:3]}****"})
+            if fault_of(request, "echo") is not None:
+                return self.refusal(400, {"message": f"refused, and your key is {key}"})
+            if not self.window.allows(key):
+                return self.refusal(429, {"message": "Too many requests", "headers": {"Retry-After": "1"}})
+            if kind not in self.keys[key]:
+                needed = f"rak_{kind[:-1]}_read"
+                message = (
+                    "The provided key does not have the required permissions for this endpoint."
+                    f" Having the '{needed}' permission would allow this request to continue."
+                )
+                return self.refusal(403, {"message": message})
+            response: Response = await handler(request, kind)
+            return response
+
+        return guarded
+
+    async def _one(self, request: Request, kind: str) -> Response:
+        record = self.store.get(kind, request.path_params["key"])
+        if record is None:
+            return self.refusal(404, {"message": f"No such {kind[:-1]}: '{request.path_params['key']}'"})
+        return JSONResponse(_shown(kind, record, request.query_params.getlist("expand[]"), ""))
+
+    async def _list(self, request: Request, kind: str) -> Response:
+        asked = request.query_params
+        types = asked.getlist("types[]")
+        if len(types) > MOST_TYPES:
+            return self.refusal(400, {"message": f"Array too long: maximum {MOST_TYPES} types"})
+        for expand in asked.getlist("expand[]"):
+            if len(expand.split(".")) > 4:
+                return self.refusal(400, {"message": "You cannot expand more than 4 levels of a property"})
+        order, size = self._order[kind], min(int(asked.get("limit", 10)), self.page_rows)
+        oldest, newest = self._between(kind, asked)
+        after, before = asked.get("starting_after"), asked.get("ending_before")
+        for name in (after, before):
+            if name is not None and (kind, name) not in self._place:
+                return self.refusal(400, {"message": f"No such {kind[:-1]}: '{name}'"})
+        found: list[Body] = []
+        if before is not None:
+            first = max(oldest, bisect_left(order, self._place[kind, before]) + 1)
+            for _, _, key in order[first:newest]:
+                if self._belongs(kind, key, asked, types):
+                    found.insert(0, self.store.all(kind)[key])
+                    if len(found) > size:
+                        break
+            has_more, found = len(found) > size, found[-size:]
+        else:
+            last = newest if after is None else min(newest, bisect_left(order, self._place[kind, after]))
+            for _, _, key in reversed(order[oldest:last]):
+                if self._belongs(kind, key, asked, types):
+                    found.append(self.store.all(kind)[key])
+                    if len(found) > size:
+                        break
+            has_more, found = len(found) > size, found[:size]
+        if fault_of(request, "circle") is not None:
+            has_more = True
+            found = [self.store.all(kind)[key] for _, _, key in order[-1:]]
+        expanded = asked.getlist("expand[]")
+        data = [_shown(kind, record, expanded, "data.") for record in found]
+        return JSONResponse({"object": "list", "url": f"/v1/{kind}", "has_more": has_more, "data": data})
+
+    def _between(self, kind: str, asked: Any) -> tuple[int, int]:
+        """From where to where of a list `created` allows."""
+        order = self._order[kind]
+
+        def place(name: str, otherwise: int, plus: int) -> int:
+            given = asked.get(f"created[{name}]")
+            return otherwise if given is None else bisect_left(order, (int(given) + plus, -1, ""))
+
+        oldest = max(place("gte", 0, 0), place("gt", 0, 1))
+        return oldest, min(place("lt", len(order), 0), place("lte", len(order), 1))
+
+    def _belongs(self, kind: str, key: str, asked: Any, types: list[str]) -> bool:
+        record = self.store.all(kind)[key]
+        if record.get("deleted"):
+            return False
+        if kind == "subscriptions" and asked.get("status") != "all" and record.get("status") == "canceled":
+            return False
+        return not types or record.get("type") in types
+
+
+def _shown(kind: str, record: Body, expanded: list[str], prefix: str) -> Body:
+    """An object without what has to be expanded."""
+    if kind == "subscriptions" and f"{prefix}discounts" not in expanded and record.get("discounts"):
+        record = {**record, "discounts": [discount["id"] for discount in record["discounts"]]}
+    if kind == "subscriptions" and f"{prefix}items.data.price.tiers" not in expanded:
+        items = [
+            {**item, "price": {name: value for name, value in item["price"].items() if name != "tiers"}}
+            for item in record.get("items", {}).get("data", [])
+        ]
+        record = {**record, "items": {"object": "list", "data": items}}
+    if kind == "prices" and f"{prefix}tiers" not in expanded:
+        record = {name: value for name, value in record.items() if name != "tiers"}
+    return record
+
+
+@contextmanager
+def running(home: Path) -> Iterator[str]:
+    """The billing of the sandbox company in `home`, as Stripe: its address, for as long as the block runs."""
+    standin = StripeStandIn(requests=1000)
+    fill(standin, home / "sandbox" / "data" / "billing")
+    with serving(standin) as url:
+        yield url
+
+
+def fill(standin: StripeStandIn, folder: Path) -> None:
+    """Objects from the files of the sandbox's billing, the last version of each, and an event for each version since the first
+    delivery.
+
+    The company has no periods at Stripe: what its export calls a period is a subscription here, which is canceled when the
+    period ends. Rows that were broken on purpose and that no Stripe could hold (without an id or an amount) are left out.
+    """
+    shapes = {"customers": _customer, "subscriptions": _subscription, "invoices": _invoice}
+    standin.put("products", [{"id": f"prod_{name}", "name": name, "created": 0} for name in _products(folder)])
+    for kind, shape in shapes.items():
+        for row in _versions(folder / kind):
+            record = shape(row)
+            if row["is_first_delivery"]:
+                standin.put(kind, [record])
+            else:
+                standin.change(kind, record, at=row["known_at"])
+
+
+def _products(folder: Path) -> list[str]:
+    with scratch() as connection:
+        found = rows(connection, f"select distinct product from {_files(folder / 'subscriptions')} order by 1")
+        return [row["product"] for row in found]
+
+
+def _files(folder: Path) -> str:
+    return f"read_json({literal(str(folder / '*.jsonl.gz'))}, filename = true, union_by_name = true)"
+
+
+def _versions(folder: Path) -> list[dict[str, Any]]:
+    """The versions of every row, in the order in which they were known; of those of one delivery the last."""
+    amount = {"subscriptions": "mrr_cents >= 0", "invoices": "amount_cents is not null"}.get(folder.name, "true")
+    owner = "true" if folder.name == "customers" else "customer is not null"
+    with scratch() as connection:
+        return rows(
+            connection,
+            "with told as (select *, cast(left(parse_filename(filename), 10) as date) as day"
+            f" from {_files(folder)}), first as (select min(day) as day from told)"
+            " select told.* exclude (filename, day), told.day = first.day as is_first_delivery,"
+            " greatest(updated, cast(epoch(told.day) as bigint)) as known_at"
+            f" from told, first where id is not null and {amount} and {owner} and updated is not null"
+            " and {created} is not null".format(created="start" if folder.name == "subscriptions" else "created")
+            + " qualify row_number() over (partition by id, told.day order by updated desc, filename desc) = 1"
+            " and updated >= max(updated) over (partition by id order by told.day rows between unbounded preceding and current row)"
+            " order by told.day, known_at, id",
+        )
+
+
+def _customer(row: Mapping[str, Any]) -> Body:
+    email = f"billing@{row['email_domain']}" if row["email_domain"] else None
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "email": email,
+        "address": None,
+        "currency": "usd",
+        "metadata": row["metadata"],
+        "created": row["created"],
+    }
+
+
+def _subscription(row: Mapping[str, Any]) -> Body:
+    quantity = row["quantity"]
+    a_bill = row["mrr_cents"] * (12 if row["interval"] == "year" else 1)
+    price = {
+        "id": f"price_{row['product']}_{row['plan']}_{row['interval']}",
+        "nickname": row["plan"],
+        "product": f"prod_{row['product']}",
+        "currency": "usd",
+        "billing_scheme": "per_unit",
+        "unit_amount": None,
+        "unit_amount_decimal": f"{a_bill / (quantity or 1):.12f}",
+        "recurring": {"interval": row["interval"], "interval_count": 1, "usage_type": "licensed"},
+    }
+    item = {
+        "id": f"item_{row['id']}",
+        "price": price,
+        "quantity": quantity,
+        "discounts": [],
+        "current_period_end": row["current_period_end"],
+    }
+    running = "trialing" if row["trial"] else "active"
+    return {
+        "id": row["id"],
+        "customer": row["customer"],
+        "status": running if row["end"] is None else "canceled",
+        "currency": "usd",
+        "items": {"object": "list", "data": [item]},
+        "discounts": [],
+        "pause_collection": None,
+        "start_date": row["start"],
+        "trial_end": (row["end"] or row["current_period_end"]) if row["trial"] else None,
+        "ended_at": row["end"],
+        "canceled_at": row["end"],
+        "cancellation_details": {"reason": None, "feedback": None},
+        "metadata": {"end_reason": row["end_reason"]} if row["end_reason"] else {},
+        "created": row["start"],
+    }
+
+
+def _invoice(row: Mapping[str, Any]) -> Body:
+    return {
+        "id": row["id"],
+        "customer": row["customer"],
+        "status": row["status"],
+        "currency": "usd",
+        "total": row["amount_cents"],
+        "total_excluding_tax": row["amount_cents"],
+        "attempt_count": row["attempt_count"],
+        "due_date": row["due_date"],
+        "status_transitions": {"finalized_at": row["created"], "paid_at": row["paid_at"]},
+        "metadata": {},
+        "created": row["created"],
+    }

@@ -1,0 +1,373 @@
+"""Stripe: customers, subscriptions with their MRR, and invoices.
+
+Lives here: Stripe's paths, lists, events, fields and error bodies. Must not live here: loops, retries, what is kept (`api.py`),
+the rules of MRR (`stripe_mrr.py`), which field becomes which column (`stripe.yml`).
+
+A first load goes through the lists, which are newest first and know no time of change. From then on it follows the events: each
+says that an object changed, and what it is now is asked of Stripe, since an event tells it in the version of the API of its
+own day and without what has to be expanded. `changed_at` is when: that of the event, and for the first load that of the newest
+event before it, so that older events change nothing.
+
+The pages of Stripe's documentation behind the rules (docs.stripe.com):
+- "Pagination": `limit` to 100, `starting_after`, `ending_before`, `has_more`; lists are newest first.
+- "Events": kept for 30 days; up to 20 `types`; they may come late, hence the overlap.
+- "Rate limits": 100 operations a second in live mode, 25 in a sandbox and for one endpoint; 429.
+- "Expanding responses": four levels deep, so that tiers of a price can be had with one subscription, but not with a list.
+- Changelog 2025-03-31 (basil): `current_period_end` is the items'; 2025-09-30 (clover): a discount's coupon is in its `source`.
+- "Restricted API keys": read permissions by resource; a 403 names the one that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from core.errors import Fatal
+from core.http import Answer, Client, document_of, secure
+from core.settings import ApiSource, SourceConfig, StripeSource
+from sources import stripe_mrr
+from sources.api import Access, ApiStream, Ask, Page, Position, Record, Resource, Vendor, limiter
+from sources.base import StreamId
+
+BASE_URL = "https://api.stripe.com"
+PAGE_ROWS = 100
+OVERLAP_SECONDS = 300
+"""How far back of the last event each run looks again: events are not promised to come in order."""
+KEPT = timedelta(days=29)
+"""Events are kept for 30 days: after a longer silence all has to be listed anew."""
+
+
+def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_directory: object) -> ApiStream:
+    """The connector's door; see `sources.base.Opener`."""
+    assert isinstance(source, ApiSource)
+    return ApiStream(stream, source, STRIPE, now=now)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of Stripe's objects: its path, how it is shown, what changes it, and when it is none of ours."""
+
+    path: str
+    shown: Callable[[Ask, Record], Record]
+    events: Sequence[str]
+    listed: Mapping[str, Any]
+    expanded: tuple[str, ...] = ()
+    is_gone: Callable[[Record], bool] = lambda found: bool(found.get("deleted"))
+
+
+def _reading(kind: Kind) -> Callable[[Ask], Page]:
+    def read(ask: Ask) -> Page:
+        position = ask.position
+        if position and ask.now - datetime.fromisoformat(position["checked_at"]) > KEPT:
+            position = {}
+        return _events(kind, ask, position) if "events_from" in position else _list(kind, ask, position)
+
+    return read
+
+
+def _list(kind: Kind, ask: Ask, position: Position) -> Page:
+    """A page of the list. What happened up to `known_to` is surely in it: that was asked for before the first page."""
+    known_to = int(position["known_to"]) if position else _newest_event(ask)
+    since = None if ask.since is None else int(ask.since.replace(tzinfo=UTC).timestamp())
+    document = ask.api.get(
+        kind.path,
+        holds="data",
+        limit=PAGE_ROWS,
+        starting_after=position.get("after"),
+        **{**kind.listed, "created[gte]": since, "expand[]": [f"data.{name}" for name in kind.expanded] or None},
+    )
+    found = document["data"]
+    page = _page(kind, ask, [(one, max(known_to, int(one.get("created") or 0))) for one in found])
+    if document.get("has_more") and found:
+        ahead = {
+            "known_to": known_to,
+            "after": found[-1]["id"],
+            "checked_at": position.get("checked_at", ask.now.isoformat()),
+        }
+        return Page(page.records, ahead, False, gone=page.gone)
+    return Page(page.records, _from(known_to, ask), True, gone=page.gone)
+
+
+def _from(moment: int, ask: Ask) -> Position:
+    return {"events_from": moment, "checked_at": ask.now.isoformat()}
+
+
+def _newest_event(ask: Ask) -> int:
+    events = ask.api.get("/v1/events", holds="data", limit=1)["data"]
+    return int(events[0]["created"]) if events else 0
+
+
+def _events(kind: Kind, ask: Ask, position: Position) -> Page:
+    """A page of events, oldest first: those after the event at which the last page ended, or after one before the overlap."""
+    came_to, last = int(position["events_from"]), position.get("last")
+    if last is None:
+        before: dict[str, Any] = {"types[]": list(kind.events), "created[lt]": came_to - OVERLAP_SECONDS}
+        older = ask.api.get("/v1/events", holds="data", limit=1, **before)["data"]
+        last = older[0]["id"] if older else None
+    if last is None:
+        return _all_events(kind, ask, position)
+    types: dict[str, Any] = {"types[]": list(kind.events)}
+    document = ask.api.get("/v1/events", holds="data", limit=PAGE_ROWS, ending_before=last, **types)
+    events = document["data"]
+    page = _changed(kind, ask, events)
+    came_to = max([came_to, *(int(event["created"]) for event in events)])
+    if document.get("has_more") and events:
+        return Page(page.records, {**_from(came_to, ask), "last": events[0]["id"]}, False, gone=page.gone)
+    return Page(page.records, _from(came_to, ask), True, gone=page.gone)
+
+
+def _all_events(kind: Kind, ask: Ask, position: Position) -> Page:
+    """Where there is no older event to begin after: newest first, all pages in one transaction."""
+    document = ask.api.get(
+        "/v1/events",
+        holds="data",
+        limit=PAGE_ROWS,
+        starting_after=position.get("down_to"),
+        **{"types[]": list(kind.events), "created[gte]": max(position["events_from"] - OVERLAP_SECONDS, 0)},
+    )
+    events = document["data"]
+    page = _changed(kind, ask, events)
+    newest = max([int(position.get("newest") or position["events_from"]), *(int(event["created"]) for event in events)])
+    if document.get("has_more") and events:
+        ahead = {**position, "newest": newest, "down_to": events[-1]["id"]}
+        return Page(page.records, ahead, False, gone=page.gone, is_whole=False, newest_first=True)
+    return Page(page.records, _from(newest, ask), True, gone=page.gone, newest_first=True)
+
+
+def _changed(kind: Kind, ask: Ask, events: Sequence[Record]) -> Page:
+    """The objects that events (newest first) are about, as they are now; each once in a load, at its newest event."""
+    told = ask.memo.setdefault("told", {})
+    moments: dict[str, int] = {}
+    for event in reversed(events):
+        data = event.get("data")
+        found = data.get("object") if isinstance(data, Mapping) else None
+        if isinstance(found, Mapping) and found.get("id"):
+            moments[str(found["id"])] = int(event["created"])
+    fresh = {key: at for key, at in moments.items() if told.get(key, -1) < at}
+    told.update(fresh)
+    return _page(kind, ask, [(_object(kind, ask, key), at) for key, at in fresh.items()])
+
+
+def _object(kind: Kind, ask: Ask, key: str) -> Record:
+    expanded: dict[str, Any] = {"expand[]": list(kind.expanded) or None}
+    return ask.api.get(f"{kind.path}/{key}", holds=None, missing={"id": key, "deleted": True}, **expanded)
+
+
+def _page(kind: Kind, ask: Ask, found: Sequence[tuple[Record, int]]) -> Page:
+    records = [{**kind.shown(ask, one), "changed_at": at} for one, at in found if not kind.is_gone(one)]
+    gone = [(one, _moment(at)) for one, at in found if kind.is_gone(one)]
+    return Page(records, {}, True, gone=gone)
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+
+
+# --- objects ----------------------------------------------------------------------------------------------------------
+
+
+def _customer(ask: Ask, customer: Record) -> Record:
+    return customer
+
+
+def _subscription(ask: Ask, subscription: Record) -> Record:
+    source = _source(ask)
+    subscription = _with_tiers(ask, subscription)
+    items = stripe_mrr.items_of(subscription)
+    price = items[0].get("price") or {} if items else {}
+    recurring = price.get("recurring") or {}
+    licensed = [item for item in items if not stripe_mrr.is_metered(item)]
+    ends = [item["current_period_end"] for item in items if item.get("current_period_end")]
+    details = subscription.get("cancellation_details") or {}
+    currency = str(subscription.get("currency") or "usd")
+    amount = stripe_mrr.mrr(subscription, deduct=source.deduct_coupons, now=ask.now)
+    interval, count = recurring.get("interval"), recurring.get("interval_count") or 1
+    return {
+        **subscription,
+        "mrr_usd": _text(stripe_mrr.in_usd(amount, currency, source.rates)),
+        "is_trial": stripe_mrr.is_trial(subscription),
+        "seats": sum(item.get("quantity") or 0 for item in licensed) if licensed else None,
+        "product": _product(ask, price.get("product")),
+        "plan": price.get("nickname") or price.get("lookup_key") or price.get("id"),
+        "billing_interval": "year" if interval == "month" and count == 12 else interval,
+        "current_period_end": max(ends) if ends else subscription.get("current_period_end"),
+        "cancellation_reason": details.get("reason"),
+        "cancellation_feedback": details.get("feedback"),
+    }
+
+
+def _with_tiers(ask: Ask, subscription: Record) -> Record:
+    """The subscription with the tiers of its prices, which lists do not have."""
+    listed = subscription.get("items")
+    items = listed.get("data") if isinstance(listed, Mapping) else None
+    if not any(_lacks_tiers(item) for item in items or []):
+        return subscription
+    whole = [
+        {**item, "price": _fetched(ask, "prices", item["price"]["id"], **{"expand[]": ["tiers"]})}
+        if _lacks_tiers(item)
+        else item
+        for item in items or []
+    ]
+    return {**subscription, "items": {"data": whole}}
+
+
+def _lacks_tiers(item: Any) -> bool:
+    price = item.get("price") if isinstance(item, Mapping) else None
+    return isinstance(price, Mapping) and price.get("billing_scheme") == "tiered" and not price.get("tiers")
+
+
+def _product(ask: Ask, product: Any) -> str | None:
+    """A product's name; its id where it has none (any more)."""
+    if not product:
+        return None
+    found = product if isinstance(product, Mapping) else _fetched(ask, "products", str(product))
+    return str(found.get("name") or found.get("id") or product)
+
+
+def _fetched(ask: Ask, name: str, key: str, **params: Any) -> Record:
+    kept: dict[str, Record] = ask.memo.setdefault(name, {})
+    if key not in kept:
+        kept[key] = ask.api.get(f"/v1/{name}/{key}", holds=None, missing={"id": key}, **params)
+    return kept[key]
+
+
+def _invoice(ask: Ask, invoice: Record) -> Record:
+    moments = invoice.get("status_transitions") or {}
+    currency = str(invoice.get("currency") or "usd")
+    without_tax = invoice.get("total_excluding_tax")
+    amount = stripe_mrr.major(invoice.get("total") if without_tax is None else without_tax, currency)
+    return {
+        **invoice,
+        "finalized_at": moments.get("finalized_at"),
+        "paid_at": moments.get("paid_at"),
+        "amount_usd": _text(stripe_mrr.in_usd(amount, currency, _source(ask).rates)),
+    }
+
+
+def _text(amount: object) -> str | None:
+    return None if amount is None else str(amount)
+
+
+def _source(ask: Ask) -> StripeSource:
+    if not isinstance(ask.source, StripeSource):
+        raise Fatal("The source is none of Stripe.")
+    return ask.source
+
+
+# --- the account --------------------------------------------------------------------------------------------------------
+
+
+def _connect(source: StripeSource) -> Access:
+    address = secure(source.base_url or BASE_URL)
+    header = {"Authorization": f"Bearer {source.key.get_secret_value()}", "Stripe-Version": source.api_version}
+    pace = limiter(address, source.requests_per_second, 1.0)
+    return Access(Client(address, headers=lambda: header, limiter=pace, timeout=source.timeout_seconds))
+
+
+def _told(answer: Answer) -> str | None:
+    document = document_of(answer)
+    error = document.get("error") if isinstance(document, dict) else None
+    return str(error.get("message")) if isinstance(error, dict) and error.get("message") else None
+
+
+CUSTOMERS = Kind(
+    "/v1/customers",
+    _customer,
+    events=("customer.created", "customer.updated", "customer.deleted"),
+    listed={},
+)
+SUBSCRIPTIONS = Kind(
+    "/v1/subscriptions",
+    _subscription,
+    events=tuple(
+        f"customer.subscription.{word}"
+        for word in (
+            *("created", "updated", "deleted", "paused", "resumed"),
+            *("pending_update_applied", "pending_update_expired", "trial_will_end"),
+        )
+    ),
+    listed={"status": "all"},
+    expanded=("discounts",),
+    is_gone=lambda found: bool(found.get("deleted")) or found.get("status") in stripe_mrr.NEVER_BEGAN,
+)
+INVOICES = Kind(
+    "/v1/invoices",
+    _invoice,
+    events=tuple(
+        f"invoice.{word}"
+        for word in (
+            *("created", "updated", "deleted", "finalized", "paid", "payment_failed", "payment_succeeded"),
+            *("voided", "marked_uncollectible", "overdue"),
+        )
+    ),
+    listed={},
+    is_gone=lambda found: bool(found.get("deleted")) or found.get("status") == "draft",
+)
+STRIPE = Vendor(
+    name="stripe",
+    connect=_connect,
+    credential="`key`",
+    told=_told,
+    resources={
+        "customers": Resource(
+            fields={
+                "id": "text",
+                "name": "text",
+                "email": "text",
+                "address": "json",
+                "currency": "text",
+                "metadata": "json",
+                "created": "integer",
+                "changed_at": "integer",
+            },
+            read=_reading(CUSTOMERS),
+            scope="a key that may read Customers and Events",
+        ),
+        "subscriptions": Resource(
+            fields={
+                "id": "text",
+                "customer": "text",
+                "status": "text",
+                "currency": "text",
+                "product": "text",
+                "plan": "text",
+                "seats": "integer",
+                "mrr_usd": "text",
+                "billing_interval": "text",
+                "is_trial": "boolean",
+                "start_date": "integer",
+                "ended_at": "integer",
+                "cancel_at": "integer",
+                "canceled_at": "integer",
+                "cancellation_reason": "text",
+                "cancellation_feedback": "text",
+                "current_period_end": "integer",
+                "metadata": "json",
+                "created": "integer",
+                "changed_at": "integer",
+            },
+            read=_reading(SUBSCRIPTIONS),
+            scope="a key that may read Subscriptions, Prices, Products, Coupons and Events",
+        ),
+        "invoices": Resource(
+            fields={
+                "id": "text",
+                "customer": "text",
+                "status": "text",
+                "currency": "text",
+                "amount_usd": "text",
+                "attempt_count": "integer",
+                "due_date": "integer",
+                "finalized_at": "integer",
+                "paid_at": "integer",
+                "metadata": "json",
+                "created": "integer",
+                "changed_at": "integer",
+            },
+            read=_reading(INVOICES),
+            scope="a key that may read Invoices and Events",
+        ),
+    },
+)

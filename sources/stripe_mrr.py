@@ -1,0 +1,204 @@
+"""Monthly recurring revenue of a Stripe subscription, as Stripe's own billing analytics count it.
+
+Lives here: the rules, as pure functions over Stripe's objects. Must not live here: reading them (`stripe.py`).
+
+Where Stripe says so:
+- "Billing metric definitions" (docs.stripe.com/billing/subscriptions/analytics/glossary): the monthly-normalised value of
+  `active` and `past_due` subscriptions; a year is divided by 12; no trials, no taxes, no free plans, no metered products; a
+  subscription that is canceled or `unpaid` has none.
+- "Billing Analytics" (support.stripe.com/questions/billing-analytics): a coupon that lasts `forever` is deducted, one that
+  lasts `once` or is `repeating` is not; "Metric configurations" beside it: both can be deducted, by choice.
+- "Products and prices": graduated and volume tiers, flat amounts of tiers, `transform_quantity`, decimals of a cent.
+- "Supported currencies" (docs.stripe.com/currencies): which have no minor unit, which have three digits; amounts in ISK and
+  UGX have two digits although they have no minor unit.
+
+Where Stripe does not say: a week is 52/12 and a day 365/12 of a month; a subscription whose payments are paused with
+`void` or `mark_uncollectible` has no MRR, since nobody owes it, and with `keep_as_draft` it has; an amount off a subscription
+is taken off each of its bills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from typing import Any
+
+Object = Mapping[str, Any]
+
+ZERO_DECIMAL = frozenset(
+    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"]
+)
+THREE_DECIMAL = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
+PAYING = ("active", "past_due")
+NEVER_BEGAN = ("incomplete", "incomplete_expired")
+UNCOLLECTED = ("void", "mark_uncollectible")
+FOREVER = ("forever",)
+_A_MONTH_HAS = {
+    "day": Decimal(365) / 12,
+    "week": Decimal(52) / 12,
+    "month": Decimal(1),
+    "year": Decimal(1) / 12,
+}
+_CENT = Decimal("0.01")
+
+
+def major(amount: Any, currency: str) -> Decimal | None:
+    """An amount in a currency's minor units as Stripe writes it, in the currency itself."""
+    if amount is None:
+        return None
+    digits = 0 if currency.lower() in ZERO_DECIMAL else 3 if currency.lower() in THREE_DECIMAL else 2
+    return Decimal(str(amount)).scaleb(-digits)
+
+
+def in_usd(amount: Decimal | None, currency: str, rates: Mapping[str, float]) -> Decimal | None:
+    """An amount in dollars, to the cent; None for a currency without a rate, which is not a zero."""
+    currency = currency.lower()
+    rate = 1.0 if currency == "usd" else rates.get(currency)
+    if amount is None or rate is None:
+        return None
+    return (amount * Decimal(str(rate))).quantize(_CENT, ROUND_HALF_UP)
+
+
+def mrr(subscription: Object, *, deduct: Collection[str] = FOREVER, now: datetime) -> Decimal:
+    """MRR in the subscription's own currency; of one that has ended, what it was while it ran.
+
+    `deduct` are the durations of coupons that lower it.
+    """
+    if not has_mrr(subscription):
+        return Decimal(0)
+    currency = str(subscription.get("currency") or "usd")
+    items = [item for item in items_of(subscription) if not is_metered(item)]
+    bills = [(_bill(item, deduct, now), _price(item)) for item in items]
+    monthly = sum((bill * months(price) for bill, price in bills), Decimal(0))
+    # What is taken off a bill of several intervals is taken off each bill of the first: they are billed together.
+    first = months(bills[0][1]) if bills else Decimal(1)
+    monthly = _discounted(monthly, subscription.get("discounts"), deduct, now, first)
+    return major(monthly, currency) or Decimal(0)
+
+
+def has_mrr(subscription: Object) -> bool:
+    """Whether the subscription counts: it is paid for, or was when it ended."""
+    status = subscription.get("status")
+    paused = subscription.get("pause_collection")
+    if isinstance(paused, Mapping) and paused.get("behavior") in UNCOLLECTED:
+        return False
+    if status == "canceled":
+        return not is_trial(subscription)
+    return status in PAYING
+
+
+def is_trial(subscription: Object) -> bool:
+    """Whether it is on trial, or was when it ended."""
+    if subscription.get("status") == "canceled":
+        ended, trial_end = subscription.get("ended_at"), subscription.get("trial_end")
+        return ended is not None and trial_end is not None and ended <= trial_end
+    return subscription.get("status") == "trialing"
+
+
+def items_of(subscription: Object) -> Sequence[Object]:
+    """The items, the one that costs most a month first."""
+    listed = subscription.get("items")
+    found = listed.get("data") if isinstance(listed, Mapping) else None
+    items = [item for item in found or [] if isinstance(item, Mapping) and not item.get("deleted")]
+    return sorted(items, key=lambda item: -(_amount(item) * months(_price(item))))
+
+
+def is_metered(item: Object) -> bool:
+    """Whether an item is billed by usage."""
+    return _recurring(_price(item)).get("usage_type") == "metered"
+
+
+def months(price: Object) -> Decimal:
+    """What a price has to be multiplied with to be a month's."""
+    recurring = _recurring(price)
+    count = int(recurring.get("interval_count") or 1)
+    return _A_MONTH_HAS.get(str(recurring.get("interval") or "month"), Decimal(1)) / count
+
+
+def _price(item: Object) -> Object:
+    price = item.get("price") or item.get("plan")
+    return price if isinstance(price, Mapping) else {}
+
+
+def _recurring(price: Object) -> Object:
+    recurring = price.get("recurring")
+    return recurring if isinstance(recurring, Mapping) else price
+
+
+def _bill(item: Object, deduct: Collection[str], now: datetime) -> Decimal:
+    """What one bill asks for the item, in minor units."""
+    return _discounted(_amount(item), item.get("discounts"), deduct, now, Decimal(1))
+
+
+def _amount(item: Object) -> Decimal:
+    price = _price(item)
+    quantity = item.get("quantity")
+    count = Decimal(1 if quantity is None else quantity)
+    if is_metered(item):
+        return Decimal(0)
+    transform = price.get("transform_quantity")
+    if isinstance(transform, Mapping):
+        rounding = ROUND_CEILING if transform.get("round") == "up" else ROUND_FLOOR
+        count = (count / int(transform.get("divide_by") or 1)).to_integral_value(rounding)
+    if price.get("billing_scheme") == "tiered":
+        return _tiered(count, price.get("tiers") or [], str(price.get("tiers_mode") or "graduated"))
+    return _unit(price) * count
+
+
+def _unit(priced: Object) -> Decimal:
+    exact, whole = priced.get("unit_amount_decimal"), priced.get("unit_amount")
+    return Decimal(str(exact if exact is not None else whole or 0))
+
+
+def _tiered(count: Decimal, tiers: Sequence[Object], mode: str) -> Decimal:
+    """Volume: all units cost what the last unit's tier says. Graduated: each unit costs what its own tier says."""
+    total, below = Decimal(0), Decimal(0)
+    for tier in tiers:
+        up_to = tier.get("up_to")
+        top = count if up_to is None else min(count, Decimal(up_to))
+        is_last = up_to is None or count <= Decimal(up_to)
+        if mode == "volume":
+            if is_last:
+                return _unit(tier) * count + _flat(tier)
+            continue
+        if top > below or (count == 0 and below == 0):
+            total += _unit(tier) * (top - below) + _flat(tier)
+        below = top
+        if is_last:
+            break
+    return total
+
+
+def _flat(tier: Object) -> Decimal:
+    exact, whole = tier.get("flat_amount_decimal"), tier.get("flat_amount")
+    return Decimal(str(exact if exact is not None else whole or 0))
+
+
+def _discounted(
+    amount: Decimal, discounts: Any, deduct: Collection[str], now: datetime, months_a_bill: Decimal
+) -> Decimal:
+    """`amount` less the coupons that count, one after the other, never below nothing."""
+    for discount in discounts or []:
+        coupon = coupon_of(discount)
+        if coupon is None or coupon.get("duration") not in deduct or _is_over(discount, now):
+            continue
+        if coupon.get("percent_off") is not None:
+            amount *= 1 - Decimal(str(coupon["percent_off"])) / 100
+        else:
+            amount -= Decimal(str(coupon.get("amount_off") or 0)) * months_a_bill
+    return max(amount, Decimal(0))
+
+
+def coupon_of(discount: Any) -> Object | None:
+    """The coupon of an expanded discount: inside `source` since 2025, directly in it before."""
+    if not isinstance(discount, Mapping):
+        return None
+    source = discount.get("source")
+    coupon = source.get("coupon") if isinstance(source, Mapping) else discount.get("coupon")
+    return coupon if isinstance(coupon, Mapping) else None
+
+
+def _is_over(discount: Object, now: datetime) -> bool:
+    end = discount.get("end")
+    return end is not None and end <= now.replace(tzinfo=UTC).timestamp()
