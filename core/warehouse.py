@@ -110,14 +110,15 @@ def side_by_side(
     work: Callable[[Connection, _Item], _Result],
     items: Sequence[_Item],
     *,
-    at_once: int,
+    at_once: int = 2,
 ) -> list[_Result]:
-    """Do `work` on each of `items`, so many at once, in the open database; the results in the order of `items`.
+    """Do `work` on each of `items`, so many at once (at most as many as the database has threads); the results in their order.
 
     Each piece of work has a connection of its own, with its own transactions and temporary tables. When one raises (an
     interrupt too), what has not begun does not begin, and the statements that run are interrupted.
     """
-    with ExitStack() as stack, ThreadPoolExecutor(max_workers=at_once) as pool:
+    workers = min(at_once, int(scalar(connection, "select current_setting('threads')")))
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=workers) as pool:
         connections = [stack.enter_context(_beside(connection)) for _ in items]
         begun = [pool.submit(work, one, item) for one, item in zip(connections, items, strict=True)]
         try:

@@ -30,8 +30,6 @@ DATA_TEAM = "team:data-engineering"
 """Who answers for an asset that has no other owner."""
 ATTEMPTS = 4
 """How often a stream is tried that may be there a moment later: at once, then after 2, 4 and 8 seconds."""
-SIDE_BY_SIDE = 2
-"""Streams that are loaded at the same time: most are text, which one thread reads, since it numbers the records on its way."""
 
 
 def assets(tenure: Tenure, *, full: bool) -> list[dg.AssetsDefinition]:
@@ -104,7 +102,7 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
             warehouse.open() as connection,
         ):
             ledger.ensure_tables(connection, streams)
-            found = _load_all(connection, reached, wanted, load)
+            found = _load_all(connection, wanted, load)
             for key, members in chosen.items():
                 reports = [outcome for m in members for outcome in [found[m]] if isinstance(outcome, LoadReport)]
                 for drift in (f"{r.source}/{r.stream} is not what it was: {r.drift}" for r in reports if r.drift):
@@ -125,19 +123,20 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
 
 def _load_all(
     connection: Connection,
-    tenure: Tenure,
     streams: list[StreamId],
     load: Callable[[Connection, StreamId], LoadReport | Retriable],
 ) -> dict[StreamId, LoadReport | Retriable]:
-    """Load `streams`, some side by side, all others after the accounts; what became of each."""
+    """Load `streams`, all others after the accounts; what became of each.
+
+    Two at a time, since most are text, which one thread reads: it numbers the records on its way.
+    """
     prepare(connection)
     accounts = [stream for stream in streams if stream.entity_name == "accounts"]
     others = [stream for stream in streams if stream.entity_name != "accounts"]
-    at_once = min(SIDE_BY_SIDE, tenure.threads)
     return {
         stream: outcome
         for part in (accounts, others)
-        for stream, outcome in zip(part, side_by_side(connection, load, part, at_once=at_once), strict=True)
+        for stream, outcome in zip(part, side_by_side(connection, load, part), strict=True)
     }
 
 

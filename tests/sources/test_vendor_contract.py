@@ -38,7 +38,6 @@ class Case:
     path: str
     refused: str = "401"
     """What is said of credentials that are wrong."""
-    is_read_whole: bool = False
     """Whether a first load reads records of any age: what is, rather than happens."""
     moments: Iterator[datetime] = field(default_factory=lambda: _moments())
 
