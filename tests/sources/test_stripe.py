@@ -196,6 +196,20 @@ def test_after_a_month_of_silence_all_is_listed_anew(company: Any, billing: Stri
     assert company.query("select count(*) from raw_stripe.subscriptions") == [(2,)]
 
 
+def test_without_events_all_is_listed_in_every_run(company: Any, billing: StripeStandIn) -> None:
+    billing.put("subscriptions", [subscription(1000, 2)])
+    billing.keys = dict.fromkeys(billing.keys, ("customers", "subscriptions", "invoices", "prices", "products"))
+    company.document["sources"]["billing"]["changes"] = "lists"
+    company.load()
+    assert [report.rows_unchanged for report in company.load().values()] == [1, 1, 0]
+    billing.put("subscriptions", [subscription(1000, 5)])
+    report = company.load()["subscriptions"]
+    assert (report.rows_inserted, report.rows_ended) == (1, 1)
+    assert [row[2] for row in company.query(PERIODS)] == [2, 5]
+    again = company.load()["subscriptions"]
+    assert (again.rows_inserted, again.rows_updated, again.rows_ended) == (0, 0, 0)
+
+
 def test_stripes_own_client_reads_the_same_from_the_stand_in(company: Any) -> None:
     from stripe import StripeClient
 
