@@ -28,6 +28,23 @@ def test_every_key_of_the_configuration_is_documented() -> None:
     assert missing == []
 
 
+def test_every_key_of_a_vendor_is_documented() -> None:
+    text = (DOCS.parent / "sources.md").read_text(encoding="utf-8")
+    models = {model for model in settings.SOURCE_KINDS.values() if issubclass(model, settings.ApiSource)}
+    common = settings.SourceConfig.model_fields
+    missing = [
+        f"{m.__name__}.{name}"
+        for m in models
+        for name in m.model_fields
+        if name not in common and f"`{name}`" not in text
+    ]
+    assert missing == []
+    for connector, model in settings.SOURCE_KINDS.items():
+        if issubclass(model, settings.ApiSource):
+            streams = settings.default_streams(connector)
+            assert [name for name in streams if f"| `{name}` |" not in text] == [], connector
+
+
 def test_every_column_of_the_contract_is_documented_where_its_entity_is() -> None:
     sections = DOCS.read_text(encoding="utf-8").split("### ")
     for entity in ENTITIES.values():
