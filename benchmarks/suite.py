@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from core.settings import DEFAULT_CONFIG
 from core.warehouse import rows, scalar, warehouse
 
 GIB = 1024**3
+API_ROWS, API_SECONDS, API_BYTES = 100_000, 30.0, 500_000_000
 BUILD_RATIO = 1.5
 DAY_RATIO = 0.1
 FEATURES_SECONDS, BIG_FEATURES_SECONDS = 60, 240
@@ -348,6 +350,88 @@ def extract_database(bench: Bench) -> dict[str, Any]:
     }
 
 
+def extract_api(bench: Bench) -> dict[str, Any]:
+    """Loading a hundred thousand records from stand-ins for Zendesk (1,000 a page) and Stripe (100 a page), which answer at once."""
+    from sandbox.serve import serving
+    from sandbox.stripe import KEY, StripeStandIn
+    from sandbox.zendesk import EMAIL, TOKEN, ZendeskStandIn
+
+    desk, billing = ZendeskStandIn(exports=1_000_000), StripeStandIn(requests=1_000_000)
+    desk.put("organizations", [{"id": 1, "name": "One", "created_at": _moment(0), "updated_at": _moment(0)}])
+    desk.put("tickets", (_ticket(number) for number in range(API_ROWS)))
+    billing.put("customers", (_customer(number) for number in range(API_ROWS)))
+    found = {}
+    with serving(desk) as zendesk, serving(billing) as stripe, _home(bench.folder / "extract_api") as home:
+        sources = {
+            "zendesk": {"email": EMAIL, "token": TOKEN, "base_url": zendesk, "exports_per_minute": 1_000_000},
+            "stripe": {"key": KEY, "base_url": stripe, "requests_per_second": 1_000_000},
+        }
+        config = home / "tenure.yml"
+        document = {
+            "company": "Bench",
+            "sources": {name: {"connector": name, **block} for name, block in sources.items()},
+        }
+        config.write_text(yaml.safe_dump(document), encoding="utf-8")
+        env = measure.environment(home)
+        for name, streams in {"zendesk": ("organizations", "tickets"), "stripe": ("customers",)}.items():
+            command = measure.python(
+                "benchmarks.tasks", "load", str(config), *(f"{name}/{stream}" for stream in streams)
+            )
+            done = measure.run(command, env, scratch=home / "scratch")
+            report = json.loads(done.out)["streams"][f"{name}/{streams[-1]}"]
+            found[name] = {
+                **done.document(),
+                "rows_per_second": round(report["rows_read"] / report["seconds"]),
+                "stream": report,
+            }
+    targets = []
+    for name, one in found.items():
+        targets += [
+            _target(f"{name}: rows that were not loaded", API_ROWS - one["stream"]["rows_inserted"], 0),
+            _target(f"{name}: seconds", one["seconds"], API_SECONDS),
+            _target(f"{name}: peak memory in bytes", one["peak_rss_bytes"], API_BYTES),
+        ]
+    return {
+        "what": "loading records from vendors' APIs, by stand-ins that answer at once",
+        "sizes": {"rows": API_ROWS},
+        **found,
+        "floor": None,
+        "targets": targets,
+    }
+
+
+def _moment(seconds: int) -> str:
+    return f"{datetime(2024, 1, 1) + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _ticket(number: int) -> dict[str, Any]:
+    return {
+        "id": number + 1,
+        "organization_id": 1,
+        "subject": f"Ticket {number}",
+        "description": "It does not work. " * 10,
+        "priority": "high",
+        "status": "solved",
+        "tags": ["one", "two"],
+        "custom_fields": [{"id": field, "value": None} for field in range(10)],
+        "satisfaction_rating": {"score": "good"},
+        "created_at": _moment(number),
+        "updated_at": _moment(number + 1),
+        "_metrics": {"reply_time_in_minutes": {"calendar": 90}, "reopens": 0, "solved_at": _moment(number + 9000)},
+    }
+
+
+def _customer(number: int) -> dict[str, Any]:
+    return {
+        "id": f"cus_{number:08d}",
+        "name": f"Customer {number}",
+        "email": f"ap@customer{number}.example",
+        "address": {"country": "US", "city": "Springfield", "line1": None},
+        "metadata": {"crm_id": str(number)},
+        "created": 1_700_000_000 + number,
+    }
+
+
 def sandbox(bench: Bench) -> dict[str, Any]:
     """Founding a company with a million events."""
     with _home(bench.folder / "founding") as home:
@@ -573,6 +657,7 @@ BENCHMARKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
         same_input,
         extract_files,
         extract_database,
+        extract_api,
         sandbox,
         sync_hubspot,
         sync_salesforce,

@@ -79,6 +79,7 @@ class StreamConfig(Strict):
     look_back: str | None = None
     batch_rows: int = Field(default=200_000, ge=1)
     resource: str | None = None
+    periods: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -94,6 +95,8 @@ class StreamConfig(Strict):
         if self.entity not in ENTITIES:
             raise ValueError(f"no entity is called {self.entity!r}; the contract has {', '.join(ENTITIES)}")
         entity = ENTITIES[self.entity]
+        if self.periods and self.entity != "subscriptions":
+            raise ValueError(f"`periods` is for subscriptions, not for {self.entity}")
         unknown = sorted(set(self.columns) - set(entity.column_names))
         if unknown:
             raise ValueError(

@@ -276,7 +276,8 @@ class _Measure:
         loads = _rows(
             self.connection,
             "select run_id, source, stream, status, message, rows_read, rows_inserted, rows_updated, rows_unchanged,"
-            " rows_superseded, rows_quarantined, coalesce(rows_deleted, 0) as rows_deleted, rows_released from ledger.loads"
+            " rows_superseded, rows_quarantined, coalesce(rows_deleted, 0) as rows_deleted,"
+            " coalesce(rows_ended, 0) as rows_ended, rows_released from ledger.loads"
             f" where connector = $connector and entity = $entity and {unguarded(self.table.name, self.run, 'run_id')}"
             " order by started_at, source, stream",
             connector=self.table.connector,
@@ -302,8 +303,8 @@ class _Measure:
                 load["rows_in_table"] = in_table.get(stream, 0)
                 # A row that is gone may have come in this very load; one that ended is there, stamped anew.
                 load["rows_at_least"] = max(load["rows_inserted"] - load["rows_deleted"], 0)
-                load["rows_at_most"] = (
-                    load["rows_inserted"] + load["rows_updated"] + load["rows_released"] + load["rows_deleted"]
+                load["rows_at_most"] = sum(
+                    load[f"rows_{part}"] for part in ("inserted", "updated", "released", "deleted", "ended")
                 )
                 load["quarantine_rows"] = in_quarantine.get(stream, 0)
         if stopped or counted:

@@ -204,13 +204,17 @@ def publish(context: typer.Context, as_json: AsJson = False) -> None:
     _end(context, tenure, outcome, tenure.serving_path, as_json=as_json)
 
 
-@app.command(epilog="Examples: tenure doctor · tenure --config my.yml doctor --json")
-def doctor(context: typer.Context, as_json: AsJson = False) -> None:
+@app.command(epilog="Examples: tenure doctor · tenure doctor --source billing · tenure --config my.yml doctor --json")
+def doctor(
+    context: typer.Context,
+    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only this source.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Check the configuration and the sources before anything is loaded: what is filled, what would be quarantined."""
     from dataclasses import asdict
 
     from core.settings import utc_now
-    from orchestration import console
+    from orchestration import console, stand_ins
     from sources.doctor import examine
 
     tenure = _tenure(context)
@@ -219,8 +223,12 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
 
         wanted = tenure.config.sandbox
         sandbox.generate(tenure.home, accounts=wanted.accounts, months=wanted.months, seed=wanted.seed)
-    with console.ERR.status("reading a sample of every stream"):
-        found = examine(tenure, now=utc_now())
+    names = list(tenure.config.sources) if source is None else [source]
+    with (
+        console.ERR.status("reading a sample of every stream"),
+        stand_ins.sources_reachable(tenure, names) as reached,
+    ):
+        found = examine(reached, now=utc_now(), source=source)
     if as_json:
         console.print_json({"healthy": found.is_healthy, **asdict(found)})
     else:

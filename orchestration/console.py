@@ -329,15 +329,40 @@ def show_examination(company: str, found: Examination, *, config: Path | None) -
     OUT.print(f"[bold]{escape(company)}[/]: {_counted(len(found.streams), 'stream')}, nothing was loaded\n")
     for stream in found.streams:
         _show_stream(stream)
+    _show_access(found)
     known = ", ".join(f"{n:,} of {escape(source)}" for source, n in found.accounts_by_source.items())
     OUT.print(f"Account ids known: {known or 'none'}")
     if found.is_healthy:
         show_next("tenure run", config=config)
 
 
+def _show_access(found: Examination) -> None:
+    """Of vendors' streams: whether they may be read, with what, and how much may be asked."""
+    asked = [stream for stream in found.streams if stream.needs is not None]
+    if not asked:
+        return
+    OUT.print()
+    show_table(
+        "What may be read",
+        [
+            {
+                "stream": f"{stream.source}/{stream.stream}",
+                "may": stream.status != "broken",
+                "rows of one page": stream.rows_read,
+                "needs": stream.needs,
+                "quota": stream.quota,
+            }
+            for stream in asked
+        ],
+    )
+    OUT.print()
+
+
 def _show_stream(stream: StreamFinding) -> None:
     mark = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "broken": "[red]✗[/]"}[stream.status]
-    where = f"{_counted(stream.files, 'file')}, {_size(stream.bytes or 0)}" if stream.files is not None else "a table"
+    where = (
+        f"{_counted(stream.files, 'file')}, {_size(stream.bytes or 0)}" if stream.files is not None else _place(stream)
+    )
     read = f"{'a sample of ' if stream.is_sample else ''}{_counted(stream.rows_read, 'row')} read"
     OUT.print(f"{mark} [bold]{stream.source}/{stream.stream}[/] → {stream.entity}  [dim]{where}; {read}[/]")
     if stream.message:
@@ -360,6 +385,10 @@ def _show_stream(stream: StreamFinding) -> None:
             )
     if not stream.judges_accounts:
         OUT.print("    [dim]Not all accounts were read: whether rows name unknown accounts is not known.[/]")
+
+
+def _place(stream: StreamFinding) -> str:
+    return "a table" if stream.needs is None else f"{stream.connector}'s API"
 
 
 def _counted(count: int, noun: str) -> str:

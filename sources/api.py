@@ -293,6 +293,11 @@ class ApiStream:
         self._memo: dict[str, Any] = {}
         self._progress = Progress()
 
+    @property
+    def scope(self) -> str:
+        """What the credentials must be allowed."""
+        return self._resource.scope
+
     def progress(self) -> Progress:
         """Where the next stretch or run goes on."""
         return self._progress

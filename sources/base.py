@@ -108,7 +108,7 @@ class Drift:
     def sentence(self) -> str:
         """What happened, in words."""
         if self.change == "type":
-            return f"{self.field} was {self.was} and is now {self.now}"
+            return f"{self.field} was {self.was} and is now also {self.now}"
         return f"{self.field} ({self.now or self.was}) {self.change}"
 
 

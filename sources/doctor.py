@@ -4,7 +4,8 @@ Lives here: loading a sample of every stream into a scratch database, by the loa
 it. Must not live here: a second way to check rows; how the findings are shown.
 
 Of a stream, about `SAMPLE_ROWS` rows are read: from up to 20 of its files, spread evenly, or the first rows of a table.
-Accounts are read whole up to `WHOLE_BYTES` of files or `WHOLE_ROWS` rows, so that rows of unknown accounts can be told.
+Accounts are read whole up to `WHOLE_BYTES` of files or `WHOLE_ROWS` rows, so that rows of unknown accounts can be told. Of a
+vendor, one page of each stream is asked for: whether the credentials are known, and may read it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from core import warehouse
-from core.errors import TenureError
-from core.settings import StreamConfig, Tenure
+from core.errors import TenureError, UserError
+from core.settings import ApiSource, StreamConfig, Tenure
 from core.warehouse import Connection, identifier, rows
 from sources import ledger
+from sources.api import ApiStream
 from sources.base import StreamId, open_stream, stream_ids
 from sources.files import Found, find
 from sources.ledger import LoadReport
@@ -59,7 +61,8 @@ class StreamFinding:
 
     status: ok; warning (rows would be quarantined, or a required column is empty); broken (it would stop: `message`).
     `files` and `bytes` are those of the whole input (None for a table); the counts are those of what was read, which is
-    a part of it when `is_sample`. `judges_accounts` says whether rows of unknown accounts could be told.
+    a part of it when `is_sample`. `judges_accounts` says whether rows of unknown accounts could be told. A vendor's streams
+    have `needs`, what the credentials must be allowed, and the vendor's own words about its `quota`.
     """
 
     source: str
@@ -78,6 +81,9 @@ class StreamFinding:
     quarantined_by_reason: Mapping[str, int]
     examples: tuple[BrokenRow, ...]
     columns: tuple[ColumnFinding, ...]
+    requests: int = 0
+    quota: str | None = None
+    needs: str | None = None
 
     @property
     def required_missing(self) -> tuple[str, ...]:
@@ -98,8 +104,10 @@ class Examination:
         return all(stream.status != "broken" for stream in self.streams)
 
 
-def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS) -> Examination:
-    """Try every stream in a database that is gone afterwards. A broken stream is a finding, not an error."""
+def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS, source: str | None = None) -> Examination:
+    """Try every stream, or those of one source, in a database that is gone afterwards. A broken stream is a finding, no error."""
+    if source is not None and source not in tenure.config.sources:
+        raise UserError(f"There is no source {source!r}.", hint=f"There are {', '.join(tenure.config.sources)}.")
     with (
         TemporaryDirectory(prefix="tenure-doctor-") as folder,
         warehouse.scratch(tenure.memory_limit, tenure.threads, Path(folder)) as connection,
@@ -108,7 +116,9 @@ def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS) ->
         ledger.ensure_tables(connection, streams)
         findings: list[StreamFinding] = []
         for stream in streams:
-            whole_accounts = not any(
+            if source is not None and stream.source != source:
+                continue
+            whole_accounts = (source is None or stream.account_source == source) and not any(
                 finding.entity == "accounts"
                 and finding.source == stream.account_source
                 and (finding.is_sample or finding.status == "broken")
@@ -127,12 +137,14 @@ def _examine_stream(
     try:
         files = None if source.path is None else find(source.path, config.files, label=stream.label)
         opened = open_stream(stream, source, now=now, temp_directory=tenure.temp_directory)
-        limit = _limit(stream, files, sample_rows)
+        limit = sample_rows if isinstance(source, ApiSource) else _limit(stream, files, sample_rows)
         report = load_stream(connection, opened, tenure, now=now, run_id=stream.label, sample_rows=limit)
     except TenureError as error:
         return _finding(connection, tenure, stream, None, None, f"{error.message} {error.hint or ''}".strip())
     partial = opened.progress().is_partial
-    return _finding(connection, tenure, stream, report, files, report.message, is_sample=partial)
+    found = _finding(connection, tenure, stream, report, files, report.message, is_sample=partial)
+    needs = opened.scope if isinstance(opened, ApiStream) else None
+    return replace(found, requests=report.requests, quota=report.quota, needs=needs)
 
 
 def _limit(stream: StreamId, files: list[Found] | None, sample_rows: int) -> int | None:

@@ -61,6 +61,7 @@ LEDGER = {
         "rows_superseded": "bigint",
         "rows_quarantined": "bigint",
         "rows_deleted": "bigint",
+        "rows_ended": "bigint",
         "rows_released": "bigint",
         "cursor": "varchar",
         "requests": "bigint",
@@ -109,9 +110,9 @@ LEDGER = {
 class LoadReport:
     """The outcome of one stream in one run. read = inserted + updated + unchanged + superseded + quarantined + deleted.
 
-    `rows_released` were in quarantine since an earlier run and are loaded now; they are not part of `rows_read`. A stream that
-    stopped has the counts of the stretches that were committed. `requests` were made to a vendor, who told of its `quota`;
-    `drift` says which of its fields are not what they were.
+    `rows_released` were in quarantine since an earlier run and are loaded now, `rows_ended` are periods that a newer one ended;
+    they are not part of `rows_read`. A stream that stopped has the counts of the stretches that were committed. `requests` were
+    made to a vendor, who told of its `quota`; `drift` says which of its fields are not what they were.
     """
 
     run_id: str
@@ -133,6 +134,7 @@ class LoadReport:
     started_at: datetime
     finished_at: datetime
     rows_deleted: int = 0
+    rows_ended: int = 0
     requests: int = 0
     quota: str | None = None
     drift: str | None = None
@@ -237,7 +239,7 @@ def note_fields(
             if known:
                 drift.append(Drift(name, "appeared", None, both))
         elif kinds and seen - kinds:
-            drift.append(Drift(name, "type", " or ".join(sorted(kinds)), " or ".join(sorted(seen))))
+            drift.append(Drift(name, "type", " or ".join(sorted(kinds)), " or ".join(sorted(seen - kinds))))
         if before is None or not before["is_sent"] or both != before["kinds"]:
             changed.append((name, both, True))
     if progress.fields and not progress.has_more:

@@ -21,7 +21,7 @@ from datetime import datetime
 from core.errors import Fatal, Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar, transaction
-from sources import ledger
+from sources import ledger, periods
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.ledger import LoadReport
 from sources.mapping import Mapped, compile_mapping, effective_columns
@@ -36,6 +36,7 @@ _TEMPORARY = (
     "settled",
     "tenure_sample",
     "gone",
+    "assigned",
 )
 _BAD = "_fault is not null or not _account_known"
 
@@ -50,6 +51,7 @@ class _Counts:
     superseded: int = 0
     quarantined: int = 0
     deleted: int = 0
+    ended: int = 0
     released: int = 0
 
 
@@ -125,7 +127,9 @@ class _Loader:
         self.inserted_at_once, self.may_repeat = 0, False
         known = set(ledger.known_files(self.connection, self.id))
         if full:
-            self._forget_rows("true")
+            self._forget_rows(
+                f"not coalesce({periods.KEPT_WHEN_FULL}, false)" if self.stream.config.periods else "true"
+            )
             self.connection.execute(f"delete from {self.quarantine} where {self._mine()}")
             ledger.forget_files(self.connection, self.id, sorted(known))
         self.is_first = not any(
@@ -170,6 +174,7 @@ class _Loader:
             rows_superseded=c.superseded,
             rows_quarantined=c.quarantined,
             rows_deleted=c.deleted,
+            rows_ended=c.ended,
             rows_released=c.released,
             cursor=None if stopped else progress.cursor,
             requests=progress.requests,
@@ -320,6 +325,8 @@ class _Loader:
             self._add(read=taken + broken, quarantined=broken)
         else:
             self._read_twice(chunk, mapped)
+        if self.stream.config.periods:
+            self._add(ended=periods.assign(self.connection, self.table, self._mine(), now=self.now, run_id=self.run_id))
         self._upsert()
 
     def _take_apart(self, chunk: Chunk, mapped: Mapped, counted: str, where: str = "true") -> tuple[int, int]:

@@ -1,0 +1,64 @@
+"""Periods out of states: a source that only tells what a subscription is now, and a contract that keeps what it was.
+
+Lives here: which period of a subscription a row that was read belongs to, and when one ends and another begins. Must not live
+here: reading, checking or writing rows (`load.py`).
+
+A stream with `periods: true` delivers each subscription under one id. Its first period has that id. When what is paid for changes
+(plan, seats, MRR, interval, trial), the period ends with the reason `changed` and one begins that is called
+`<id>@<seconds since 1970>`, at the moment of the change (`updated_at`). What has changed in between two looks is one change, and
+one that has ended is what it was when it was last seen to run.
+
+Former periods are told by nobody any more: reading all anew leaves them, and goes on where the last of them ended.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from core.warehouse import Connection, rows
+
+CHANGED = "changed"
+PAID_FOR = ("plan", "seats", "mrr_usd", "billing_interval", "is_trial")
+KEPT_WHEN_FULL = f"end_reason = '{CHANGED}'"
+"""SQL: rows that reading all anew does not bring back."""
+_FORMER = f"p.end_reason = '{CHANGED}' and p.ended_at is not null"
+_NAME = "|| '@' || cast(cast(epoch({moment}) as bigint) as varchar)"
+
+
+def assign(connection: Connection, table: str, mine: str, *, now: datetime, run_id: str) -> int:
+    """Give the rows of temp.batch the period that they tell of, and end periods of `table` that are over; how many.
+
+    `mine` is SQL: which rows of the table are the stream's.
+    """
+    same = " and ".join(f"b.{name} is not distinct from p.{name}" for name in PAID_FOR)
+    moment = "coalesce(b.updated_at, cast($now as timestamp))"
+    connection.execute(
+        "create or replace temp table assigned as"
+        " with periods as (select *, rowid as period_row, regexp_replace(subscription_id, '@\\d+$', '') as base"
+        f" from {table} where {mine}), latest as (select * from periods"
+        " qualify row_number() over (partition by base order by started_at desc, subscription_id desc) = 1)"
+        f" select b.rowid as batch_row, p.period_row, {moment} as moment, case when {_FORMER} then 'after'"
+        " when b.ended_at is not null then 'end'"
+        f" when {same} or p.ended_at is not null or {moment} <= greatest(p.started_at, p.updated_at) then 'same'"
+        " else 'new' end as outcome"
+        " from temp.batch as b join latest as p on p.base = b.subscription_id",
+        {"now": now},
+    )
+    if not rows(connection, "select 1 from temp.assigned limit 1"):
+        return 0
+    kept = ", ".join(f"{name} = case when a.outcome = 'end' then p.{name} else b.{name} end" for name in PAID_FOR)
+    connection.execute(
+        "update temp.batch as b set"
+        f" subscription_id = case a.outcome when 'new' then b.subscription_id {_NAME.format(moment='a.moment')}"
+        f" when 'after' then b.subscription_id {_NAME.format(moment='p.ended_at')} else p.subscription_id end,"
+        " started_at = case when a.outcome = 'new' then a.moment when a.outcome = 'after' then p.ended_at"
+        f" when p.subscription_id = b.subscription_id then b.started_at else p.started_at end, {kept}"
+        f" from temp.assigned as a join {table} as p on p.rowid = a.period_row where b.rowid = a.batch_row"
+    )
+    ended = connection.execute(
+        f"update {table} as p set ended_at = a.moment, end_reason = '{CHANGED}', updated_at = a.moment,"
+        " _loaded_at = cast($now as timestamp), _run_id = $run_id"
+        " from temp.assigned as a where a.period_row = p.rowid and a.outcome = 'new'",
+        {"now": now, "run_id": run_id},
+    ).fetchone()
+    return int(ended[0]) if ended else 0
