@@ -113,7 +113,6 @@ class _Reader:
     def __init__(self, name: str, asked: Sequence[str] = ()) -> None:
         self._name, self._kept = name, KINDS[name]
         self._asked = tuple(asked)
-        self._emails: dict[str, str] | None = None
 
     def resource(self) -> Resource:
         own = dict.fromkeys(self._asked, _TEXT)
@@ -184,7 +183,7 @@ class _Reader:
             belongs = _associated(ask, self._name, kind, [record["id"] for record in records])
             records = [{**record, ID_OF[kind]: belongs.get(record["id"])} for record in records]
         if self._kept.has_owner:
-            emails = self._owners(ask)
+            emails = _owners(ask)
             records = [{**record, "owner_email": emails.get(str(record.get("hubspot_owner_id")))} for record in records]
         merged = [(record, key) for record in records for key in _merged(record)]
         if self._kept.merged == "led away":
@@ -196,18 +195,6 @@ class _Reader:
         """The record that was merged into another one: of its own it has nothing any more but the id."""
         kept = {name: survivor.get(name) for name in ("createdate", self._kept.modified)}
         return {"id": key, "merged_into": survivor["id"], **kept}
-
-    def _owners(self, ask: Ask) -> Mapping[str, str]:
-        """E-mail addresses by owner, read once for a run."""
-        if self._emails is None:
-            path = f"/crm/owners/{_version(ask.source)}"
-            self._emails = {
-                str(owner.get("id")): str(owner.get("email") or "")
-                for archived in ("true", "false")
-                for document in _documents(ask, path, limit=MOST_OWNERS, archived=archived)
-                for owner in documents_in(document, "results")
-            }
-        return self._emails
 
     @property
     def _properties(self) -> list[str]:
@@ -267,6 +254,20 @@ def _first(targets: Sequence[Mapping[str, Any]]) -> str:
         return (not any(label.startswith("Primary") for label in labels), len(key), key)
 
     return str(min(targets, key=order).get("toObjectId"))
+
+
+def _owners(ask: Ask) -> Mapping[str, str]:
+    """E-mail addresses by owner, read once for a load."""
+    if "owners" not in ask.memo:
+        path = f"/crm/owners/{_version(ask.source)}"
+        ask.memo["owners"] = {
+            str(owner.get("id")): str(owner.get("email") or "")
+            for archived in ("true", "false")
+            for document in _documents(ask, path, limit=MOST_OWNERS, archived=archived)
+            for owner in documents_in(document, "results")
+        }
+    found: Mapping[str, str] = ask.memo["owners"]
+    return found
 
 
 def _documents(ask: Ask, path: str, *, after: str | None = None, **params: Any) -> Iterator[Any]:

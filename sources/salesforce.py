@@ -104,7 +104,6 @@ class _Reader:
 
     def __init__(self, name: str, asked: Sequence[str] = (), *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._kept, self._asked, self._sleep = KINDS[name], tuple(asked), sleep
-        self._names: tuple[str, ...] = ()
 
     def resource(self) -> Resource:
         fields = dict.fromkeys((*SYSTEM, *self._kept.fields, *self._asked), _TEXT)
@@ -162,7 +161,7 @@ class _Reader:
 
     def _visible(self, ask: Ask) -> tuple[str, ...]:
         """The fields that the user may see, of those that are read. One that a mapping of your own names must be among them."""
-        if not self._names:
+        if "fields" not in ask.memo:
             path = f"{_data(ask.source)}/sobjects/{self._kept.object}/describe"
             try:
                 document = ask.api.get(path, holds="fields")
@@ -185,8 +184,9 @@ class _Reader:
                     f"{self._kept.object} has no field {', '.join(missing)} that the app's user may see.",
                     hint="Check the name in the mapping, or let the user's permission set see the field.",
                 )
-            self._names = tuple(name for name in (*SYSTEM, *self._kept.fields, *self._asked) if is_seen(name))
-        return self._names
+            ask.memo["fields"] = tuple(name for name in (*SYSTEM, *self._kept.fields, *self._asked) if is_seen(name))
+        found: tuple[str, ...] = ask.memo["fields"]
+        return found
 
     # --- jobs -----------------------------------------------------------------------------------------------------
 

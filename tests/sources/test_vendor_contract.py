@@ -38,7 +38,6 @@ class Case:
     path: str
     refused: str = "401"
     """What is said of credentials that are wrong."""
-    """Whether a first load reads records of any age: what is, rather than happens."""
     moments: Iterator[datetime] = field(default_factory=lambda: _moments())
 
     def start(self) -> StandIn:
@@ -126,6 +125,53 @@ class Zendesk(Case):
 
     def forbid(self, standin: Any) -> None:
         standin.credentials = dict.fromkeys(standin.credentials, ("organizations", "users"))
+
+
+class Stripe(Case):
+    def __init__(self) -> None:
+        super().__init__(
+            "stripe", "customers", "raw_stripe.accounts", "account_id", stripe.KEY, "Customers", "customers"
+        )
+
+    def start(self) -> StandIn:
+        standin = stripe.StripeStandIn(requests=10_000)
+        standin.page_rows = 2
+        return standin
+
+    def settings(self) -> dict[str, Any]:
+        return {"connector": "stripe", "key": stripe.KEY, "requests_per_second": 10_000, "streams": ["customers"]}
+
+    def at(self) -> int:
+        return int((next(self.moments) - datetime(1970, 1, 1)).total_seconds())
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            at = self.at()
+            before = standin.store.get("customers", f"cus_{number}") or {}
+            standin.change(
+                "customers",
+                {
+                    "id": f"cus_{number}",
+                    "name": f"Customer {number} of {at}",
+                    "email": None,
+                    "metadata": {},
+                    "created": before.get("created", at),
+                    **fields,
+                },
+                at=at,
+            )
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        for number in numbers:
+            at = self.at()
+            standin.change("customers", {"id": f"cus_{number}", "created": at}, at=at)
+        return "metadata"
+
+    def delete(self, standin: Any, number: int) -> None:
+        standin.delete("customers", f"cus_{number}", at=self.at())
+
+    def forbid(self, standin: Any) -> None:
+        standin.keys = dict.fromkeys(standin.keys, ("events",))
 
 
 class HubSpot(Case):
@@ -228,54 +274,7 @@ class Salesforce(Case):
         standin.forbidden.add("Account")
 
 
-class Stripe(Case):
-    def __init__(self) -> None:
-        super().__init__(
-            "stripe", "customers", "raw_stripe.accounts", "account_id", stripe.KEY, "Customers", "customers"
-        )
-
-    def start(self) -> StandIn:
-        standin = stripe.StripeStandIn(requests=10_000)
-        standin.page_rows = 2
-        return standin
-
-    def settings(self) -> dict[str, Any]:
-        return {"connector": "stripe", "key": stripe.KEY, "requests_per_second": 10_000, "streams": ["customers"]}
-
-    def at(self) -> int:
-        return int((next(self.moments) - datetime(1970, 1, 1)).total_seconds())
-
-    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
-        for number in numbers:
-            at = self.at()
-            before = standin.store.get("customers", f"cus_{number}") or {}
-            standin.change(
-                "customers",
-                {
-                    "id": f"cus_{number}",
-                    "name": f"Customer {number} of {at}",
-                    "email": None,
-                    "metadata": {},
-                    "created": before.get("created", at),
-                    **fields,
-                },
-                at=at,
-            )
-
-    def without(self, standin: Any, *numbers: int) -> str:
-        for number in numbers:
-            at = self.at()
-            standin.change("customers", {"id": f"cus_{number}", "created": at}, at=at)
-        return "metadata"
-
-    def delete(self, standin: Any, number: int) -> None:
-        standin.delete("customers", f"cus_{number}", at=self.at())
-
-    def forbid(self, standin: Any) -> None:
-        standin.keys = dict.fromkeys(standin.keys, ("events",))
-
-
-VENDORS = [HubSpot, Salesforce, Stripe, Zendesk]
+VENDORS = [HubSpot, Salesforce, Zendesk, Stripe]
 
 
 @dataclass
