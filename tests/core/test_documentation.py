@@ -30,7 +30,7 @@ def test_every_key_of_the_configuration_is_documented() -> None:
 
 
 def test_every_key_of_a_vendor_is_documented() -> None:
-    text = (DOCS.parent / "sources.md").read_text(encoding="utf-8")
+    text = "".join((DOCS.parent / name).read_text(encoding="utf-8") for name in ("sources.md", "reading_crm.md"))
     models = {model for model in settings.SOURCE_KINDS.values() if issubclass(model, settings.ApiSource)}
     common = settings.SourceConfig.model_fields
     missing = [
