@@ -189,7 +189,7 @@ def _subscription(ask: Ask, subscription: Record) -> Record:
     licensed = [item for item in items if not stripe_mrr.is_metered(item)]
     ends = [item["current_period_end"] for item in items if item.get("current_period_end")]
     details = subscription.get("cancellation_details") or {}
-    currency = str(subscription.get("currency") or "usd")
+    currency = stripe_mrr.currency_of(subscription)
     amount = stripe_mrr.mrr(subscription, deduct=source.deduct_coupons, now=ask.now)
     interval, count = recurring.get("interval"), recurring.get("interval_count") or 1
     return {

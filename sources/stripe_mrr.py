@@ -67,7 +67,6 @@ def mrr(subscription: Object, *, deduct: Collection[str] = FOREVER, now: datetim
     """
     if not has_mrr(subscription):
         return Decimal(0)
-    currency = str(subscription.get("currency") or "usd")
     items = [item for item in items_of(subscription) if not is_metered(item)]
     bills = [(_bill(item, deduct, now), _price(item)) for item in items]
     monthly = sum((bill * months(price) for bill, price in bills), Decimal(0))
@@ -75,7 +74,13 @@ def mrr(subscription: Object, *, deduct: Collection[str] = FOREVER, now: datetim
     first = months(bills[0][1]) if bills else Decimal(1)
     discounts = subscription.get("discounts") or [subscription.get("discount")]
     monthly = _discounted(monthly, discounts, deduct, now, first)
-    return major(monthly, currency) or Decimal(0)
+    return major(monthly, currency_of(subscription)) or Decimal(0)
+
+
+def currency_of(subscription: Object) -> str:
+    """Its own, or where older versions of the API do not say, that of its prices."""
+    told = [subscription.get("currency"), *(_price(item).get("currency") for item in items_of(subscription))]
+    return str(next((currency for currency in told if currency), "usd"))
 
 
 def has_mrr(subscription: Object) -> bool:

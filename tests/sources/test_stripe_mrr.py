@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sources.stripe_mrr import in_usd, is_trial, items_of, major, mrr
+from sources.stripe_mrr import currency_of, in_usd, is_trial, items_of, major, mrr
 
 NOW = datetime(2024, 6, 1)
 TIERS = [
@@ -166,6 +166,11 @@ def test_currencies_have_their_own_minor_units() -> None:
     assert major(5000, "kwd") == 5
     assert major(500, "ugx") == 5
     assert mrr(subscription(item(500), currency="jpy"), now=NOW) == 500
+
+
+def test_where_a_subscription_does_not_name_its_currency_its_prices_do() -> None:
+    assert currency_of(subscription(item(price={"currency": "jpy"}), currency=None)) == "jpy"
+    assert currency_of(subscription(currency=None)) == "usd"
 
 
 def test_dollars_need_a_rate_and_none_is_not_a_zero() -> None:
