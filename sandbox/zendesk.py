@@ -51,7 +51,7 @@ class ZendeskStandIn(StandIn):
         self.window = Window(exports, seconds)
         self.credentials = {f"{EMAIL}/token:{TOKEN}": ("organizations", "users", "tickets")}
         self.page_rows = MOST_ROWS
-        self._now = now
+        self.now = now
         self._sorted: dict[str, tuple[list[tuple[str, int]], list[Body]]] = {}
 
     # --- what tests and the sandbox say ---------------------------------------------------------------------------
@@ -153,8 +153,9 @@ class ZendeskStandIn(StandIn):
         first = bisect_left(places, (_iso(start), -1))
         ready = self._ready(places)
         last = min(first + self._rows(request), ready)
-        while first < last < ready and places[last][0] == places[last - 1][0]:
-            last += 1  # a second is not cut: the next page begins with it
+        # A second is not cut, and a page gets beyond the second with which it begins.
+        while first < last < ready and places[last - 1][0] in (places[last][0], _iso(start)):
+            last += 1
         ended = _seconds(places[last - 1][0]) if last > first else start
         is_end = last >= ready
         if fault_of(request, "circle") is not None:
@@ -173,7 +174,7 @@ class ZendeskStandIn(StandIn):
         return min(int(request.query_params.get("per_page") or self.page_rows), self.page_rows)
 
     def _clock(self) -> datetime:
-        return self._now or datetime.now(UTC).replace(tzinfo=None)
+        return self.now or datetime.now(UTC).replace(tzinfo=None)
 
     def _ready(self, places: Sequence[tuple[str, int]]) -> int:
         """How many records changed more than a minute ago."""

@@ -69,17 +69,19 @@ def _reading(kind: Kind) -> Callable[[Ask], Page]:
 
 def _list(kind: Kind, ask: Ask, position: Position) -> Page:
     """A page of the list. What happened up to `known_to` is surely in it: that was asked for before the first page."""
-    known_to = int(position["known_to"]) if position else _newest_event(ask)
+    follows = _source(ask).changes == "events"
+    known_to = int(position["known_to"]) if position else _newest_event(ask) if follows else 0
     since = None if ask.since is None else int(ask.since.replace(tzinfo=UTC).timestamp())
     document = ask.api.get(
         kind.path,
         holds="data",
         limit=PAGE_ROWS,
         starting_after=position.get("after"),
-        **{**kind.listed, "created[gte]": since, "expand[]": [f"data.{name}" for name in kind.expanded] or None},
+        **{**kind.listed, "created[gte]": since, **_expanded(kind, ask, "data.")},
     )
     found = document["data"]
-    page = _page(kind, ask, [(one, max(known_to, int(one.get("created") or 0))) for one in found])
+    # Without events nobody knows when something changed: some time before now.
+    page = _page(kind, ask, [(one, max(known_to, int(one.get("created") or 0)) if follows else None) for one in found])
     if document.get("has_more") and found:
         ahead = {
             "known_to": known_to,
@@ -87,7 +89,13 @@ def _list(kind: Kind, ask: Ask, position: Position) -> Page:
             "checked_at": position.get("checked_at", ask.now.isoformat()),
         }
         return Page(page.records, ahead, False, gone=page.gone)
-    return Page(page.records, _from(known_to, ask), True, gone=page.gone)
+    return Page(page.records, _from(known_to, ask) if follows else {}, True, gone=page.gone)
+
+
+def _expanded(kind: Kind, ask: Ask, prefix: str = "") -> dict[str, Any]:
+    """What is to be shown whole. Older versions of the API know one `discount` and show it as it is."""
+    names = [f"{prefix}{name}" for name in kind.expanded if _source(ask).api_version >= "2024"]
+    return {"expand[]": names or None}
 
 
 def _from(moment: int, ask: Ask) -> Position:
@@ -151,18 +159,18 @@ def _changed(kind: Kind, ask: Ask, events: Sequence[Record]) -> Page:
 
 
 def _object(kind: Kind, ask: Ask, key: str) -> Record:
-    expanded: dict[str, Any] = {"expand[]": list(kind.expanded) or None}
-    return ask.api.get(f"{kind.path}/{key}", holds=None, missing={"id": key, "deleted": True}, **expanded)
+    missing = {"id": key, "deleted": True}
+    return ask.api.get(f"{kind.path}/{key}", holds=None, missing=missing, **_expanded(kind, ask))
 
 
-def _page(kind: Kind, ask: Ask, found: Sequence[tuple[Record, int]]) -> Page:
+def _page(kind: Kind, ask: Ask, found: Sequence[tuple[Record, int | None]]) -> Page:
     records = [{**kind.shown(ask, one), "changed_at": at} for one, at in found if not kind.is_gone(one)]
     gone = [(one, _moment(at)) for one, at in found if kind.is_gone(one)]
     return Page(records, {}, True, gone=gone)
 
 
-def _moment(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
 
 # --- objects ----------------------------------------------------------------------------------------------------------
@@ -176,8 +184,8 @@ def _subscription(ask: Ask, subscription: Record) -> Record:
     source = _source(ask)
     subscription = _with_tiers(ask, subscription)
     items = stripe_mrr.items_of(subscription)
-    price = items[0].get("price") or {} if items else {}
-    recurring = price.get("recurring") or {}
+    price = items[0].get("price") or items[0].get("plan") or {} if items else {}
+    recurring = price.get("recurring") or price
     licensed = [item for item in items if not stripe_mrr.is_metered(item)]
     ends = [item["current_period_end"] for item in items if item.get("current_period_end")]
     details = subscription.get("cancellation_details") or {}

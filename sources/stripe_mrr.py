@@ -73,7 +73,8 @@ def mrr(subscription: Object, *, deduct: Collection[str] = FOREVER, now: datetim
     monthly = sum((bill * months(price) for bill, price in bills), Decimal(0))
     # What is taken off a bill of several intervals is taken off each bill of the first: they are billed together.
     first = months(bills[0][1]) if bills else Decimal(1)
-    monthly = _discounted(monthly, subscription.get("discounts"), deduct, now, first)
+    discounts = subscription.get("discounts") or [subscription.get("discount")]
+    monthly = _discounted(monthly, discounts, deduct, now, first)
     return major(monthly, currency) or Decimal(0)
 
 
@@ -147,7 +148,7 @@ def _amount(item: Object) -> Decimal:
 
 
 def _unit(priced: Object) -> Decimal:
-    exact, whole = priced.get("unit_amount_decimal"), priced.get("unit_amount")
+    exact, whole = priced.get("unit_amount_decimal"), priced.get("unit_amount", priced.get("amount"))
     return Decimal(str(exact if exact is not None else whole or 0))
 
 

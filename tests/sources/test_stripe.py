@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+import sandbox
 from sandbox.serve import serving
-from sandbox.stripe import KEY, StripeStandIn
+from sandbox.stripe import KEY, StripeStandIn, running
 
 PERIODS = (
     "select subscription_id, plan, seats, mrr_usd, is_trial, strftime(started_at, '%d.%m.'), strftime(ended_at, '%d.%m.'),"
@@ -193,3 +194,43 @@ def test_after_a_month_of_silence_all_is_listed_anew(company: Any, billing: Stri
     company.loads += 60 * 24 * 31
     company.load()
     assert company.query("select count(*) from raw_stripe.subscriptions") == [(2,)]
+
+
+def test_without_events_all_is_listed_in_every_run(company: Any, billing: StripeStandIn) -> None:
+    billing.put("subscriptions", [subscription(1000, 2)])
+    billing.keys = dict.fromkeys(billing.keys, ("customers", "subscriptions", "invoices", "prices", "products"))
+    company.document["sources"]["billing"]["changes"] = "lists"
+    company.load()
+    assert [report.rows_unchanged for report in company.load().values()] == [1, 1, 0]
+    billing.put("subscriptions", [subscription(1000, 5)])
+    report = company.load()["subscriptions"]
+    assert (report.rows_inserted, report.rows_ended) == (1, 1)
+    assert [row[2] for row in company.query(PERIODS)] == [2, 5]
+    again = company.load()["subscriptions"]
+    assert (again.rows_inserted, again.rows_updated, again.rows_ended) == (0, 0, 0)
+
+
+def test_stripes_own_client_reads_the_same_from_the_stand_in(company: Any) -> None:
+    from stripe import StripeClient
+
+    sandbox.generate(company.home, accounts=40, months=3)
+    with running(company.home) as url:
+        company.sources(billing={"connector": "stripe", "base_url": url, "key": KEY, "requests_per_second": 1000})
+        company.load()
+        client = StripeClient(KEY, base_addresses={"api": url}).v1
+        customers = {one.id: one.name for one in client.customers.list({"limit": 7}).auto_paging_iter()}
+        subscriptions = [
+            (one.id, one.customer, one.status == "canceled", one["items"].data[0].quantity)
+            for one in client.subscriptions.list({"status": "all", "limit": 7}).auto_paging_iter()
+        ]
+        invoices = {one.id: one.total / 100 for one in client.invoices.list({"limit": 7}).auto_paging_iter()}
+    assert dict(company.query("select account_id, name from raw_stripe.accounts")) == customers
+    found = company.query(
+        "select subscription_id, account_id, ended_at is not null, seats from raw_stripe.subscriptions"
+        " union all select subscription_id, account_id, ended_at is not null, cast(seats as bigint)"
+        " from quarantine.subscriptions"
+    )
+    assert sorted(found) == sorted(subscriptions)
+    amounts = "select invoice_id, cast(amount_usd as double) from {}.invoices"
+    told = dict(company.query(f"{amounts.format('raw_stripe')} union all {amounts.format('quarantine')}"))
+    assert told == invoices

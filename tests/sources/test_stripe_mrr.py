@@ -153,6 +153,13 @@ def test_decimals_of_a_cent() -> None:
     assert of(subscription(item(None, 1000, price={"unit_amount_decimal": "0.25"}))) == Decimal("2.50")
 
 
+def test_a_plan_and_the_one_discount_of_older_versions_of_the_api() -> None:
+    plan = {"amount": 12000, "interval": "year", "interval_count": 1, "usage_type": "licensed"}
+    older = subscription({"plan": plan, "quantity": 2}, discount={"coupon": {"duration": "forever", "percent_off": 10}})
+    assert of(older) == Decimal(18)
+    assert of(subscription({"plan": {**plan, "usage_type": "metered"}})) == 0
+
+
 def test_currencies_have_their_own_minor_units() -> None:
     assert major(500, "JPY") == 500
     assert major(500, "usd") == 5

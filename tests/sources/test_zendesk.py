@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -79,3 +80,87 @@ def test_tickets_carry_their_metrics_and_rating(company: Any, desk: ZendeskStand
         " from raw_zendesk.tickets"
     )
     assert found == [("1", "1", "2024-02-01 11:30:00", "2024-02-03 10:00:00", 5.0, 2)]
+
+
+def user(number: int, **values: Any) -> dict[str, Any]:
+    return {
+        "id": number,
+        "organization_id": 1,
+        "email": f"user{number}@one.example",
+        "role": "end-user",
+        "active": True,
+        "created_at": "2024-02-01T10:00:00Z",
+        "updated_at": f"2024-02-{number:02d}T10:00:00Z",
+        **values,
+    }
+
+
+def test_end_users_of_an_organization_are_contacts_and_all_others_are_counted(
+    company: Any, desk: ZendeskStandIn
+) -> None:
+    desk.put("users", [user(1), user(2, role="agent"), user(3, organization_id=None), user(4, active=False), user(5)])
+    report = company.load()["users"]
+    assert (report.rows_read, report.rows_inserted, report.rows_unchanged) == (5, 2, 3)
+    assert company.query("select contact_id, email from raw_zendesk.contacts order by 1") == [
+        ("1", "user1@one.example"),
+        ("5", "user5@one.example"),
+    ]
+
+
+def test_a_contact_that_is_deleted_has_left(company: Any, desk: ZendeskStandIn) -> None:
+    desk.put("users", [user(1), user(2)])
+    company.load()
+    desk.delete("users", "1", at="2024-03-01T12:00:00Z")
+    assert company.load()["users"].rows_deleted == 1
+    left = "select contact_id, cast(left_at as varchar) from raw_zendesk.contacts order by 1"
+    assert company.query(left) == [("1", "2024-03-01 12:00:00"), ("2", None)]
+    company.load()
+    assert company.query(left) == [("1", "2024-03-01 12:00:00"), ("2", None)]
+
+
+def test_an_organization_that_is_deleted_goes_unless_facts_name_it(company: Any, desk: ZendeskStandIn) -> None:
+    desk.put("tickets", [ticket(1)])
+    company.load()
+    for key in ("1", "2"):
+        desk.delete("organizations", key, at="2024-03-01T12:00:00Z")
+    assert company.load()["organizations"].rows_deleted == 1
+    assert company.query("select account_id from raw_zendesk.accounts order by 1") == [("1",), ("3",)]
+
+
+def test_organizations_that_changed_in_one_second_are_read_whole_over_pages(company: Any, desk: ZendeskStandIn) -> None:
+    desk.page_rows = 2
+    same = [{**ORGANIZATIONS[0], "id": number, "updated_at": "2024-01-05T00:00:00Z"} for number in range(10, 15)]
+    desk.put("organizations", same)
+    report = company.load()["organizations"]
+    assert report.rows_inserted == 8
+    assert company.load()["organizations"].rows_inserted == 0
+
+
+def test_what_changed_within_the_last_minute_comes_with_the_next_run(company: Any, desk: ZendeskStandIn) -> None:
+    desk.now = datetime(2024, 3, 1, 12)
+    desk.put("tickets", [ticket(1), ticket(2, updated_at="2024-03-01T11:59:40Z")])
+    assert company.load()["tickets"].rows_inserted == 1
+    desk.now += timedelta(minutes=1)
+    assert company.load()["tickets"].rows_inserted == 1
+
+
+def test_the_limit_of_exports_is_kept_for_all_streams_together(company: Any, desk: ZendeskStandIn) -> None:
+    desk.window.requests, desk.window.seconds = 6, 1.0
+    desk.page_rows = 1
+    desk.put("tickets", [ticket(number) for number in range(1, 9)])
+    company.document["sources"]["support"]["retry"] = {"tries": 50, "first_seconds": 0.01}
+    assert company.load()["tickets"].rows_inserted == 8
+    # The stand-in asks for whole seconds: what it refused was asked for again when it had said so.
+    refused = [call for call in desk.log if call.status == 429]
+    assert 0 < len(refused) <= 4
+
+
+def test_a_rating_of_ones_own_is_found_in_the_custom_fields(company: Any, desk: ZendeskStandIn) -> None:
+    desk.put("tickets", [ticket(1), ticket(2, custom_fields=[{"id": 7, "value": None}]), ticket(3, custom_fields=None)])
+    company.document["sources"]["support"]["streams"] = {
+        "organizations": None,
+        "tickets": {"columns": {"csat": "custom_field(custom_fields, 360001)", "subject": None}},
+    }
+    company.load()
+    found = company.query("select ticket_id, csat, subject from raw_zendesk.tickets order by 1")
+    assert found == [("1", 4.0, None), ("2", None, None), ("3", None, None)]
