@@ -82,6 +82,7 @@ def vendor() -> Iterator[LocalStripe]:
         server.wait()
 
 
+@pytest.mark.slow
 def test_the_whole_job_on_localstripe(vendor: LocalStripe, new_home: Callable[..., Any]) -> None:
     product = vendor.post("products", name="Core", type="service")["id"]
     for plan, cents, interval in (("team", 1500, "month"), ("year", 120_000, "year")):

@@ -1,4 +1,4 @@
-"""The sandbox company's billing and support through the vendors' APIs: what is published is the same as through its files."""
+"""The sandbox company through its vendors' APIs: what is published is the same as through its files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ import pytest
 pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).parents[2]
+HUBSPOT = """  crm:
+    connector: hubspot
+    stand_in: true
+    token: ${HUBSPOT_TOKEN:-sandbox}
+    stale_after_days: 7
+    streams:
+      # What an administrator of the sandbox company has added to HubSpot: a segment, a role, and titles where there are none.
+      companies: {columns: {segment: segment}}
+      contacts: {columns: {role: role, left_at: left_company_date}}
+      emails:
+      meetings: {columns: {direction: lower(direction)}}
+      calls:
+      notes: {columns: {direction: lower(direction), subject: subject}}
+
+"""
 BILLING = """  billing:
     connector: stripe
     stand_in: true
@@ -40,13 +55,14 @@ def block(name: str, following: str) -> str:
 
 @pytest.fixture(scope="module")
 def home(new_home: Callable[..., Any]) -> Any:
-    """A company whose billing is Stripe and whose support is Zendesk, after its first run."""
-    made = new_home("vendors", (block("billing", "support"), BILLING), (block("support", "product"), SUPPORT))
+    """A company whose CRM is HubSpot, whose billing is Stripe and whose support is Zendesk, after its first run."""
+    blocks = (("crm", "billing", HUBSPOT), ("billing", "support", BILLING), ("support", "product", SUPPORT))
+    made = new_home("vendors", *((block(name, following), text) for name, following, text in blocks))
     made.must("run")
     return made
 
 
-def test_billing_and_support_through_apis_give_the_same_marts_as_through_files(
+def test_crm_billing_and_support_through_apis_give_the_same_marts_as_through_files(
     world: Any, home: Any, published_rows_of: Callable[[Path], dict[str, tuple[int, str]]]
 ) -> None:
     assert published_rows_of(home.path / "serving.duckdb") == world.first_rows
@@ -71,3 +87,49 @@ def test_the_doctor_tries_one_page_of_each_stream_of_a_source(home: Any) -> None
     shown = home.run("doctor", "--source", "billing")
     assert "a key that may read Customers and Events" in shown.out
     assert home.run("doctor", "--source", "erp").code == 2
+
+
+MERGER = (
+    HUBSPOT.replace("{columns: {segment: segment}}", "{columns: {segment: segment, country:}}")
+    + """  acquired:
+    connector: salesforce
+    stand_in: true
+    client_id: ${SALESFORCE_CLIENT_ID:-sandbox}
+    client_secret: ${SALESFORCE_CLIENT_SECRET:-sandbox}
+    streams:
+      accounts: {columns: {name: upper(Name)}}
+      contacts:
+      tasks:
+      events:
+
+"""
+)
+
+
+def test_two_crms_after_a_merger_are_one_company(new_home: Callable[..., Any]) -> None:
+    """Both know the same customers by ids of their own; HubSpot comes first, and knows no countries."""
+    home = new_home(
+        "merger",
+        (block("crm", "billing"), MERGER),
+        ("precedence: [crm, billing,", "precedence: [crm, acquired, billing,"),
+        accounts=80,
+        months=4,
+    )
+    home.must("run")
+    rules = home.ask(
+        "select match_rule, count(*) as n, count(distinct account_id) as accounts from marts.account_sources"
+        " where source = 'acquired' and not is_merged group by 1"
+    )
+    matched = sum(row["n"] for row in rules if row["match_rule"] in ("domain", "name"))
+    assert matched >= 0.95 * sum(row["n"] for row in rules) > 70
+    assert {"domain", "name"} <= {row["match_rule"] for row in rules}
+    both = home.ask(
+        "select account_name, country, crm_account_id, crm_records, acquired_records from marts.accounts as a"
+        " left join (select account_id, count(*) filter (source = 'crm') as crm_records,"
+        " count(*) filter (source = 'acquired') as acquired_records from marts.account_sources group by 1) using (account_id)"
+        " where crm_records > 0 and acquired_records > 0"
+    )
+    assert len(both) == matched
+    assert all(row["country"] for row in both)
+    assert sum(row["account_name"] != row["account_name"].upper() for row in both) > 0.9 * len(both)
+    assert all(row["crm_account_id"].isdigit() for row in both)
