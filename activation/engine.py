@@ -434,7 +434,7 @@ class _Run:
         for item, result in answered:
             self.tally.add(item, result)
             if result.status != "ok" and len(self.report.failures) < FAILURES_TOLD:
-                told = {name: value for name, value in asdict(result).items() if value is not None}
+                told = {name: value for name, value in result._asdict().items() if value is not None}
                 self.report.failures.append(told)
         if sent.strangers:
             self.report.warnings.append(f"The destination answered about {sent.strangers} rows that were not sent.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal, TypeVar
 
@@ -223,7 +223,7 @@ def judge(rows: Sequence[Change], answers: Sequence[RowResult], redact: Redact) 
     for key, found in told.items():
         if len(found) == 1:
             (only,) = found
-            results[key] = replace(only, error=redact(only.error) if only.error else None)
+            results[key] = only._replace(error=redact(only.error)) if only.error else only
         elif found:
             results[key] = RowResult(key, "retriable", error_code="answered_twice", error="The row was answered twice.")
         else:

@@ -176,7 +176,7 @@ def _points(model: Any, test: Any) -> Any:
 
 def _reasons(points: Any, rows: pd.DataFrame, departures: pd.DataFrame) -> dict[str, Any]:
     names = np.array(points.names)
-    order = np.argsort(-points.points, axis=1, kind="stable")
+    order = np.argsort(-points.points, axis=1, kind="stable")[:, : reasons.TOP]
     sizes = np.take_along_axis(points.points, order, axis=1)
     told = np.where(_is_told(points, sizes), names[order], "")
     top5, top3 = told[:, :5], told[:, :3]
@@ -207,7 +207,7 @@ def _reasons(points: Any, rows: pd.DataFrame, departures: pd.DataFrame) -> dict[
 
 
 def _is_told(points: Any, sizes: Any) -> Any:
-    return sizes > reasons.NOTABLE * points.base_probability
+    return sizes > np.array(reasons.NOTABLE) * points.base_probability
 
 
 def _arguments() -> argparse.Namespace:

@@ -507,12 +507,12 @@ def _score_rows(count: int) -> str:
 
 
 def _trained(data: Dataset, parameters: Mapping[str, float], *, rounds: int, threads: int) -> ChurnModel:
-    """What the recipe does to train its final model."""
+    """What the recipe does to train its final model on many rows: one booster."""
     from ml import recipe
 
     data = data.in_canonical_order()
     form = recipe.Form(parameters, rounds, True, 1.0, 1.0, 0.0, 1.0, seed=1, threads=threads, directions={})
-    return recipe.learn(form, data)
+    return recipe.learn(form, data, average=False)
 
 
 def _accounts(rows: int, columns: int, *, seed: int) -> tuple[Any, Any]:

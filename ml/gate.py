@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 TOO_GOOD = 0.99
 """No honest churn model reaches this ROC AUC; a column that knows the outcome does."""
-TIE = 0.005
-"""A log loss within this share of the regression's counts as even when luck alone explains the difference."""
 
 State = Literal["champion", "challenger", "refused"]
 
@@ -217,11 +215,8 @@ def _beats_regression(found: Evidence) -> Check | None:
     if gap is None:
         return None
     numbers = f"log loss {gap.words()} against a logistic regression on the same features"
-    if gap.value <= 0:
-        return Check("beats_regression", True, f"Not beaten by a plain model: {numbers}.")
-    slack = TIE * found.log_loss if found.log_loss is not None else 0.0
-    if gap.low <= 0 and gap.value <= slack:
-        return Check("beats_regression", True, f"Even with a plain model: {numbers}, within luck.")
+    if gap.value < 0:
+        return Check("beats_regression", True, f"It beats a plain model: {numbers}.")
     return Check("beats_regression", False, f"It does not beat a plain model forward in time: {numbers}.")
 
 

@@ -5,7 +5,7 @@ Lives here: which assets extraction has, and the counts they report. Must not li
 """
 
 # Dagster reads the annotations of an asset's arguments: they must not be postponed.
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,14 +14,14 @@ import dagster as dg
 from core import clock, settings
 from core.errors import Retriable
 from core.settings import Tenure
-from core.warehouse import Connection, rows
+from core.warehouse import Connection, rows, side_by_side
 from orchestration import stand_ins
 from orchestration.instance import WRITERS
 from orchestration.resources import Warehouse
 from sources import base, ledger
 from sources.base import StreamId
 from sources.ledger import LoadReport
-from sources.load import load_stream
+from sources.load import load_stream, prepare
 
 SANDBOX = dg.AssetKey(["sandbox", "company"])
 CLOCK = dg.AssetKey(["ledger", "clock"])
@@ -90,21 +90,29 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
         pool=WRITERS,
     )
     def extract(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
-        waiting: list[Retriable] = []
         chosen = {key: members for key, members in tables.items() if key in context.selected_asset_keys}
-        wanted = {member.source for members in chosen.values() for member in members}
-        with stand_ins.sources_reachable(tenure, wanted) as reached, warehouse.open() as connection:
+        wanted = [member for members in chosen.values() for member in members]
+        last = context.retry_number >= ATTEMPTS - 1
+
+        def load(connection: Connection, stream: StreamId) -> LoadReport | Retriable:
+            return _load(connection, reached, stream, run_id=context.run_id, full=full, last_attempt=last)
+
+        with (
+            stand_ins.sources_reachable(tenure, {member.source for member in wanted}) as reached,
+            warehouse.open() as connection,
+        ):
             ledger.ensure_tables(connection, streams)
+            found = _load_all(connection, wanted, load)
             for key, members in chosen.items():
-                reports = [
-                    report
-                    for stream in members
-                    for report in [_load(context, connection, reached, stream, waiting, full=full)]
-                    if report is not None
-                ]
+                reports = [outcome for m in members for outcome in [found[m]] if isinstance(outcome, LoadReport)]
+                for drift in (f"{r.source}/{r.stream} is not what it was: {r.drift}" for r in reports if r.drift):
+                    context.log.warning(f"{drift}. Nothing that is mapped was lost.")
                 # A table that has to wait is reported when it is whole: by the attempt that loads its last stream.
                 if len(reports) == len(members):
                     yield dg.MaterializeResult(asset_key=key, metadata=_counts(connection, members[0], reports))
+        waiting = [outcome for outcome in found.values() if isinstance(outcome, Retriable)]
+        for error in waiting:
+            context.log.warning(f"{error.message} Trying again.")
         if waiting:
             raise dg.RetryRequested(
                 max_retries=ATTEMPTS - 1, seconds_to_wait=2.0 ** (context.retry_number + 1)
@@ -113,30 +121,37 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
     return extract
 
 
-def _load(
-    context: dg.AssetExecutionContext,
+def _load_all(
     connection: Connection,
-    tenure: Tenure,
-    stream: StreamId,
-    waiting: list[Retriable],
-    *,
-    full: bool,
-) -> LoadReport | None:
-    """Load one stream; one that may be there a moment later is noted in `waiting`, until the last attempt stops it."""
+    streams: list[StreamId],
+    load: Callable[[Connection, StreamId], LoadReport | Retriable],
+) -> dict[StreamId, LoadReport | Retriable]:
+    """Load `streams`, all others after the accounts; what became of each.
+
+    Two at a time, since most are text, which one thread reads: it numbers the records on its way.
+    """
+    prepare(connection)
+    accounts = [stream for stream in streams if stream.entity_name == "accounts"]
+    others = [stream for stream in streams if stream.entity_name != "accounts"]
+    return {
+        stream: outcome
+        for part in (accounts, others)
+        for stream, outcome in zip(part, side_by_side(connection, load, part), strict=True)
+    }
+
+
+def _load(
+    connection: Connection, tenure: Tenure, stream: StreamId, *, run_id: str, full: bool, last_attempt: bool
+) -> LoadReport | Retriable:
+    """Load one stream. One that may be there a moment later is not raised but returned, until the last attempt stops it."""
     now = ledger.next_moment(connection, settings.utc_now())
     opened = base.open_stream(
         stream, tenure.config.sources[stream.source], now=now, temp_directory=tenure.temp_directory
     )
-    last = context.retry_number >= ATTEMPTS - 1
     try:
-        report = load_stream(connection, opened, tenure, now=now, run_id=context.run_id, full=full, last_attempt=last)
-        if report.drift is not None:
-            context.log.warning(f"{stream.label} is not what it was: {report.drift}. Nothing that is mapped was lost.")
-        return report
+        return load_stream(connection, opened, tenure, now=now, run_id=run_id, full=full, last_attempt=last_attempt)
     except Retriable as error:
-        context.log.warning(f"{error.message} Trying again.")
-        waiting.append(error)
-        return None
+        return error
 
 
 def _raw_spec(tenure: Tenure, key: dg.AssetKey, members: list[StreamId]) -> dg.AssetSpec:

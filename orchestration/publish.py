@@ -22,7 +22,7 @@ from typing import Any
 from core.errors import UserError
 from core.locks import RunLock
 from core.settings import PROJECT_ROOT
-from core.warehouse import Connection, identifier, literal, rows, scalar, transaction, warehouse
+from core.warehouse import Connection, identifier, literal, rows, scalar, side_by_side, transaction, warehouse
 
 QUALITY = {
     "loads": "select * from ledger.loads",
@@ -77,7 +77,9 @@ def publish(
         try:
             for schema in sorted({"quality", *(table.partition(".")[0] for table in tables)}):
                 connection.execute(f"create schema published.{schema}")
-            counts = {table: _copy_model(connection, table, exclude) for table in sorted(tables)}
+            names = sorted(tables)
+            copied = side_by_side(connection, lambda own, table: _copy_model(own, table, exclude), names)
+            counts = dict(zip(names, copied, strict=True))
             # One transaction for hundreds of comments: by itself, each would be synced to the disk.
             with transaction(connection):
                 for table in sorted(tables):

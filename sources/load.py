@@ -55,6 +55,15 @@ class _Counts:
     released: int = 0
 
 
+def prepare(connection: Connection) -> None:
+    """Set what every load needs. It holds for all connections to the database, so it comes before streams are loaded side by
+    side, and stays."""
+    # Else DuckDB would share the failing part of `try(x)` and `try(x is null)` outside of both.
+    wanted = "common_subexpressions"
+    if scalar(connection, "select current_setting('disabled_optimizers')") != wanted:
+        connection.execute(f"set disabled_optimizers = {literal(wanted)}")
+
+
 def load_stream(
     connection: Connection,
     stream: Stream,
@@ -75,8 +84,7 @@ def load_stream(
     when to come back: both stop the stream.
     """
     loader = _Loader(connection, stream, tenure, now=now, run_id=run_id)
-    # Else DuckDB would share the failing part of `try(x)` and `try(x is null)` outside of both.
-    connection.execute("set disabled_optimizers = 'common_subexpressions'")
+    prepare(connection)
     try:
         while True:
             with transaction(connection):
@@ -94,7 +102,6 @@ def load_stream(
         ledger.record(connection, report)
         return report
     finally:
-        connection.execute("reset disabled_optimizers")
         for name in _TEMPORARY:
             connection.execute(f"drop table if exists temp.{name}")
 

@@ -237,6 +237,63 @@ def world(new_home: Callable[..., Home], refused: dict[str, str]) -> World:
     return World(home, first, published_rows(home.path / "serving.duckdb"))
 
 
+SCORES = "select * from reverse_etl.customer_scores order by account_id"
+GATE = ("churn:\n", "model: {min_churn_events: 10, gate: {max_ece_above_noise: 0.5}}\n\nchurn:\n")
+"""A small company: its test window is too small for the usual demands."""
+
+READER = """
+import json, sys, time
+import duckdb
+path, stop = sys.argv[1], sys.argv[2]
+import os
+seen, opens, mixed = [], 0, []
+while not os.path.exists(stop):
+    connection = duckdb.connect(path, read_only=True)
+    (publication,) = connection.execute("select publication_id from publication").fetchone()
+    runs = connection.execute("select distinct as_of_date from marts.accounts").fetchall()
+    days = connection.execute("select as_of_at::date from publication").fetchall()
+    again = connection.execute("select publication_id from publication").fetchone()[0]
+    if again != publication or runs != days:
+        mixed.append([str(publication), str(again), str(runs), str(days)])
+    if publication not in seen:
+        seen.append(publication)
+    opens += 1
+    connection.close()
+    time.sleep(0.1)
+print(json.dumps({"seen": seen, "opens": opens, "mixed": mixed}))
+"""
+
+
+@pytest.fixture(scope="session")
+def lived(new_home: Callable[..., Home], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A company with a model through three runs: one, the same again, and eight days later; a second process reads the
+    published copy all the time. What each run said, what was published, and the scores. Do not change it."""
+    home = new_home("lived", GATE, model=True, accounts=400, months=18)
+    told: dict[str, Any] = {"home": home}
+    stop = tmp_path_factory.mktemp("reader") / "stop"
+
+    def live(name: str) -> None:
+        told[name] = home.must("run")
+        told[f"{name}_rows"] = published_rows(home.path / "serving.duckdb")
+        told[f"{name}_scores"] = home.ask(SCORES)
+
+    live("first")
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, str(home.path / "serving.duckdb"), str(stop)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        live("second")
+        told["advanced"] = home.must("sandbox", "advance", "--days", "8")
+        live("third")
+    finally:
+        stop.touch()
+        told["reader"] = reader.communicate(timeout=60)
+    return told
+
+
 def example_home(name: str, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home on one of the examples; missing data is an error in CI and a skip elsewhere."""
     data = SHARED / name
@@ -261,6 +318,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Two workers: the tests of one file stay together, and so do all that share the session's company."""
-    shares_world = "world" in getattr(item, "fixturenames", ())
-    item.add_marker(pytest.mark.xdist_group("world" if shares_world else str(item.path)))
+    """Two workers: the tests of one file stay together, and so do all that share one of the session's companies."""
+    shared = [name for name in ("lived", "world") if name in getattr(item, "fixturenames", ())]
+    item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))

@@ -316,7 +316,7 @@ class Salesforce:
 
     def _clean(self, result: RowResult) -> RowResult:
         said = tell(result.error, *self._secrets())
-        return result if said == result.error else replace(result, error=said)
+        return result if said == result.error else result._replace(error=said)
 
     def _host(self) -> str:
         return self._organisation.host

@@ -138,32 +138,51 @@ listed as (
 
 {% endif %}
 
-normalised as (
+-- Sources are ranked by themselves: a rank over all accounts would sort them with all their columns.
+known_sources as (
+
+    select distinct source
+    from accounts
+
+),
+
+ranked_sources as (
 
     select
         source,
-        source_account_id,
-        account_name,
-        domain,
-        industry,
-        segment,
-        country,
-        employees,
-        source_parent_account_id,
-        owner_email,
-        created_at,
-        crm_account_id,
-        merged_into_account_id,
-        is_derived,
-        {{ normalised_name("account_name") }} as normalised_name,
-        {{ normalised_domain("domain") }} as normalised_domain,
         cast(dense_rank() over (order by {{ source_position("source") }}, source) as bigint) as precedence,
         {% if var("identity_precedence") -%}
             source = '{{ var("identity_precedence")[0] }}' as is_primary_source
         {%- else -%}
             dense_rank() over (order by source) = 1 as is_primary_source
         {%- endif %}
+    from known_sources
+
+),
+
+normalised as (
+
+    select
+        accounts.source,
+        accounts.source_account_id,
+        accounts.account_name,
+        accounts.domain,
+        accounts.industry,
+        accounts.segment,
+        accounts.country,
+        accounts.employees,
+        accounts.source_parent_account_id,
+        accounts.owner_email,
+        accounts.created_at,
+        accounts.crm_account_id,
+        accounts.merged_into_account_id,
+        accounts.is_derived,
+        {{ normalised_name("accounts.account_name") }} as normalised_name,
+        {{ normalised_domain("accounts.domain") }} as normalised_domain,
+        ranked_sources.precedence,
+        ranked_sources.is_primary_source
     from accounts
+    inner join ranked_sources on accounts.source = ranked_sources.source
 
 )
 

@@ -7,6 +7,10 @@
     )
 }}
 
+{% set number_of_account -%}
+    cast(row_number() over (order by source, account_source, source_account_id) as integer) as account_number
+{%- endset %}
+
 -- depends_on: {{ ref("stg_ledger__restated_days") }}
 -- All events are counted once. After that a run recounts exactly the days of those accounts that a load touched: new events, late
 -- ones, and days from which the loader took events away. The union of events is written out where it is read, because DuckDB
@@ -77,17 +81,39 @@ with
 
     ),
 
+    accounts as (
+
+        select distinct
+            source,
+            account_source,
+            source_account_id
+        from affected_days
+
+    ),
+
+    numbered as (
+
+        select
+            accounts.*,
+            {{ number_of_account }}
+        from accounts
+
+    ),
+
     affected_events as (
 
         select
-            affected_days.source,
-            affected_days.account_source,
-            affected_days.source_account_id,
+            numbered.account_number,
             affected_days.activity_date,
             events.user_id,
             events.occurred_at,
             events.quantity
         from affected_days
+        inner join numbered
+            on
+                affected_days.source = numbered.source
+                and affected_days.account_source = numbered.account_source
+                and affected_days.source_account_id = numbered.source_account_id
         left join (
             select *
             from {{ union_staged("usage_events") }} as staged
@@ -113,17 +139,39 @@ with
 
 {% else %}
 
+    accounts as (
+
+        select distinct
+            source,
+            account_source,
+            source_account_id
+        from {{ union_staged("usage_events") }} as events
+
+    ),
+
+    numbered as (
+
+        select
+            accounts.*,
+            {{ number_of_account }}
+        from accounts
+
+    ),
+
     affected_events as (
 
         select
-            source,
-            account_source,
-            source_account_id,
-            cast(occurred_at as date) as activity_date,
-            user_id,
-            occurred_at,
-            quantity
+            numbered.account_number,
+            cast(events.occurred_at as date) as activity_date,
+            events.user_id,
+            events.occurred_at,
+            events.quantity
         from {{ union_staged("usage_events") }} as events
+        inner join numbered
+            on
+                events.source = numbered.source
+                and events.account_source = numbered.account_source
+                and events.source_account_id = numbered.source_account_id
 
     ),
 
@@ -137,20 +185,19 @@ with
 {% endif %}
 
 -- First by user, then by day: two plain groupings take half the time and memory of count(distinct user_id) by day (10 million
--- events on 2 cores: 5.7 s and 1.9 GB against 8.2 s and 3.3 GB).
+-- events on 2 cores: 5.7 s and 1.9 GB against 8.2 s and 3.3 GB). By one number for an account's three names, they take a sixth
+-- less than by the names.
 by_user as (
 
     select
-        source,
-        account_source,
-        source_account_id,
+        account_number,
         activity_date,
         user_id,
         count(occurred_at) as events,
         sum(quantity) as quantity,
         max(occurred_at) as last_event_at
     from affected_events
-    group by source, account_source, source_account_id, activity_date, user_id
+    group by account_number, activity_date, user_id
 
 ),
 
@@ -158,16 +205,14 @@ by_user as (
 counted as (
 
     select
-        source,
-        account_source,
-        source_account_id,
+        account_number,
         activity_date,
         cast(sum(events) as bigint) as events,
         cast(count(user_id) as bigint) as active_users,
         sum(quantity) as quantity,
         max(last_event_at) as last_event_at
     from by_user
-    group by source, account_source, source_account_id, activity_date
+    group by account_number, activity_date
 
 ),
 
@@ -176,9 +221,17 @@ counted as (
 stamped as (
 
     select
-        counted.*,
+        numbered.source,
+        numbered.account_source,
+        numbered.source_account_id,
+        counted.activity_date,
+        counted.events,
+        counted.active_users,
+        counted.quantity,
+        counted.last_event_at,
         newest_load.loaded_at
     from counted
+    inner join numbered on counted.account_number = numbered.account_number
     cross join newest_load
 
 )

@@ -16,22 +16,36 @@ records as (
 
 ),
 
+-- Counted by the source's own ids first: an account is looked up once for each person, not for each event.
+by_source_user as (
+
+    select
+        account_source,
+        source_account_id,
+        user_id,
+        {{ count_where("occurred_at >= " ~ window_start) }} as events_28d,
+        {{ count_where("occurred_at < " ~ window_start) }} as events_prev_28d
+    from {{ union_staged("usage_events") }} as events
+    where
+        occurred_at >= {{ days_after(as_of_date(), -2 * window_days) }}
+        and occurred_at < {{ as_of() }}
+    group by account_source, source_account_id, user_id
+
+),
+
 by_user as (
 
     select
         records.account_id,
-        events.user_id,
-        {{ count_where("events.occurred_at >= " ~ window_start) }} as events_28d,
-        {{ count_where("events.occurred_at < " ~ window_start) }} as events_prev_28d
-    from {{ union_staged("usage_events") }} as events
+        counted.user_id,
+        sum(counted.events_28d) as events_28d,
+        sum(counted.events_prev_28d) as events_prev_28d
+    from by_source_user as counted
     inner join records
         on
-            events.account_source = records.source
-            and events.source_account_id = records.source_account_id
-    where
-        events.occurred_at >= {{ days_after(as_of_date(), -2 * window_days) }}
-        and events.occurred_at < {{ as_of() }}
-    group by records.account_id, events.user_id
+            counted.account_source = records.source
+            and counted.source_account_id = records.source_account_id
+    group by records.account_id, counted.user_id
 
 ),
 

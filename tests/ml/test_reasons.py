@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,9 +42,11 @@ def said(values: list[object], wording: Wording | None = None, dtype: str = "flo
     width=st.integers(1, 15),
     base=st.floats(-6, 6),
     size=st.sampled_from([0.0, 1e-12, 1e-6, 0.1, 3.0]),
-    share=st.sampled_from([0.0, 0.1]),
+    share=st.sampled_from([(0.0,), (0.1,), (0.05, 0.05, 0.1)]),
 )
-def test_base_and_reasons_sum_to_the_score(seed: int, width: int, base: float, size: float, share: float) -> None:
+def test_base_and_reasons_sum_to_the_score(
+    seed: int, width: int, base: float, size: float, share: Sequence[float]
+) -> None:
     random = np.random.default_rng(seed)
     names = [f"f{i}" for i in range(width)]
     contributions = random.normal(size=(20, width)) * size
@@ -57,9 +61,10 @@ def test_base_and_reasons_sum_to_the_score(seed: int, width: int, base: float, s
     for row, mine in table.groupby("row"):
         ups, downs = (mine[mine["kind"] == kind] for kind in ("up", "down"))
         own = points.points[row]
-        least = share * points.base_probability
-        assert list(ups["contribution"]) == sorted((v for v in own if v > 0 and v > least), reverse=True)[:5]
-        assert list(downs["contribution"]) == sorted(v for v in own if v < 0 and -v > least)[:5]
+        for told, sizes in ((ups["contribution"], own[own > 0]), (-downs["contribution"], -own[own < 0])):
+            least = points.base_probability * np.array([share[min(place, len(share) - 1)] for place in range(5)])
+            largest = np.sort(sizes)[::-1][:5]
+            assert list(told) == list(largest[largest > least[: len(largest)]])
         assert list(ups["rank"]) == list(range(1, len(ups) + 1))
         assert list(mine["kind"]).count("other") == 1
 
@@ -184,7 +189,7 @@ def test_movements_say_from_what_to_what() -> None:
 def test_the_table_has_its_columns_also_for_no_account_and_for_odd_types() -> None:
     features = pd.DataFrame({"x": pd.array([True, None], dtype="boolean"), "y": pd.array([1, None], dtype="Int64")})
     points = probability_points(np.array([[0.5, -0.5], [0.2, -0.1]]), 0.0, ["x", "y"])
-    table = reasons(points, features, {"x": Wording("flag", "Flag", positive="Has it")}, notable=0.0)
+    table = reasons(points, features, {"x": Wording("flag", "Flag", positive="Has it")}, notable=(0.0,))
     assert table.column_names == ["row", "kind", "rank", "feature", "code", "text", "value", "contribution"]
     rows = table.to_pylist()
     assert [(r["row"], r["kind"], r["code"], r["value"]) for r in rows] == [

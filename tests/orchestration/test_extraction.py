@@ -45,10 +45,10 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def extract(tmp_path: Path, folder: Path, on_retry: Callable[[], None] = lambda: None) -> Any:
+def extract(tmp_path: Path, folder: Path, on_retry: Callable[[], None] = lambda: None, document: str = CONFIG) -> Any:
     """Materialize the raw tables alone; `on_retry` is called when Dagster says that it will try again."""
     config = tmp_path / "tenure.yml"
-    config.write_text(CONFIG.format(folder=folder), encoding="utf-8")
+    config.write_text(document.format(folder=folder), encoding="utf-8")
     tenure = settings.load(config, tmp_path / "home")
     raw = dg.AssetSelection.groups("extract").without_checks() - dg.AssetSelection.key_prefixes("ledger")
     defs = dg.Definitions.merge(
@@ -106,3 +106,47 @@ def test_a_source_that_is_missing_stops_its_stream_and_no_other(tmp_path: Path, 
     assert (accounts["status"], accounts["rows_inserted"]) == ("loaded", 1)
     assert events["status"] == "stopped"
     assert "no file matches events.csv" in events["message"]
+
+
+MANY = """
+company: Example
+sources:
+  crm:
+    connector: files
+    path: {folder}
+    streams:
+      accounts: {{files: accounts.csv, columns: {{account_id: id, name: name, created_at: created}}}}
+  product:
+    connector: files
+    path: {folder}
+    account_source: crm
+    streams:
+      first: &events
+        entity: usage_events
+        files: first.csv
+        columns: {{event_id: id, account_id: account, event_name: event, occurred_at: at}}
+      missing: {{<<: *events, files: missing.csv}}
+      second: {{<<: *events, files: second.csv}}
+      third: {{<<: *events, files: third.csv}}
+"""
+
+
+def test_streams_of_one_table_that_are_loaded_side_by_side_are_each_whole(tmp_path: Path, folder: Path) -> None:
+    for day, name in enumerate(("first", "second", "third"), start=1):
+        lines = [f"{name}-{n},{n % 3},login,2024-02-0{day} 10:00:00" for n in range(3000)]
+        (folder / f"{name}.csv").write_text("id,account,event,at\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    assert extract(tmp_path, folder, document=MANY).success
+    by_stream = {load["stream"]: load for load in loads(tmp_path)}
+    assert by_stream["missing"]["status"] == "stopped"
+    counted = {name: (by_stream[name]["rows_inserted"], by_stream[name]["rows_quarantined"]) for name in by_stream}
+    assert counted["first"] == counted["second"] == counted["third"] == (1000, 2000)
+    with warehouse.warehouse(tmp_path / "home" / "warehouse.duckdb", read_only=True) as connection:
+        found = warehouse.rows(
+            connection,
+            "select _stream, count(*) as n, count(distinct _loaded_at) as loads from raw_files.usage_events group by all",
+        )
+    assert sorted((row["_stream"], row["n"], row["loads"]) for row in found) == [
+        ("first", 1000, 1),
+        ("second", 1000, 1),
+        ("third", 1000, 1),
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -80,6 +81,66 @@ def test_wrong_use_is_told_with_what_there_is(small: Any) -> None:
     assert "outbox" in answer.err
     for command in (("sync", "setup", "outbox"), ("sync", "verify", "outbox")):
         assert small.run(*command).code == 2
+
+
+CANARY = "pat-canary-9d21c7"
+WRITES = "/batch/update"
+
+
+@pytest.fixture
+def crm(small: Any) -> Iterator[Any]:
+    """The stand-in for HubSpot behind real HTTP, which knows the four accounts; `small` sends to it with the canary as token."""
+    from sandbox.hubspot import TOKEN, HubSpotStandIn
+    from sandbox.serve import serving
+
+    vendor = HubSpotStandIn()
+    vendor.seed([{"id": f"a{n}"} for n in range(4)])
+    vendor.define("churn_probability", "number")
+    vendor.tokens[CANARY] = vendor.tokens[TOKEN]
+    with serving(vendor) as url:
+        small.env["CRM_TOKEN"] = CANARY
+        destination = (
+            f"    crm: {{connector: hubspot, token: '${{CRM_TOKEN}}', base_url: '{url}', model: sync_files_scores,"
+            " key: account_id}\n"
+        )
+        small.config.write_text(CONFIG + destination, encoding="utf-8")
+        yield vendor
+
+
+def test_of_two_processes_that_sync_at_once_one_says_so_and_leaves(small: Any, crm: Any) -> None:
+    crm.fail("hang", match=WRITES, seconds=8)
+    first = small.start("sync", "crm", "--json")
+    deadline = time.monotonic() + 60
+    while not crm.calls(WRITES) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    second = small.run("sync", "crm")
+    assert first.poll() is None, "the first sync was over before the second began"
+    assert second.code != 0
+    assert "Another sync of crm is under way" in second.err
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    assert json.loads(out)["syncs"][0]["counts"]["ok"] == 4
+    assert crm.calls(WRITES) == 1
+    assert [run["status"] for run in small.must("sync", "status")["runs"]] == ["done"]
+
+
+def test_a_secret_is_in_nothing_that_is_said_or_kept(small: Any, crm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    crm.fail("echo", match=WRITES)
+    crm.fail("status", match=WRITES, status=401, body={"message": f"{CANARY} is no token"}, times=9)
+    said = []
+    for command in (("sync", "crm"), ("sync", "crm", "--json"), ("sync", "failures"), ("sync", "status")):
+        answer = small.run(*command)
+        said.append(answer.out + answer.err)
+    monkeypatch.setenv("CRM_TOKEN", CANARY)
+    (small.path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(small.path / "dagster")) as instance:
+        tenure = settings.load(small.config, small.path)
+        dg.materialize(sync.assets(tenure), instance=instance, raise_on_error=False)
+    assert any("***" in words for words in said), said
+    assert [words for words in said if CANARY in words] == []
+    kept = [path for path in small.path.rglob("*") if path.is_file()]
+    assert any("dagster" in path.parts for path in kept)
+    assert [path for path in kept if CANARY.encode() in path.read_bytes()] == []
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ from pathlib import Path
 import core.warehouse, core.settings
 from sources import ledger
 from sources.base import open_stream, stream_ids
-from sources.load import load_stream
+from sources.load import load_stream, prepare
 
 tenure = core.settings.load(Path(sys.argv[1]), home=Path(sys.argv[2]))
 now = datetime(2024, 6, 2)
@@ -242,9 +242,13 @@ with core.warehouse.warehouse(tenure.warehouse_path, temp_directory=tenure.temp_
     streams = stream_ids(tenure.config)
     ledger.ensure_tables(connection, streams)
     sys.stdout.write("ready\\n"); sys.stdout.flush()
-    for stream in streams:
+    def load(own, stream):
         opened = open_stream(stream, tenure.config.sources[stream.source], now=now, temp_directory=tenure.temp_directory)
-        load_stream(connection, opened, tenure, now=now, run_id="child")
+        load_stream(own, opened, tenure, now=now, run_id="child")
+    prepare(connection)
+    accounts, events = streams[:1], streams[1:]
+    for part in (accounts, events):
+        core.warehouse.side_by_side(connection, load, part)
     sys.stdout.write("done\\n"); sys.stdout.flush()
 """
 
@@ -256,13 +260,19 @@ def child(company) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)})
 
 
-def test_a_load_that_is_killed_midway_and_run_again_ends_in_the_same_tables(company, tmp_path):
+BOTH = "(select _stream from raw_files.usage_events union all select _stream from quarantine.usage_events)"
+
+TOLD = "select stream, rows_inserted + rows_quarantined from ledger.loads where entity = 'usage_events' order by all"
+
+
+def test_a_load_side_by_side_that_is_killed_midway_and_run_again_ends_in_the_same_tables(company):
     rows = 30_000
     company.write("accounts.csv", HEAD + "".join(f"{n},Name {n},2024-01-01,2024-01-01\n" for n in range(500)))
     for day in (1, 2, 3):
         lines = (f"{day}-{n % (rows - 50)},{n % 600},login,2024-02-0{day}\n" for n in range(rows))
         company.write(f"events-{day}.csv", "id,account,event,at\n" + "".join(lines))
-    company.streams(accounts=ACCOUNTS, usage_events=KEYED)
+    by_day = {f"day_{day}": {**KEYED, "entity": "usage_events", "files": f"events-{day}.csv"} for day in (1, 2, 3)}
+    company.streams(accounts=ACCOUNTS, **by_day)
     whole = child(company)
     assert whole.stdout.readline() == "ready\n"
     started = time.monotonic()
@@ -280,6 +290,8 @@ def test_a_load_that_is_killed_midway_and_run_again_ends_in_the_same_tables(comp
         time.sleep(duration * share)
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
+        told = company.query(TOLD)
+        assert company.query(f"select _stream, count(*) from {BOTH} group by all order by all") == told
         assert child(company).wait() == 0
         assert company.contents() == expected
     assert killed > 0

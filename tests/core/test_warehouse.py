@@ -1,0 +1,57 @@
+"""Work side by side in one open database: in the order that was asked for, and all of it ends when a part goes wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from core.warehouse import Connection, scalar, side_by_side, transaction, warehouse
+
+ENDLESS = "select count(*) from range(1_000_000_000_000) as a (i) where hash(i) = 1"
+
+
+def test_results_come_in_the_order_of_the_items_whoever_ends_first(tmp_path: Path) -> None:
+    second_is_done = threading.Event()
+
+    def work(connection: Connection, number: int) -> int:
+        if number == 1:
+            assert second_is_done.wait(30)
+        with transaction(connection):
+            connection.execute("create temp table mine as select ? as n", [number])
+            connection.execute("insert into numbers select n from mine")
+        if number == 2:
+            second_is_done.set()
+        return number * 10
+
+    with warehouse(tmp_path / "w.duckdb") as connection:
+        connection.execute("create table numbers (n integer)")
+        assert side_by_side(connection, work, [1, 2, 3], at_once=2) == [10, 20, 30]
+        assert scalar(connection, "select list(n order by n) from numbers") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("first", [["broken", "endless"], ["endless", "broken"]])
+def test_when_one_goes_wrong_the_others_stop_and_leave_nothing(tmp_path: Path, first: list[str]) -> None:
+    begun = threading.Event()
+    seen: list[str] = []
+
+    def work(connection: Connection, what: str) -> None:
+        seen.append(what)
+        if what == "broken":
+            assert begun.wait(30)
+            raise ValueError(what)
+        with transaction(connection):
+            connection.execute("insert into numbers values (1)")
+            begun.set()
+            connection.execute(ENDLESS)
+
+    with warehouse(tmp_path / "w.duckdb") as connection:
+        connection.execute("create table numbers (n integer)")
+        started = time.monotonic()
+        with pytest.raises(ValueError, match="broken"):
+            side_by_side(connection, work, [*first, "later", "last"], at_once=2)
+        assert time.monotonic() - started < 30
+        assert scalar(connection, "select count(*) from numbers") == 0
+        assert "last" not in seen
