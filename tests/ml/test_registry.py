@@ -133,6 +133,7 @@ def test_killed_before_any_step_the_next_run_ends_the_same(home: Path, training:
     assert after.register(training(), now=LATER) == version
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_a_store_that_goes_on(home: Path, training: MakeTraining) -> None:
     script = f"""
 import os, sys
@@ -215,6 +216,7 @@ def test_a_home_that_was_copied_writes_only_to_itself(home: Path, tmp_path: Path
     assert before
 
 
+@pytest.mark.slow
 def test_a_new_home_is_made_without_a_connection_and_in_time(
     tmp_path: Path, refused: dict[str, str], training: MakeTraining
 ) -> None:
@@ -293,6 +295,7 @@ def test_something_that_is_not_mlflow_is_said_to_be_so(tmp_path: Path) -> None:
         server.wait()
 
 
+@pytest.mark.slow
 def test_a_locked_database_is_one_sentence_in_seconds(home: Path) -> None:
     holder = sqlite3.connect(home / "mlflow" / "mlflow.db", isolation_level=None)
     holder.execute("begin immediate")
@@ -317,6 +320,7 @@ def test_a_file_that_is_no_database_is_one_sentence(tmp_path: Path) -> None:
         connect(tmp_path).versions()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_loses_nothing(home: Path, training: MakeTraining) -> None:
     connect(home).register(training(data_hash="d0"), now=NOW)
     size = (home / "mlflow" / "mlflow.db").stat().st_size

@@ -153,6 +153,7 @@ def test_each_run_adds_the_dates_that_are_new(third_run: Any) -> None:
     assert third_run.records("select distinct as_of_date from features.ftr_churn_scoring") == []
 
 
+@pytest.mark.slow
 def test_a_replay_sees_the_past_and_leaves_no_trace(third_run: Any) -> None:
     before = third_run.marts()
     third_run.set_clock(datetime(2024, 6, 1) + timedelta(hours=5), is_replay=True)

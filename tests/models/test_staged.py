@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 NOTHING: dict[str, list[str]] = {
     "accounts": [],
     "contacts": [],
@@ -27,6 +29,7 @@ INACTIVITY = {
 }
 
 
+@pytest.mark.slow
 def test_usage_alone_makes_accounts_and_tells_who_went_silent(
     new_company: Callable[..., Any], new_events: Callable[..., Any]
 ) -> None:
@@ -67,6 +70,7 @@ def test_usage_alone_makes_accounts_and_tells_who_went_silent(
     ]
 
 
+@pytest.mark.slow
 def test_two_connectors_are_one_company_and_empty_tables_are_no_zeros(new_company: Callable[..., Any]) -> None:
     both = {entity: ["files", "database"] for entity in NOTHING}
     company = new_company(

@@ -71,6 +71,7 @@ def loads(tmp_path: Path) -> list[dict[str, Any]]:
         return warehouse.rows(connection, "select * from ledger.loads order by finished_at")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_still_being_written_is_waited_for(tmp_path: Path, folder: Path) -> None:
     events = folder / "events.csv"
     head = "account,event,at\n1,login,2024-02-01 10:00:00\n"
@@ -99,6 +100,7 @@ def test_a_file_that_is_still_being_written_is_waited_for(tmp_path: Path, folder
     assert (load["status"], load["rows_inserted"], load["rows_quarantined"]) == ("loaded", 2, 0)
 
 
+@pytest.mark.slow
 def test_a_source_that_is_missing_stops_its_stream_and_no_other(tmp_path: Path, folder: Path) -> None:
     result = extract(tmp_path, folder)
     assert result.success
@@ -131,6 +133,7 @@ sources:
 """
 
 
+@pytest.mark.slow
 def test_streams_of_one_table_that_are_loaded_side_by_side_are_each_whole(tmp_path: Path, folder: Path) -> None:
     for day, name in enumerate(("first", "second", "third"), start=1):
         lines = [f"{name}-{n},{n % 3},login,2024-02-0{day} 10:00:00" for n in range(3000)]

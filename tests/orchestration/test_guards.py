@@ -41,6 +41,7 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_check_that_blocks_leaves_the_published_copy_and_tells_the_webhook(
     new_home: Callable[..., Any], webhook: tuple[str, list[dict[str, Any]]]
 ) -> None:

@@ -68,6 +68,7 @@ def test_the_list_says_which_is_used_and_why(company: Any) -> None:
     assert "Version 3 is a challenger:" in answer.out
 
 
+@pytest.mark.slow
 def test_promoting_and_rolling_back_changes_the_champion_and_counts(company: Any) -> None:
     done = company.must("model", "promote", "challenger", "--reason", "newer")
     assert (done["status"], done["changed"], done["champion"], done["before"]) == ("promoted", 1, 3, 2)
@@ -80,6 +81,7 @@ def test_promoting_and_rolling_back_changes_the_champion_and_counts(company: Any
     assert "first champion" in answer.err
 
 
+@pytest.mark.slow
 def test_a_refused_version_ends_with_3_unless_forced(company: Any) -> None:
     answer = company.run("model", "promote", "1", "--json")
     assert answer.code == 3

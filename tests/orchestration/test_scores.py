@@ -281,6 +281,7 @@ def test_a_store_that_lost_its_models_is_an_error_and_no_base_rate(scored: dict[
         assert warehouse.scalar(connection, "select count(*) from ml.churn_scores") == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_clear_error_and_published_scores_stay(scored: dict[str, Any]) -> None:
     home = scored["home"]
     before = (home.path / "serving.duckdb").read_bytes()

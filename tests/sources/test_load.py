@@ -265,6 +265,7 @@ BOTH = "(select _stream from raw_files.usage_events union all select _stream fro
 TOLD = "select stream, rows_inserted + rows_quarantined from ledger.loads where entity = 'usage_events' order by all"
 
 
+@pytest.mark.slow
 def test_a_load_side_by_side_that_is_killed_midway_and_run_again_ends_in_the_same_tables(company):
     rows = 30_000
     company.write("accounts.csv", HEAD + "".join(f"{n},Name {n},2024-01-01,2024-01-01\n" for n in range(500)))
