@@ -36,7 +36,7 @@ run: setup  ## Run the whole job on the built-in sandbox company
 test: setup  ## Run the test suite
 	@$(BIN)/python -m pytest
 
-soak: setup  ## Run the slow tests (kills, soak)
+soak: setup  ## Run the slow tests (kills, whole jobs, soak)
 	@$(BIN)/python -m pytest -m slow
 
 check: setup  ## Lint, format, types, SQL style, import direction
