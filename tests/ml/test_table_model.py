@@ -254,6 +254,7 @@ def test_with_time_every_test_lies_after_its_training_and_leaves_the_horizon_fre
         new_place.score(frame.drop(columns="day"))
 
 
+@pytest.mark.slow
 def test_days_that_are_all_different_are_tested_in_blocks(new_place: Place) -> None:
     frame = people(400).drop(columns="seen")
     frame["day"] = pd.date_range("2025-01-01", periods=400).strftime("%Y-%m-%d")

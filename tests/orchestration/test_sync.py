@@ -107,6 +107,7 @@ def crm(small: Any) -> Iterator[Any]:
         yield vendor
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_sync_at_once_one_says_so_and_leaves(small: Any, crm: Any) -> None:
     crm.fail("hang", match=WRITES, seconds=8)
     first = small.start("sync", "crm", "--json")
