@@ -58,6 +58,13 @@
     {{ return(columns) }}
 {%- endmacro %}
 
+{# What a staging model selects to yield them: raw tables have the columns of the contract, whatever filled them. #}
+{% macro as_staged(entity) -%}
+    _source as source, _stream as stream, _account_source as account_source,
+    {%- for name, type in contract(entity) %} {{ "account_id as source_account_id" if name == "account_id" else name }},{% endfor %}
+    _loaded_at as loaded_at
+{%- endmacro %}
+
 {% macro is_staged(connector, entity) -%}
     {{ return(connector in var("staged").get(entity, [])) }}
 {%- endmacro %}

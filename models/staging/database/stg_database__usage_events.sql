@@ -10,18 +10,7 @@ source as (
 
 renamed as (
 
-    select
-        _source as source,
-        _stream as stream,
-        _account_source as account_source,
-        event_id,
-        account_id as source_account_id,
-        user_id,
-        event_name,
-        occurred_at,
-        quantity,
-        product,
-        _loaded_at as loaded_at
+    select {{ as_staged("usage_events") }}
     from source
 
 )

@@ -10,18 +10,7 @@ source as (
 
 renamed as (
 
-    select
-        _source as source,
-        _stream as stream,
-        _account_source as account_source,
-        response_id,
-        account_id as source_account_id,
-        contact_id,
-        kind,
-        score,
-        responded_at,
-        comment,
-        _loaded_at as loaded_at
+    select {{ as_staged("survey_responses") }}
     from source
 
 )

@@ -10,24 +10,7 @@ source as (
 
 renamed as (
 
-    select
-        _source as source,
-        _stream as stream,
-        _account_source as account_source,
-        account_id as source_account_id,
-        name,
-        domain,
-        industry,
-        segment,
-        country,
-        employees,
-        parent_account_id,
-        owner_email,
-        created_at,
-        crm_account_id,
-        merged_into_account_id,
-        updated_at,
-        _loaded_at as loaded_at
+    select {{ as_staged("accounts") }}
     from source
 
 )

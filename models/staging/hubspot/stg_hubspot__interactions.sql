@@ -10,19 +10,7 @@ source as (
 
 renamed as (
 
-    select
-        _source as source,
-        _stream as stream,
-        _account_source as account_source,
-        interaction_id,
-        account_id as source_account_id,
-        contact_id,
-        channel,
-        direction,
-        occurred_at,
-        subject,
-        body,
-        _loaded_at as loaded_at
+    select {{ as_staged("interactions") }}
     from source
 
 )

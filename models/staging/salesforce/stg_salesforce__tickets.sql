@@ -10,23 +10,7 @@ source as (
 
 renamed as (
 
-    select
-        _source as source,
-        _stream as stream,
-        _account_source as account_source,
-        ticket_id,
-        account_id as source_account_id,
-        opened_at,
-        first_response_at,
-        solved_at,
-        priority,
-        status,
-        csat,
-        reopens,
-        subject,
-        body,
-        updated_at,
-        _loaded_at as loaded_at
+    select {{ as_staged("tickets") }}
     from source
 
 )
