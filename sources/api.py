@@ -22,7 +22,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -471,3 +471,21 @@ def _position(cursor: str | None, label: str) -> Position:
     if not isinstance(found, dict):
         raise Fatal(f"{label}: the saved cursor {cursor[:80]!r} is none.", hint="Read anew with `tenure run --full`.")
     return found
+
+
+def without(position: Position, *names: str) -> Position:
+    """`position` less some of its parts."""
+    return {key: value for key, value in position.items() if key not in names}
+
+
+def moment(text: Any) -> datetime | None:
+    """A moment as vendors write it (ISO 8601), in UTC without a zone; None where it is none."""
+    try:
+        return naive(datetime.fromisoformat(str(text)))
+    except ValueError:
+        return None
+
+
+def naive(at: datetime) -> datetime:
+    """A moment in UTC without a zone; one without a zone is in UTC."""
+    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo is not None else at

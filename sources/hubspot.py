@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from core.errors import Fatal
 from core.http import Answer, Client, Limiter, documents_in, secure
 from core.hubspot import BASE_URL, PER_SECONDS, refuse
 from core.settings import HubSpotSource, SourceConfig
-from sources.api import Access, ApiStream, Ask, Kind, Page, Position, Record, Resource, Vendor, limiter
+from sources.api import Access, ApiStream, Ask, Kind, Page, Position, Record, Resource, Vendor, limiter, moment, without
 from sources.base import StreamId
 from sources.custom_fields import named_fields
 
@@ -153,12 +153,12 @@ class _Reader:
         records = documents_in(document, "results")
         seen = max([position.get("seen", 0), *map(self._changed_at, records)])
         if not records or _after(document) is None:
-            return self._page(ask, records, {**_without(position, "last"), "seen": seen, "archived": ""})
+            return self._page(ask, records, {**without(position, "last"), "seen": seen, "archived": ""})
         return self._page(ask, records, {**position, "seen": seen, "last": str(records[-1].get("id"))})
 
     def _archived(self, ask: Ask, position: Position) -> Page:
         records, after = self._pages(ask, position["archived"] or None, archived=True)
-        gone = [({"id": str(record.get("id"))}, _moment(record.get("archivedAt"))) for record in records]
+        gone = [({"id": str(record.get("id"))}, moment(record.get("archivedAt"))) for record in records]
         if after is not None:
             return Page([], {**position, "archived": after}, is_end=False, gone=gone)
         reached = max(position["since"], min(position.get("seen", 0), position["began"]))
@@ -202,7 +202,7 @@ class _Reader:
         return list(dict.fromkeys((*always, *self._kept.properties, *self._asked)))
 
     def _changed_at(self, record: Record) -> int:
-        at = _moment((record.get("properties") or {}).get(self._kept.modified) or record.get("updatedAt"))
+        at = moment((record.get("properties") or {}).get(self._kept.modified) or record.get("updatedAt"))
         return 0 if at is None else _milliseconds(at)
 
 
@@ -297,21 +297,8 @@ def _after(document: Any) -> str | None:
     return str(following["after"]) if isinstance(following, dict) and following.get("after") else None
 
 
-def _moment(text: Any) -> datetime | None:
-    """A moment as HubSpot writes it, in UTC without a zone; None where it is none."""
-    try:
-        at = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo is not None else at
-
-
 def _milliseconds(moment: datetime) -> int:
     return (moment - datetime(1970, 1, 1)) // timedelta(milliseconds=1)
-
-
-def _without(position: Position, name: str) -> Position:
-    return {key: value for key, value in position.items() if key != name}
 
 
 # --- the account -------------------------------------------------------------------------------------------------------

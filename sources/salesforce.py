@@ -23,7 +23,7 @@ import io
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,7 +32,7 @@ from core.errors import Fatal, Forbidden, Retriable
 from core.http import Answer, documents_in
 from core.salesforce import Organisation, used_share
 from core.settings import SalesforceSource, SourceConfig
-from sources.api import Access, ApiStream, Ask, Document, Kind, Page, Position, Record, Resource, Vendor
+from sources.api import Access, ApiStream, Ask, Document, Kind, Page, Position, Record, Resource, Vendor, naive, without
 from sources.base import StreamId
 from sources.custom_fields import named_fields
 
@@ -207,7 +207,7 @@ class _Reader:
             if "NOT_FOUND" not in error.message:
                 raise
             # The job is no more: results are kept for some days only. What was read of it is loaded; all is asked for anew.
-            return self.read(replace(ask, position=_without(position, "job", "locator", "seen")))
+            return self.read(replace(ask, position=without(position, "job", "locator", "seen")))
         records = [_of_csv(row) for row in csv.DictReader(io.StringIO(answer.text))]
         position = {**position, "seen": _latest(position, records)}
         following = answer.headers.get("sforce-locator", "null")
@@ -288,8 +288,7 @@ def _text(moment: datetime) -> str:
 
 def _moment(text: str) -> datetime:
     """A moment in UTC without a zone."""
-    at = datetime.fromisoformat(text)
-    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo is not None else at
+    return naive(datetime.fromisoformat(text))
 
 
 def _literal(moment: datetime) -> str:
@@ -300,10 +299,6 @@ def _literal(moment: datetime) -> str:
 def _size(document: Document) -> int:
     size = document.get("totalSize")
     return size if isinstance(size, int) else 0
-
-
-def _without(position: Position, *names: str) -> Position:
-    return {key: value for key, value in position.items() if key not in names}
 
 
 # --- the organisation --------------------------------------------------------------------------------------------------

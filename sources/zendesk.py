@@ -20,7 +20,7 @@ from typing import Any
 
 from core.http import Answer, Client, document_of, documents_in, secure
 from core.settings import ApiSource, SourceConfig, ZendeskSource
-from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, limiter
+from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, limiter, moment
 from sources.base import StreamId
 
 PAGE_ROWS = 1000
@@ -45,7 +45,7 @@ def _organizations(ask: Ask) -> Page:
         [one for one in found if not one.get("deleted_at")],
         {"start_time": ended},
         is_end,
-        gone=[(one, _moment(one.get("deleted_at"))) for one in found if one.get("deleted_at")],
+        gone=[(one, moment(one.get("deleted_at"))) for one in found if one.get("deleted_at")],
     )
 
 
@@ -54,7 +54,7 @@ def _users(ask: Ask) -> Page:
     document, position, is_end = _by_cursor(ask, "users")
     found = document["users"]
     contacts = [one for one in found if _is_contact(one)]
-    gone = [(one, _moment(one.get("updated_at"))) for one in found if not _is_contact(one)]
+    gone = [(one, moment(one.get("updated_at"))) for one in found if not _is_contact(one)]
     return Page(contacts, position, is_end, gone=gone)
 
 
@@ -73,7 +73,7 @@ def _tickets(ask: Ask) -> Page:
         [one for one in found if one.get("status") != "deleted"],
         position,
         is_end,
-        gone=[(one, _moment(one.get("updated_at"))) for one in found if one.get("status") == "deleted"],
+        gone=[(one, moment(one.get("updated_at"))) for one in found if one.get("status") == "deleted"],
     )
 
 
@@ -109,13 +109,6 @@ def _export(ask: Ask, path: str, name: str, **params: Any) -> Document:
 
 def _start(ask: Ask) -> int:
     return 0 if ask.since is None else int(ask.since.replace(tzinfo=UTC).timestamp())
-
-
-def _moment(text: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(text)).astimezone(UTC).replace(tzinfo=None) if text else None
-    except ValueError:
-        return None
 
 
 def _address(source: ZendeskSource) -> str:
