@@ -100,7 +100,7 @@ class Salesforce:
             results += write("upsert", {change.key: change for change in creating})
         if updating:
             results += self._updated(updating, write)
-        return complete(batch, results, host=self._host())
+        return complete(batch, results, host=self._organisation.host)
 
     def _updated(self, changes: Sequence[Change], write: Callable[..., list[RowResult]]) -> list[RowResult]:
         """Update by record id. Where a record id that an earlier answer told is no longer there, it is looked up anew."""
@@ -130,7 +130,7 @@ class Salesforce:
             }
             for key, change in changes.items()
         ]
-        answer = self._ask("PATCH", path, json={"allOrNone": False, "records": records})
+        answer = self._organisation.send("PATCH", path, json={"allOrNone": False, "records": records})
         return self._ordered(operation, changes, answer)
 
     def _ordered(self, operation: str, changes: Mapping[str, Change], answer: Answer) -> list[RowResult]:
@@ -166,13 +166,15 @@ class Salesforce:
         if operation == "upsert":
             wanted["externalIdFieldName"] = field
         jobs = f"{self._data}/jobs/ingest"
-        job = document_of(self._ask("POST", jobs, json=wanted)) or {}
+        job = document_of(self._organisation.send("POST", jobs, json=wanted)) or {}
         path = f"{jobs}/{job['id']}" if isinstance(job, dict) and "id" in job else None
         if path is None:
             raise Retriable("Salesforce made no job.")
         text = table_of(changes, field)
-        self._ask("PUT", f"{path}/batches", content=text.encode("utf-8"), headers={"content-type": "text/csv"})
-        self._ask("PATCH", path, json={"state": "UploadComplete"})
+        self._organisation.send(
+            "PUT", f"{path}/batches", content=text.encode("utf-8"), headers={"content-type": "text/csv"}
+        )
+        self._organisation.send("PATCH", path, json={"state": "UploadComplete"})
         state = self._wait(path)
         return self._job_results(path, changes, field, state)
 
@@ -180,12 +182,12 @@ class Salesforce:
         """The job when it has ended. One that takes too long is aborted; what it did stays done, and is safe to repeat."""
         waited, pause = 0.0, 0.25
         while True:
-            job = document_of(self._ask("GET", path))
+            job = document_of(self._organisation.send("GET", path))
             job = job if isinstance(job, dict) else {}
             if job.get("state") == DONE or job.get("state") in LOST:
                 return job
             if waited >= self._bulk_seconds:
-                self._ask("PATCH", path, json={"state": "Aborted"})
+                self._organisation.send("PATCH", path, json={"state": "Aborted"})
                 raise Retriable(f"A job of Salesforce did not end within {self._bulk_seconds:.0f} s, and was aborted.")
             self._sleep(pause)
             waited, pause = waited + pause, min(pause * 1.5, 10.0)
@@ -196,20 +198,20 @@ class Salesforce:
         """Rows that went well, rows that failed, and rows that a job which was broken off never came to."""
         by_key = {_short(key) if field == "Id" else key: change for key, change in changes.items()}
         results: list[RowResult] = []
-        told = tell(job.get("errorMessage"), *self._secrets()) if job.get("state") in LOST else None
+        told = tell(job.get("errorMessage"), *self._organisation.secrets) if job.get("state") in LOST else None
         if told and told.startswith(WRONG) and not job.get("numberRecordsProcessed"):
             raise Fatal(
                 f"Salesforce refused the job as a whole: {told}.",
                 hint="Check that the field exists, and that the user's permission set lets it be seen and edited.",
             )
         for kind in ("successfulResults", "failedResults", "unprocessedrecords"):
-            text = self._ask("GET", f"{path}/{kind}", headers={"accept": "text/csv"}).text
+            text = self._organisation.send("GET", f"{path}/{kind}", headers={"accept": "text/csv"}).text
             for row in csv.DictReader(io.StringIO(text)):
                 key = str(row.get(field) or "")
                 change = by_key.get(_short(key) if field == "Id" else key)
                 if change is not None:
                     results.append(self._clean(_job_outcome(change, kind, row, told)))
-        return complete(list(changes.values()), results, host=self._host(), http_status=200, told=told)
+        return complete(list(changes.values()), results, host=self._organisation.host, http_status=200, told=told)
 
     # --- abilities ------------------------------------------------------------------------------------------------
 
@@ -220,7 +222,7 @@ class Salesforce:
     def preflight(self, fields: Sequence[Field]) -> Sequence[Problem]:
         """Token, object, and that each field exists with the right type and may be written, by describing the object."""
         try:
-            answer = self._ask("GET", f"{self._data}/sobjects/{self._object}/describe")
+            answer = self._organisation.send("GET", f"{self._data}/sobjects/{self._object}/describe")
         except Retriable:
             raise
         except TenureError as error:
@@ -266,7 +268,7 @@ class Salesforce:
         found: dict[str, Mapping[str, Any]] = {}
         path: str | None = f"{self._data}/query?q={quote(soql, safe='')}"
         while path:
-            document = document_of(self._ask("GET", path))
+            document = document_of(self._organisation.send("GET", path))
             if not isinstance(document, dict):
                 raise Retriable("Salesforce answered a query with something else.")
             for record in documents_in(document, "records"):
@@ -308,18 +310,9 @@ class Salesforce:
             used, self._organisation.used = self._organisation.used, 0.0
             raise Retriable(f"{used:.0%} of the day's calls to Salesforce are used.", retry_after=DAILY_WAIT)
 
-    def _ask(self, method: str, path: str, **request: Any) -> Answer:
-        return self._organisation.send(method, path, **request)
-
-    def _secrets(self) -> tuple[str, ...]:
-        return self._organisation.secrets
-
     def _clean(self, result: RowResult) -> RowResult:
-        said = tell(result.error, *self._secrets())
+        said = tell(result.error, *self._organisation.secrets)
         return result if said == result.error else result._replace(error=said)
-
-    def _host(self) -> str:
-        return self._organisation.host
 
 
 def table_of(changes: Mapping[str, Change], field: str) -> str:
