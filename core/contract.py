@@ -47,7 +47,8 @@ class Entity:
 
     `key` identifies a row within a source; `happened_at` is the column that says when the fact happened;
     `ordered` lists pairs of columns (earlier, later) that must not be in the wrong order; `ended_at` is the column that says
-    that it is over, for rows which then stay: what happened did happen.
+    that it is over, for rows which then stay: what happened did happen. `user` is the column with the product's user, who may
+    tell the account where the row itself does not (entity memberships).
     """
 
     name: str
@@ -58,6 +59,7 @@ class Entity:
     ordered: tuple[tuple[str, str], ...] = ()
     key_is_optional: bool = False
     ended_at: str | None = None
+    user: str | None = None
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ ENTITIES: dict[str, Entity] = {
             key="contact_id",
             happened_at="created_at",
             ended_at="left_at",
+            user="contact_id",
             columns=(
                 _text("contact_id", "The contact's id in its source", required=True),
                 _ACCOUNT,
@@ -168,6 +171,7 @@ ENTITIES: dict[str, Entity] = {
             key="event_id",
             key_is_optional=True,
             happened_at="occurred_at",
+            user="user_id",
             columns=(
                 _text("event_id", "The event's id; without ids a changed file replaces its own rows"),
                 _ACCOUNT,
@@ -204,6 +208,7 @@ ENTITIES: dict[str, Entity] = {
             "An answer to a survey",
             key="response_id",
             happened_at="responded_at",
+            user="contact_id",
             columns=(
                 _text("response_id", "The answer's id in its source", required=True),
                 _ACCOUNT,
@@ -228,6 +233,19 @@ ENTITIES: dict[str, Entity] = {
                 _time("occurred_at", "When it happened, or is planned to happen", required=True, future=True),
                 _text("subject", "Subject line", personal=True),
                 _text("body", "Text", personal=True),
+            ),
+        ),
+        Entity(
+            "memberships",
+            "What tells who a user of the product is: the account that they belong to from a moment on, or the id they are known by",
+            key="membership_id",
+            happened_at="since_at",
+            columns=(
+                _text("membership_id", "Id of the statement in its source", required=True),
+                _text("account_id", "The account that the user belongs to from then on"),
+                _text("user_id", "The user, by the product's id; it may be that of a visitor", required=True),
+                _text("known_as", "The id of the same user once they have told who they are"),
+                _time("since_at", "When it was said", required=True),
             ),
         ),
     )

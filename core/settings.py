@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.contract import ENTITIES, FACT_ENTITIES
@@ -37,12 +47,14 @@ class ColumnMapping(Strict):
     """One contract column: an SQL expression over the source's columns, or one per row group when `group_by` is set.
 
     `format` is a strptime pattern, a list of patterns tried in order, `epoch` or `epoch_ms`.
-    `optional` fills NULL where a file lacks the columns that the expression needs.
+    `optional` fills NULL where a file lacks the columns that the expression needs. With `keep: earliest`, a later version of a
+    row does not make the value greater: for a moment of beginning that is known from what was said first.
     """
 
     sql: str
     format: str | tuple[str, ...] | None = None
     optional: bool = False
+    keep: Literal["earliest"] | None = None
 
 
 def _mapping(value: Any) -> Any:
@@ -72,6 +84,8 @@ class StreamConfig(Strict):
     csv: CsvOptions = CsvOptions()
     lookups: dict[str, str] = {}
     join: str | None = None
+    where: str | None = None
+    fields: tuple[str, ...] = ()
     group_by: tuple[str, ...] = ()
     table: str | None = None
     primary_key: tuple[str, ...] = ()
@@ -85,7 +99,7 @@ class StreamConfig(Strict):
     @classmethod
     def _lists(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            for key in ("files", "group_by", "primary_key"):
+            for key in ("files", "fields", "group_by", "primary_key"):
                 if isinstance(data.get(key), str):
                     data = {**data, key: (data[key],)}
         return data
@@ -167,6 +181,27 @@ class LocalSource(SourceConfig):
             raise ValueError("a files source needs `path`: the folder its files are in")
         if self.connector == "database" and self.url is None:
             raise ValueError("a database source needs `url`, such as ${PRODUCT_DB_URL}")
+        return self
+
+
+class ExportSource(SourceConfig):
+    """What a vendor of product events leaves in a folder, day by day: `streams` as for an API, mapped as in
+    `sources/<connector>.yml` (of PostHog, which has an API too, `sources/posthog_export.yml`).
+    """
+
+    connector: Literal["segment", "posthog"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_streams(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            data = {**data, "streams": _with_defaults(_kind_of_source(data), data.get("streams"))}
+        return data
+
+    @model_validator(mode="after")
+    def _complete(self) -> ExportSource:
+        if self.path is None:
+            raise ValueError(f"a source of {self.connector} needs `path`: the folder of its exports")
         return self
 
 
@@ -270,9 +305,38 @@ class StripeSource(ApiSource):
     requests_per_second: int = Field(default=25, ge=1)
 
 
+class PostHogSource(ApiSource):
+    """PostHog's API. `project` is the number of the project, `key` a personal API key that may read queries; `region` is that of
+    PostHog Cloud. Of the up to five types of groups, `group_type` is the number of the one that is an account.
+    """
+
+    connector: Literal["posthog"]
+    project: int = Field(ge=1)
+    key: SecretStr
+    region: Literal["us", "eu"] = "us"
+    group_type: int = Field(default=0, ge=0, le=4)
+    queries_per_hour: int = Field(default=1200, ge=1)
+    page_rows: int = Field(default=10_000, ge=1, le=50_000)
+
+
+def _kind_of_source(block: Any) -> str:
+    """Which settings a source's block is read with: its connector, and for PostHog whether it is a folder of exports."""
+    given = block if isinstance(block, dict) else vars(block)
+    connector = str(given.get("connector"))
+    return "posthog_export" if connector == "posthog" and given.get("path") is not None else connector
+
+
 AnySource = Annotated[
-    LocalSource | HubSpotSource | SalesforceSource | StripeSource | ZendeskSource,
-    Field(discriminator="connector"),
+    Annotated[LocalSource, Tag("files")]
+    | Annotated[LocalSource, Tag("database")]
+    | Annotated[HubSpotSource, Tag("hubspot")]
+    | Annotated[SalesforceSource, Tag("salesforce")]
+    | Annotated[StripeSource, Tag("stripe")]
+    | Annotated[ZendeskSource, Tag("zendesk")]
+    | Annotated[PostHogSource, Tag("posthog")]
+    | Annotated[ExportSource, Tag("posthog_export")]
+    | Annotated[ExportSource, Tag("segment")],
+    Discriminator(_kind_of_source),
 ]
 SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "files": LocalSource,
@@ -281,14 +345,17 @@ SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "salesforce": SalesforceSource,
     "zendesk": ZendeskSource,
     "stripe": StripeSource,
+    "posthog": PostHogSource,
+    "posthog_export": ExportSource,
+    "segment": ExportSource,
 }
 """The settings of each connector."""
 
 
 @lru_cache
-def default_streams(connector: str) -> dict[str, dict[str, Any]]:
+def default_streams(kind: str) -> dict[str, dict[str, Any]]:
     """The streams that a vendor's connector knows, with their mappings, from the file beside its module."""
-    document = yaml.safe_load((PROJECT_ROOT / "sources" / f"{connector}.yml").read_text(encoding="utf-8"))
+    document = yaml.safe_load((PROJECT_ROOT / "sources" / f"{kind}.yml").read_text(encoding="utf-8"))
     return {name: {**stream, "resource": stream.get("resource", name)} for name, stream in document["streams"].items()}
 
 

@@ -126,16 +126,17 @@ def _load_all(
     streams: list[StreamId],
     load: Callable[[Connection, StreamId], LoadReport | Retriable],
 ) -> dict[StreamId, LoadReport | Retriable]:
-    """Load `streams`, all others after the accounts; what became of each.
+    """Load `streams`, accounts first, then memberships, then all others; what became of each.
 
     Two at a time, since most are text, which one thread reads: it numbers the records on its way.
     """
     prepare(connection)
-    accounts = [stream for stream in streams if stream.entity_name == "accounts"]
-    others = [stream for stream in streams if stream.entity_name != "accounts"]
+    parts = [
+        [stream for stream in streams if base.rank(stream) == rank] for rank in sorted(set(map(base.rank, streams)))
+    ]
     return {
         stream: outcome
-        for part in (accounts, others)
+        for part in parts
         for stream, outcome in zip(part, side_by_side(connection, load, part), strict=True)
     }
 
@@ -185,6 +186,7 @@ def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport])
         "rows_quarantined",
         "rows_deleted",
         "rows_released",
+        "rows_reassigned",
         "requests",
     )
     counts: dict[str, Any] = {name: sum(getattr(r, name) for r in reports) for name in counted}

@@ -24,7 +24,9 @@ CONNECTORS = {
     "files": "sources.files",
     "database": "sources.database",
     "hubspot": "sources.hubspot",
+    "posthog": "sources.posthog",
     "salesforce": "sources.salesforce",
+    "segment": "sources.files",
     "stripe": "sources.stripe",
     "zendesk": "sources.zendesk",
 }
@@ -167,13 +169,18 @@ def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_d
 
 
 def stream_ids(config: Config) -> list[StreamId]:
-    """All configured streams, accounts first, so that later streams can be checked against them."""
+    """All configured streams: accounts first, then memberships, so that later streams can be checked against them."""
     ids = [
         StreamId(name, stream, source.connector, config.account_source(name), settings.entity)
         for name, source in config.sources.items()
         for stream, settings in source.streams.items()
     ]
-    return sorted(ids, key=lambda stream: stream.entity_name != "accounts")
+    return sorted(ids, key=rank)
+
+
+def rank(stream: StreamId) -> int:
+    """Streams are loaded in the order of their ranks: accounts, who belongs to them, and what names either."""
+    return {"accounts": 0, "memberships": 1}.get(stream.entity_name, 2)
 
 
 def entities_by_connector(config: Config) -> Mapping[str, list[str]]:

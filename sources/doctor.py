@@ -33,6 +33,7 @@ SAMPLE_ROWS = 50_000
 WHOLE_BYTES = 256 * 1024 * 1024
 WHOLE_ROWS = 2_000_000
 EXAMPLES_PER_REASON = 3
+_UNKNOWN = ("unknown_account", "unknown_user")
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS, so
             if source is not None and stream.source != source:
                 continue
             whole_accounts = (source is None or stream.account_source == source) and not any(
-                finding.entity == "accounts"
-                and finding.source == stream.account_source
+                (finding.entity, finding.source)
+                in (("accounts", stream.account_source), ("memberships", stream.source))
                 and (finding.is_sample or finding.status == "broken")
                 for finding in findings
             )
@@ -236,17 +237,18 @@ def _columns(
 
 
 def _without_unknown_accounts(finding: StreamFinding) -> StreamFinding:
-    """When not all accounts could be read, that an account is unknown says nothing."""
+    """When not all accounts and memberships could be read, that an account or user is unknown says nothing."""
     if finding.entity == "accounts":
         return finding
-    unknown = finding.quarantined_by_reason.get("unknown_account", 0)
+    reasons = finding.quarantined_by_reason
+    unknown = sum(reasons.get(reason, 0) for reason in _UNKNOWN)
     judged = replace(
         finding,
         judges_accounts=False,
         rows_loaded=finding.rows_loaded + unknown,
         rows_quarantined=finding.rows_quarantined - unknown,
-        quarantined_by_reason={k: n for k, n in finding.quarantined_by_reason.items() if k != "unknown_account"},
-        examples=tuple(example for example in finding.examples if example.reason != "unknown_account"),
+        quarantined_by_reason={reason: n for reason, n in reasons.items() if reason not in _UNKNOWN},
+        examples=tuple(example for example in finding.examples if example.reason not in _UNKNOWN),
     )
     return replace(judged, status=_status(judged))
 

@@ -154,9 +154,10 @@ class FilesStream:
                 alike[_Shape("jsonl")].append(version)
         lines = alike.pop(_Shape("jsonl"), None)
         if lines:
-            # A key that is missing from a line, a file or a whole day is NULL; one that no file ever had is a mistake.
+            # A key that is missing from a line, a file or a whole day is NULL; one that no file ever had is a mistake, unless
+            # it is among the `fields` that the stream may have.
             keys = self._json_keys(connection, lines)
-            seen = {name for version in known.values() for name in version.columns} | set(keys)
+            seen = {*keys, *self.config.fields, *(name for version in known.values() for name in version.columns)}
             named = [replace(version, columns=keys) for version in lines]
             alike[_Shape("jsonl", tuple(sorted(seen)))] = named
         return alike

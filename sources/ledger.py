@@ -22,6 +22,8 @@ RAW_META = {
     "_loaded_at": "timestamp",
     "_run_id": "varchar",
 }
+BY_USER = {"_is_by_user": "boolean"}
+"""Whether the row's account was told by its user: it may turn out to be another. NULL where memberships are not read."""
 QUARANTINE_META = {
     "_source": "varchar",
     "_stream": "varchar",
@@ -63,6 +65,7 @@ LEDGER = {
         "rows_deleted": "bigint",
         "rows_ended": "bigint",
         "rows_released": "bigint",
+        "rows_reassigned": "bigint",
         "cursor": "varchar",
         "requests": "bigint",
         "quota": "varchar",
@@ -110,8 +113,9 @@ LEDGER = {
 class LoadReport:
     """The outcome of one stream in one run. read = inserted + updated + unchanged + superseded + quarantined + deleted.
 
-    `rows_released` were in quarantine since an earlier run and are loaded now, `rows_ended` are periods that a newer one ended;
-    they are not part of `rows_read`. A stream that stopped has the counts of the stretches that were committed. `requests` were
+    `rows_released` were in quarantine since an earlier run and are loaded now, `rows_ended` are periods that a newer one ended,
+    `rows_reassigned` were loaded before and belong to another user or account, as is known by now; they are not part of `rows_read`.
+    A stream that stopped has the counts of the stretches that were committed. `requests` were
     made to a vendor, who told of its `quota`; `drift` says which of its fields are not what they were.
     """
 
@@ -135,6 +139,7 @@ class LoadReport:
     finished_at: datetime
     rows_deleted: int = 0
     rows_ended: int = 0
+    rows_reassigned: int = 0
     requests: int = 0
     quota: str | None = None
     drift: str | None = None
@@ -159,7 +164,8 @@ def ensure_tables(connection: Connection, streams: list[StreamId]) -> None:
         if "user_id" in typed:
             # Half of them differ within a block: its dictionary takes four times as long as writing them out, for half the space.
             typed["user_id"] = "varchar using compression uncompressed"
-        ensure_table(connection, stream.raw_schema, stream.entity_name, {**typed, **RAW_META})
+        by_user = BY_USER if stream.entity.user else {}
+        ensure_table(connection, stream.raw_schema, stream.entity_name, {**typed, **RAW_META, **by_user})
 
 
 def known_files(connection: Connection, stream: StreamId) -> dict[str, FileVersion]:
@@ -220,6 +226,13 @@ def next_moment(connection: Connection, now: datetime) -> datetime:
     """`now`, or just after the last load if the clock was set back: what is loaded later must be stamped later."""
     last = scalar(connection, "select max(finished_at) from ledger.loads")
     return now if last is None else max(now, last + timedelta(microseconds=1))
+
+
+def last_loaded_at(connection: Connection, stream: StreamId) -> datetime | None:
+    """When the stream's last load began that was not stopped."""
+    asked = "select max(started_at) from ledger.loads where source = ? and stream = ? and status <> 'stopped'"
+    found: datetime | None = scalar(connection, asked, [stream.source, stream.stream])
+    return found
 
 
 def note_fields(

@@ -1,7 +1,8 @@
 """Loading: one stream, and every row accounted for.
 
 Lives here: checking rows against the contract, quarantine, the upsert on the contract's key, the release of rows whose
-account has turned up. Must not live here: reading files or databases (the connectors), SQL of the models.
+account has turned up. Must not live here: reading files or databases (the connectors), who users are (`users.py`), SQL of the
+models.
 
 A row that was read is inserted, updated, unchanged, superseded (an older version of a row with the same key) or
 quarantined, or says that a row is gone, which is then deleted; the six add up to the rows read. The stream's files or cursor
@@ -21,7 +22,7 @@ from datetime import datetime
 from core.errors import Fatal, Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar, transaction
-from sources import ledger, periods
+from sources import ledger, periods, users
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.ledger import LoadReport
 from sources.mapping import Mapped, compile_mapping, effective_columns
@@ -37,6 +38,8 @@ _TEMPORARY = (
     "tenure_sample",
     "gone",
     "assigned",
+    "users_known",
+    "misplaced",
 )
 _BAD = "_fault is not null or not _account_known"
 
@@ -53,6 +56,7 @@ class _Counts:
     deleted: int = 0
     ended: int = 0
     released: int = 0
+    reassigned: int = 0
 
 
 def prepare(connection: Connection) -> None:
@@ -122,7 +126,9 @@ class _Loader:
         self.table = f"{self.id.raw_schema}.{self.id.entity_name}"
         self.quarantine = f"quarantine.{self.id.entity_name}"
         self.key = identifier(self.entity.key)
-        self.names = ", ".join(identifier(name) for name in self.entity.column_names)
+        self.memberships = self._memberships()
+        told = ["_is_by_user"] if self.memberships else []
+        self.names = ", ".join(identifier(name) for name in (*self.entity.column_names, *told))
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
         self.has_version = "updated_at" in self.entity.column_names
         self.is_first = False
@@ -131,6 +137,7 @@ class _Loader:
 
     def load(self, *, full: bool, sample_rows: int | None) -> None:
         self._note_known_accounts()
+        self._note_known_users()
         self.inserted_at_once, self.may_repeat = 0, False
         known = set(ledger.known_files(self.connection, self.id))
         if full:
@@ -143,6 +150,7 @@ class _Loader:
             scalar(self.connection, f"select 1 from {table} where {self._mine()} limit 1")
             for table in (self.table, self.quarantine)
         )
+        self._reassign()
         read = 0
         for chunk in self.stream.chunks(self.connection, full=full, sample_rows=sample_rows):
             self._forget_files([file.path for file in chunk.files if file.path in known])
@@ -163,7 +171,7 @@ class _Loader:
 
     def report(self, *, finished_at: datetime, stopped: str | None = None) -> LoadReport:
         c = self.counts
-        moved = c.files or c.inserted or c.updated or c.quarantined or c.deleted or c.released
+        moved = c.files or c.inserted or c.updated or c.quarantined or c.deleted or c.released or c.reassigned
         progress = self.stream.progress()
         return LoadReport(
             run_id=self.run_id,
@@ -183,6 +191,7 @@ class _Loader:
             rows_deleted=c.deleted,
             rows_ended=c.ended,
             rows_released=c.released,
+            rows_reassigned=c.reassigned,
             cursor=None if stopped else progress.cursor,
             requests=progress.requests,
             quota=progress.quota,
@@ -224,19 +233,43 @@ class _Loader:
             f" where _source = {literal(self.id.account_source)}"
         )
 
+    def _memberships(self) -> str | None:
+        """The table in which the source says who its users are, if it does and rows of this entity have users."""
+        streams = self.tenure.config.sources[self.id.source].streams.values()
+        said = self.entity.user is not None and any(stream.entity == "memberships" for stream in streams)
+        return f"{self.id.raw_schema}.memberships" if said else None
+
+    def _note_known_users(self) -> None:
+        if self.memberships is not None:
+            users.note_known(self.connection, self.memberships, self.id.source)
+
+    def _moment(self, alias: str) -> str:
+        """SQL: when a row's user is asked for their account: when it happened, or now for what lasts."""
+        lasts = self.entity.ended_at is not None
+        return literal(f"{self.now}") + "::timestamp" if lasts else f"{alias}.{identifier(self.entity.happened_at)}"
+
     def _judged(self, mapped: Mapped, relation: str, *, numbered: bool) -> str:
         """SQL of the mapped rows with `_account_known`."""
-        checked = f"({mapped.rows(relation, numbered=numbered)}) as r"
+        checked = f"({mapped.rows(relation, numbered=numbered)})"
+        if self.memberships is not None:
+            assert self.entity.user is not None
+            is_key = self.entity.user == self.entity.key
+            checked = users.told(checked, self.entity.user, self._moment("r"), is_key=is_key)
         if not self._checks_accounts:
-            return f"(select r.*, true as _account_known from {checked})"
+            known = "r.account_id is not null" if self.memberships is not None else "true"
+            return f"(select r.*, {known} as _account_known from {checked} as r)"
+        # Who a visitor turned out to be says nothing of an account.
+        unsaid = " or r.account_id is null" if self.entity.name == "memberships" else ""
         return (
-            f"(select r.*, k.account_id is not null as _account_known from {checked}"
+            f"(select r.*, k.account_id is not null{unsaid} as _account_known from {checked} as r"
             " left join temp.accounts_known as k on k.account_id = r.account_id)"
         )
 
     # --- one chunk ---------------------------------------------------------------------------------------------
 
     def _load_chunk(self, chunk: Chunk) -> None:
+        if self.stream.config.where:
+            chunk = _only(chunk, self.stream.config.where)
         mapped = compile_mapping(
             self.connection,
             self.id,
@@ -244,6 +277,7 @@ class _Loader:
             chunk,
             now=self.now,
             derived_accounts=self.tenure.config.identity.derive_accounts,
+            by_user=self.memberships is not None,
         )
         if self.stream.config.join:
             self._check_join(chunk, self.stream.config.join)
@@ -427,10 +461,15 @@ class _Loader:
         details = " ".join(f"when {n} then {f.detail}" for n, f in enumerate(mapped.faults, start=1))
         among = literal(f"' is not among the accounts of {self.id.account_source}")
         unknown = literal("account_id '") + f" || account_id || {among}"
+        if self.memberships is not None:
+            # A user's id may be an address: it is not repeated.
+            unsaid = literal(f"nothing says which account the user belongs to ({self.entity.user})")
+            unknown = f"case when account_id is null then {unsaid} else {unknown} end"
+        reason = "case when account_id is null then 'unknown_user' else 'unknown_account' end"
         return self._read(
             chunk,
             f"create or replace temp table broken as select {given}, {self._stamps}, _file, _row,"
-            f" case _fault {codes} else 'unknown_account' end as _reason,"
+            f" case _fault {codes} else {reason} end as _reason,"
             f" case _fault {details} else {unknown} end as _detail,"
             " cast(? as timestamp) as _quarantined_at, cast(? as varchar) as _run_id"
             f" from {relation}",
@@ -505,6 +544,7 @@ class _Loader:
         """Of rows with one key keep the latest; how many were taken out."""
         if not self._note_repeated(table, where):
             return 0
+        self._keep_earliest(table, table)
         content = [f"{identifier(name)} desc nulls last" for name in self.entity.column_names]
         order = ", ".join([*(["updated_at desc nulls last"] if self.has_version else []), "_file desc", *content])
         removed = self.connection.execute(
@@ -513,6 +553,27 @@ class _Loader:
             f" where {where} and {self.key} in (select key from temp.repeated)) where n > 1)"
         ).fetchone()
         return int(removed[0]) if removed else 0
+
+    def _keep_earliest(self, table: str, others: str) -> None:
+        """Columns that keep what is earliest: in `table`, the least of `others` with the same key, where that is less."""
+
+        def mine(relation: str) -> str:
+            return self._mine() if relation == self.table else "true"
+
+        stamp = ", _loaded_at = $now, _run_id = $run_id" if table == self.table else ""
+        given = {"now": self.now, "run_id": self.run_id} if stamp else {}
+        for name, mapping in self.stream.config.columns.items():
+            if mapping.keep == "earliest":
+                column = identifier(name)
+                least = (
+                    f"select {self.key} as key, min({column}) as earliest from {others}"
+                    f" where {mine(others)} group by {self.key}"
+                )
+                self.connection.execute(
+                    f"update {table} as t set {column} = o.earliest{stamp} from ({least}) as o"
+                    f" where o.key = t.{self.key} and o.earliest < t.{column} and {mine(table)}",
+                    given,
+                )
 
     def _settle_with_existing(self, *, released: bool) -> None:
         """Take out of the batch what is unchanged or older than the loaded row; take out of the table what it renews."""
@@ -523,6 +584,8 @@ class _Loader:
         )
         if not scalar(self.connection, "select 1 from temp.matched limit 1"):
             return
+        self._keep_earliest("temp.batch", self.table)
+        self._keep_earliest(self.table, "temp.batch")
         same = " and ".join(
             f"b.{identifier(n)} is not distinct from e.{identifier(n)}" for n in self.entity.column_names
         )
@@ -558,15 +621,17 @@ class _Loader:
 
     def _forget_rows(self, condition: str) -> None:
         """Delete rows of this stream; days of usage that lose rows are noted, so that the models restate them."""
-        where = f"{self._mine()} and {condition}"
+        self._note_restated_days(condition)
+        self.connection.execute(f"delete from {self.table} where {self._mine()} and {condition}")
+
+    def _note_restated_days(self, condition: str) -> None:
         if self.entity.name == "usage_events":
             self.connection.execute(
                 "insert into ledger.restated_days (source, account_source, account_id, activity_date, loaded_at)"
                 " select distinct _source, _account_source, account_id,"
-                f" cast(occurred_at as date), cast(? as timestamp) from {self.table} where {where}",
+                f" cast(occurred_at as date), cast(? as timestamp) from {self.table} where {self._mine()} and {condition}",
                 [self.now],
             )
-        self.connection.execute(f"delete from {self.table} where {where}")
 
     def _forget_gone(self, relation: str, mapped: Mapped) -> None:
         """Rows that the source says are gone: where the entity has an end they end, else they are deleted.
@@ -629,13 +694,16 @@ class _Loader:
             self.connection.execute(f"update {table} set _file = ? where {self._mine()} and _file = ?", [new, old])
 
     def _release(self) -> None:
-        """Load rows that waited in quarantine for an account that is known by now."""
-        if not self._checks_accounts:
+        """Load rows that waited in quarantine for an account that is known by now, or for a user whose account is."""
+        if not self._checks_accounts and self.memberships is None:
             return
-        waiting = (
-            f"from {self.quarantine} where {self._mine()} and _reason = 'unknown_account'"
-            " and account_id in (select account_id from temp.accounts_known)"
-        )
+        known = "account_id in (select account_id from temp.accounts_known)" if self._checks_accounts else "true"
+        waits = f"_reason = 'unknown_account' and {known}"
+        if self.memberships is not None:
+            user = identifier(self.entity.user or "")
+            found = f"{user} in (select user_id from {users.KNOWN} where account_id is not null)"
+            waits = f"({waits} or _reason = 'unknown_user' and {found})"
+        waiting = f"from {self.quarantine} where {self._mine()} and {waits}"
         waited = scalar(self.connection, f"select count(*) {waiting}")
         if not waited:
             return
@@ -643,8 +711,52 @@ class _Loader:
             f"try_cast({identifier(column.name)} as {column.sql_type}) as {identifier(column.name)}"
             for column in self.entity.columns
         )
-        self.connection.execute(f"create or replace temp table batch as select {columns}, _file {waiting}")
+        typed = f"(select {columns}, _file {waiting})"
+        if self.memberships is not None:
+            assert self.entity.user is not None
+            is_key = self.entity.user == self.entity.key
+            typed = users.told(typed, self.entity.user, self._moment("r"), is_key=is_key)
+        self.connection.execute(f"create or replace temp table batch as select {self.names}, _file from {typed}")
         self.connection.execute(f"delete {waiting}")
         before = self.counts
         self._upsert(released=True)
         self.counts = replace(before, released=waited)
+
+    def _reassign(self) -> None:
+        """Rows that were loaded before and belong to another user or account, by what was said since: they move there."""
+        if self.memberships is None:
+            return
+        last = ledger.last_loaded_at(self.connection, self.id)
+        if not users.anything_said(self.connection, self.memberships, self.id.source, since=last):
+            return
+        assert self.entity.user is not None
+        is_key = self.entity.user == self.entity.key
+        moved = users.note_misplaced(
+            self.connection, self.table, self._mine("e."), self.entity.user, self._moment("e"), is_key=is_key
+        )
+        if not moved:
+            return
+        self._note_restated_days("rowid in (select id from temp.misplaced)")
+        person = "" if is_key else f"{identifier(self.entity.user)} = m.person, "
+        self.connection.execute(
+            f"update {self.table} as e set {person}account_id = m.account_id,"
+            " _loaded_at = cast(? as timestamp), _run_id = cast(? as varchar)"
+            " from temp.misplaced as m where e.rowid = m.id",
+            [self.now, self.run_id],
+        )
+        self._add(reassigned=moved)
+
+
+def _only(chunk: Chunk, where: str) -> Chunk:
+    """The rows of a chunk that its stream is about. A record that could not be taken apart may be any."""
+    about = f"({where}){' or _malformed' if chunk.has_malformed else ''}"
+
+    def only(relation: str) -> str:
+        return f"(select * from {relation} where {about})"
+
+    return replace(
+        chunk,
+        relation=only(chunk.relation),
+        numbered=lambda files: only(chunk.numbered(files)),
+        counted=None if chunk.counted is None else only(chunk.counted),
+    )

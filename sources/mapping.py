@@ -142,8 +142,9 @@ def compile_mapping(
     *,
     now: datetime,
     derived_accounts: bool,
+    by_user: bool = False,
 ) -> Mapped:
-    """Compile `config` for chunks shaped like `chunk`.
+    """Compile `config` for chunks shaped like `chunk`. With `by_user`, a row may leave it to its user to tell the account.
 
     Raises `Fatal` that lists every expression that names a column the chunk lacks, or is not valid SQL.
     """
@@ -151,7 +152,9 @@ def compile_mapping(
         connection.execute(helper)
     compiler = _Compiler(connection, stream, config, chunk)
     columns, group = compiler.columns()
-    faults = _faults(stream.entity, effective_columns(stream.entity, config), now, derived_accounts, columns)
+    unasked = {"created_at"} if derived_accounts else set[str]()
+    unasked |= {"account_id"} if by_user else set()
+    faults = _faults(stream.entity, effective_columns(stream.entity, config), now, unasked, columns)
     if chunk.has_malformed:
         faults.insert(0, Fault("malformed_row", "_malformed", literal("the line is not a JSON object")))
     return Mapped(columns, tuple(faults), config.join or "", group, compiler.group_by)
@@ -343,10 +346,10 @@ def _faults(
     entity: Entity,
     mappings: Mapping[str, ColumnMapping],
     now: datetime,
-    derived_accounts: bool,
+    unasked: set[str],
     columns: tuple[MappedColumn, ...],
 ) -> list[Fault]:
-    """The checks of a row, in the order in which the first one that holds is its reason."""
+    """The checks of a row, in the order in which the first one that holds is its reason; `unasked` columns may be empty."""
     failing = {column.name for column in columns if column.fails}
     late = {column.name: column.fails for column in columns if column.fails and column.is_told_late}
     unreadable = [
@@ -358,9 +361,7 @@ def _faults(
         for column in entity.columns
         if column.name in failing
     ]
-    optional = {entity.key} if entity.key_is_optional and entity.key not in mappings else set()
-    if derived_accounts:
-        optional.add("created_at")
+    optional = unasked | ({entity.key} if entity.key_is_optional and entity.key not in mappings else set())
     empty = [
         Fault(
             "null_key" if column.name in (entity.key, "account_id") else "missing_value",

@@ -44,6 +44,10 @@
             ["interaction_id", "string"], ["account_id", "string"], ["contact_id", "string"], ["channel", "string"],
             ["direction", "string"], ["occurred_at", "timestamp"], ["subject", "string"], ["body", "string"],
         ],
+        "memberships": [
+            ["membership_id", "string"], ["account_id", "string"], ["user_id", "string"], ["known_as", "string"],
+            ["since_at", "timestamp"],
+        ],
     } -%}
     {{ return(entities[entity]) }}
 {%- endmacro %}

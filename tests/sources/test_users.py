@@ -1,0 +1,227 @@
+"""Users of the product and their accounts: what events do not say themselves, `group`, `identify` and `alias` calls say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def segment(company: Any) -> Any:
+    """A company whose product is read from Segment's exports."""
+    company.data.mkdir(parents=True)
+    return company.sources(product={"connector": "segment", "path": str(company.data)})
+
+
+_number = iter(range(1, 1_000_000))
+
+
+def call(kind: str, at: str, **fields: Any) -> dict[str, Any]:
+    return {"type": kind, "messageId": f"m{next(_number)}", "timestamp": f"2024-05-{at}Z", "context": {}, **fields}
+
+
+def deliver(company: Any, day: str, *calls: dict[str, Any]) -> None:
+    path = company.write(f"segment-logs/src/{day}/1.gz", "".join(json.dumps(one) + "\n" for one in calls))
+    company.touch(path, -60)
+
+
+def uses(company: Any) -> list[tuple[Any, ...]]:
+    """Day and hour, user and account of every event that is loaded."""
+    found = company.query(
+        "select strftime(occurred_at, '%d %H'), user_id, account_id from raw_segment.usage_events order by occurred_at, 2"
+    )
+    return [tuple(row) for row in found]
+
+
+def group(account: str, at: str, **who: str) -> dict[str, Any]:
+    return call("group", at, groupId=account, traits={"name": account.upper()}, **who)
+
+
+def track(at: str, **fields: Any) -> dict[str, Any]:
+    return call("track", at, event="Used", **fields)
+
+
+def test_an_event_names_its_account_or_its_user_does(segment: Any) -> None:
+    deliver(
+        segment,
+        "01",
+        group("a", "01T08:00:00", userId="u1"),
+        group("b", "01T08:00:00", userId="u2"),
+        track("01T09:00:00", userId="u1"),
+        track("01T10:00:00", userId="u2", context={"groupId": "a"}),
+        track("01T11:00:00", userId="u2"),
+    )
+    reports = segment.load()
+    assert uses(segment) == [("01 09", "u1", "a"), ("01 10", "u2", "a"), ("01 11", "u2", "b")]
+    assert (reports["tracks"].rows_read, reports["groups"].rows_read, reports["memberships"].rows_read) == (3, 2, 2)
+    assert segment.load()["tracks"].status == "unchanged"
+
+
+def test_a_user_who_changes_the_account_takes_only_what_comes_after(segment: Any) -> None:
+    deliver(
+        segment,
+        "01",
+        group("a", "02T00:00:00", userId="u"),
+        group("b", "10T00:00:00", userId="u"),
+        track("01T00:00:00", userId="u"),
+        track("09T23:00:00", userId="u"),
+        track("10T00:00:00", userId="u"),
+    )
+    segment.load()
+    assert [account for _, _, account in uses(segment)] == ["a", "a", "b"]
+
+
+def test_events_of_a_user_nobody_knows_wait_and_are_released(segment: Any) -> None:
+    deliver(segment, "01", group("a", "01T00:00:00", userId="other"), track("01T09:00:00", userId="u"))
+    assert segment.load()["tracks"].rows_quarantined == 1
+    assert segment.query("select _reason, _row from quarantine.usage_events") == [("unknown_user", 2)]
+    assert uses(segment) == []
+    deliver(segment, "02", group("a", "02T00:00:00", userId="u"))
+    assert segment.load()["tracks"].rows_released == 1
+    assert uses(segment) == [("01 09", "u", "a")]
+    assert segment.query("select count(*) from quarantine.usage_events") == [(0,)]
+
+
+def test_a_visitor_who_tells_who_they_are_was_that_user_all_along(segment: Any) -> None:
+    deliver(
+        segment,
+        "01",
+        group("a", "01T00:00:00", userId="u"),
+        track("01T08:00:00", anonymousId="v", context={"groupId": "a"}),
+        track("01T09:00:00", anonymousId="v"),
+        track("01T10:00:00", userId="u"),
+    )
+    segment.load()
+    assert uses(segment) == [("01 08", "v", "a"), ("01 10", "u", "a")]
+    deliver(
+        segment, "02", call("identify", "01T09:30:00", userId="u", anonymousId="v", traits={"email": "u@a.example"})
+    )
+    report = (reports := segment.load())["tracks"]
+    assert {one.message for one in reports.values()} == {None}
+    assert (report.rows_released, report.rows_reassigned) == (1, 1)
+    assert uses(segment) == [("01 08", "u", "a"), ("01 09", "u", "a"), ("01 10", "u", "a")]
+
+
+def test_a_chain_of_aliases_ends_at_the_last_id(segment: Any) -> None:
+    deliver(
+        segment,
+        "01",
+        group("a", "01T00:00:00", userId="new"),
+        call("identify", "01T01:00:00", userId="old", anonymousId="v"),
+        call("alias", "01T02:00:00", userId="new", previousId="old"),
+        *(track(f"01T0{hour}:00:00", **who) for hour, who in ((3, {"anonymousId": "v"}), (4, {"userId": "old"}))),
+    )
+    segment.load()
+    assert uses(segment) == [("01 03", "new", "a"), ("01 04", "new", "a")]
+
+
+def test_aliases_in_a_circle_end_somewhere_and_lose_nothing(segment: Any) -> None:
+    deliver(
+        segment,
+        "01",
+        group("a", "01T00:00:00", userId="x"),
+        call("alias", "01T01:00:00", userId="x", previousId="y"),
+        call("alias", "01T02:00:00", userId="y", previousId="x"),
+        track("01T03:00:00", userId="x"),
+        track("01T04:00:00", userId="y"),
+    )
+    report = (reports := segment.load())["tracks"]
+    assert {one.message for one in reports.values()} == {None}
+    assert report.rows_read == report.rows_inserted + report.rows_quarantined == 2
+
+
+def test_a_late_group_call_moves_what_was_loaded_and_has_its_days_counted_anew(segment: Any) -> None:
+    deliver(
+        segment,
+        "01",
+        group("a", "01T00:00:00", userId="u"),
+        group("b", "20T00:00:00", userId="w"),
+        track("03T08:00:00", userId="u"),
+        track("06T08:00:00", userId="u"),
+        track("06T09:00:00", userId="u", context={"groupId": "a"}),
+    )
+    segment.load()
+    deliver(segment, "09", group("b", "05T00:00:00", userId="u"))
+    report = (reports := segment.load())["tracks"]
+    assert {one.message for one in reports.values()} == {None}
+    assert report.rows_reassigned == 1
+    assert [account for _, _, account in uses(segment)] == ["a", "b", "a"]
+    assert segment.query("select account_id, strftime(activity_date, '%d') from ledger.restated_days") == [("a", "06")]
+    assert segment.query("select account_id from raw_segment.usage_events where _run_id = 'run 2'") == [("b",)]
+    assert segment.load()["tracks"].status == "unchanged"
+
+
+def test_the_order_of_deliveries_does_not_matter(segment: Any, tmp_path: Any) -> None:
+    days = [
+        [group("a", "01T00:00:00", userId="u"), track("01T08:00:00", anonymousId="v")],
+        [track("02T08:00:00", userId="u"), group("b", "04T00:00:00", userId="u")],
+        [call("identify", "03T00:00:00", userId="u", anonymousId="v"), track("05T08:00:00", anonymousId="v")],
+        [track("05T09:00:00", userId="u"), group("a", "06T00:00:00", userId="w"), track("06T01:00:00", userId="w")],
+    ]
+    found = []
+    for order in ((0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)):
+        other = type(segment)(tmp_path / str(order))
+        other.data.mkdir(parents=True)
+        other.sources(product={"connector": "segment", "path": str(other.data)})
+        for turn, number in enumerate(order):
+            deliver(other, f"{turn:02}", *days[number])
+            other.load()
+        found.append(uses(other))
+    assert found[0] == found[1] == found[2]
+    assert [account for _, _, account in found[0]] == ["a", "a", "b", "b", "a"]
+
+
+def test_contacts_are_of_the_account_that_their_user_belongs_to_now(segment: Any) -> None:
+    told = {"email": "u@a.example", "title": "Admin", "createdAt": "2024-01-05T00:00:00Z"}
+    deliver(
+        segment,
+        "01",
+        group("a", "01T00:00:00", userId="u"),
+        call("identify", "01T00:00:01", userId="u", traits=told),
+        track("01T01:00:00", userId="u"),
+    )
+    segment.load()
+    asked = "select contact_id, account_id, email, role, created_at::date::text from raw_segment.contacts"
+    assert segment.query(asked) == [("u", "a", "u@a.example", "Admin", "2024-01-05")]
+    deliver(segment, "02", group("b", "09T00:00:00", userId="u"))
+    assert segment.load()["users"].rows_reassigned == 1
+    assert segment.query(asked) == [("u", "b", "u@a.example", "Admin", "2024-01-05")]
+
+
+def test_an_account_is_as_old_as_the_first_call_about_it(segment: Any) -> None:
+    deliver(segment, "01", group("a", "09T00:00:00", userId="u"), group("a", "08T00:00:00", userId="w"))
+    segment.load()
+    asked = "select created_at::date::text, updated_at::date::text from raw_segment.accounts"
+    assert segment.query(asked) == [("2024-05-08", "2024-05-09")]
+    deliver(segment, "02", group("a", "12T00:00:00", userId="u"))
+    segment.load()
+    assert segment.query(asked) == [("2024-05-08", "2024-05-12")]
+    deliver(segment, "03", group("a", "02T00:00:00", userId="u"))
+    segment.load()
+    assert segment.query(asked) == [("2024-05-02", "2024-05-12")]
+
+
+def test_a_group_that_no_account_has_waits_with_its_user_and_their_events(segment: Any) -> None:
+    segment.sources(
+        crm={
+            "connector": "files",
+            "path": str(segment.data),
+            "streams": {"accounts": {"files": "crm/*.csv", "columns": {"account_id": "id", "created_at": "made"}}},
+        },
+        product={
+            "connector": "segment",
+            "path": str(segment.data / "segment-logs"),
+            "account_source": "crm",
+            "streams": ["memberships", "tracks"],
+        },
+    )
+    segment.write("crm/1.csv", "id,made\na,2024-01-01\n")
+    deliver(segment, "01", group("z", "01T00:00:00", userId="u"), track("01T01:00:00", userId="u"))
+    reports = segment.load()
+    assert (reports["memberships"].rows_quarantined, reports["tracks"].rows_quarantined) == (1, 1)
+    segment.write("crm/2.csv", "id,made\nz,2024-01-01\n")
+    reports = segment.load()
+    assert (reports["memberships"].rows_released, reports["tracks"].rows_released) == (1, 1)
+    assert uses(segment) == [("01 01", "u", "z")]
