@@ -64,10 +64,20 @@ def _stripe(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
         yield {"base_url": url, "key": SecretStr(KEY), "requests_per_second": 1000}
 
 
+@contextmanager
+def _posthog(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
+    """PostHog with the workspaces and events of the sandbox's product."""
+    from sandbox.posthog import KEY, PROJECT, running
+
+    with running(tenure.home) as url:
+        yield {"base_url": url, "key": SecretStr(KEY), "project": PROJECT, "queries_per_hour": 100_000}
+
+
 STAND_INS: dict[str, Started] = {"hubspot": _hubspot}
 """Of destinations, by connector."""
 SOURCES: dict[str, Started] = {
     "hubspot": _hubspot_source,
+    "posthog": _posthog,
     "salesforce": _salesforce_source,
     "stripe": _stripe,
     "zendesk": _zendesk,

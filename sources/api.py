@@ -170,18 +170,19 @@ class Api:
         path: str,
         *,
         holds: str | None,
+        of: type = dict,
         missing: Document | None = None,
         limiter: Limiter | None = None,
         **request: Any,
     ) -> Document:
-        """The document of an answer, which has a list of objects called `holds`; a success without it is tried again, since it
-        would look like the end of all pages. `limiter` is waited for besides the one of the account.
+        """The document of an answer, which has a list of objects (or `of` lists) called `holds`; a success without it is tried
+        again, since it would look like the end of all pages. `limiter` is waited for besides the one of the account.
 
         Raises as `answer` does.
         """
 
         def read(answer: Answer) -> Document:
-            return missing if missing is not None and answer.status_code == 404 else _document(answer, holds)
+            return missing if missing is not None and answer.status_code == 404 else _document(answer, holds, of)
 
         return self._patiently(method, path, limiter, request, read, accepts=() if missing is None else (404,))
 
@@ -266,14 +267,14 @@ class Api:
         return self._rng.uniform(longest / 2, longest)
 
 
-def _document(answer: Answer, holds: str | None) -> Document:
-    """The answer's JSON object, which has a list of objects called `holds`."""
+def _document(answer: Answer, holds: str | None, of: type) -> Document:
+    """The answer's JSON object, which has a list called `holds`, `of` objects or lists."""
     document = document_of(answer)
     said = f"{answer.request.url.host} answered {answer.status_code}"
     if not isinstance(document, dict):
         raise Retriable(f"{said} with what is no JSON object.")
     listed = document.get(holds) if holds is not None else []
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+    if not isinstance(listed, list) or not all(isinstance(one, of) for one in listed):
         raise Retriable(f"{said} without a list of {holds}.")
     return document
 
