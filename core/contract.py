@@ -251,5 +251,8 @@ ENTITIES: dict[str, Entity] = {
     )
 }
 
+LOADING_ONLY = ("memberships",)
+"""Entities that only loading reads: they tell the accounts of other rows, and no model asks for them."""
+
 FACT_ENTITIES = ("subscriptions", "invoices", "usage_events")
 """At least one of these must be configured, besides accounts or a way to derive them."""

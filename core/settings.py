@@ -75,7 +75,11 @@ class CsvOptions(Strict):
 
 
 class StreamConfig(Strict):
-    """One stream of a source: what it reads and how it becomes an entity of the contract."""
+    """One stream of a source: what it reads and how it becomes an entity of the contract.
+
+    `where` leaves other rows of the source alone; `fields` are keys of JSON lines that none may have. `partial` rows tell only what
+    changed: what one leaves out stays as it was told before.
+    """
 
     entity: str
     columns: dict[str, Annotated[ColumnMapping, BeforeValidator(_mapping)]]
@@ -94,6 +98,7 @@ class StreamConfig(Strict):
     batch_rows: int = Field(default=200_000, ge=1)
     resource: str | None = None
     periods: bool = False
+    partial: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -349,7 +354,8 @@ SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "posthog_export": ExportSource,
     "segment": ExportSource,
 }
-"""The settings of each connector."""
+"""The settings of each kind of source: of each connector, and of PostHog's two ways."""
+CONNECTORS = tuple(kind for kind in SOURCE_KINDS if not kind.endswith("_export"))
 
 
 @lru_cache
@@ -792,6 +798,8 @@ def _sentences(error: ValidationError) -> str:
         text = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             text = "is not a known setting"
+        if problem["type"] == "union_tag_invalid" and parts[:1] == ["sources"]:
+            text = f"no connector is called {problem['ctx']['tag']!r}; there are {', '.join(CONNECTORS)}"
         lines.append(f"  {where}: {text}" if where else f"  {text}")
     return "\n".join(lines)
 

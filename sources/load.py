@@ -544,7 +544,7 @@ class _Loader:
         """Of rows with one key keep the latest; how many were taken out."""
         if not self._note_repeated(table, where):
             return 0
-        self._keep_earliest(table, table)
+        self._carry_over(table, table)
         content = [f"{identifier(name)} desc nulls last" for name in self.entity.column_names]
         order = ", ".join([*(["updated_at desc nulls last"] if self.has_version else []), "_file desc", *content])
         removed = self.connection.execute(
@@ -554,26 +554,30 @@ class _Loader:
         ).fetchone()
         return int(removed[0]) if removed else 0
 
-    def _keep_earliest(self, table: str, others: str) -> None:
-        """Columns that keep what is earliest: in `table`, the least of `others` with the same key, where that is less."""
+    def _carry_over(self, table: str, others: str) -> None:
+        """What versions of a row in `table` take from `others` with the same key: the earliest of columns that keep it, and, where rows
+        tell only what changed, the last that was told of what they leave out."""
 
         def mine(relation: str) -> str:
             return self._mine() if relation == self.table else "true"
 
         stamp = ", _loaded_at = $now, _run_id = $run_id" if table == self.table else ""
         given = {"now": self.now, "run_id": self.run_id} if stamp else {}
+        last = "updated_at" if self.has_version else "_file"
         for name, mapping in self.stream.config.columns.items():
+            column = identifier(name)
             if mapping.keep == "earliest":
-                column = identifier(name)
-                least = (
-                    f"select {self.key} as key, min({column}) as earliest from {others}"
-                    f" where {mine(others)} group by {self.key}"
-                )
-                self.connection.execute(
-                    f"update {table} as t set {column} = o.earliest{stamp} from ({least}) as o"
-                    f" where o.key = t.{self.key} and o.earliest < t.{column} and {mine(table)}",
-                    given,
-                )
+                value, lacks = f"min({column})", f"o.value < t.{column}"
+            elif self.stream.config.partial and name != self.entity.key:
+                value, lacks = f"arg_max({column}, {last}) filter ({column} is not null)", f"t.{column} is null"
+            else:
+                continue
+            told = f"select {self.key} as key, {value} as value from {others} where {mine(others)} group by {self.key}"
+            self.connection.execute(
+                f"update {table} as t set {column} = o.value{stamp} from ({told}) as o"
+                f" where o.key = t.{self.key} and o.value is not null and {lacks} and {mine(table)}",
+                given,
+            )
 
     def _settle_with_existing(self, *, released: bool) -> None:
         """Take out of the batch what is unchanged or older than the loaded row; take out of the table what it renews."""
@@ -584,8 +588,8 @@ class _Loader:
         )
         if not scalar(self.connection, "select 1 from temp.matched limit 1"):
             return
-        self._keep_earliest("temp.batch", self.table)
-        self._keep_earliest(self.table, "temp.batch")
+        self._carry_over("temp.batch", self.table)
+        self._carry_over(self.table, "temp.batch")
         same = " and ".join(
             f"b.{identifier(n)} is not distinct from e.{identifier(n)}" for n in self.entity.column_names
         )

@@ -12,6 +12,8 @@ from sources import hubspot
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 
+VENDORS = ("sources.md", "reading_crm.md", "product_events.md")
+
 
 def test_every_key_of_the_configuration_is_documented() -> None:
     text = DOCS.read_text(encoding="utf-8")
@@ -30,7 +32,7 @@ def test_every_key_of_the_configuration_is_documented() -> None:
 
 
 def test_every_key_of_a_vendor_is_documented() -> None:
-    text = "".join((DOCS.parent / name).read_text(encoding="utf-8") for name in ("sources.md", "reading_crm.md"))
+    text = "".join((DOCS.parent / name).read_text(encoding="utf-8") for name in VENDORS)
     models = {model for model in settings.SOURCE_KINDS.values() if issubclass(model, settings.ApiSource)}
     common = settings.SourceConfig.model_fields
     missing = [
@@ -41,7 +43,7 @@ def test_every_key_of_a_vendor_is_documented() -> None:
     ]
     assert missing == []
     for connector, model in settings.SOURCE_KINDS.items():
-        if issubclass(model, settings.ApiSource):
+        if issubclass(model, (settings.ApiSource, settings.ExportSource)):
             streams = settings.default_streams(connector)
             assert [name for name in streams if f"| `{name}` |" not in text] == [], connector
 

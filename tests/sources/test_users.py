@@ -207,6 +207,22 @@ def test_an_account_is_as_old_as_the_first_call_about_it(segment: Any) -> None:
     assert segment.query(asked) == [("2024-05-02", "2024-05-12")]
 
 
+def test_a_call_that_tells_less_takes_nothing_away(segment: Any) -> None:
+    def told(at: str, **traits: Any) -> dict[str, Any]:
+        return call("group", at, groupId="a", userId="u", traits=traits)
+
+    deliver(segment, "01", told("02T00:00:00", name="A", industry="Retail"), told("03T00:00:00", name="AA"))
+    segment.load()
+    asked = "select name, industry, employees from raw_segment.accounts"
+    assert segment.query(asked) == [("AA", "Retail", None)]
+    deliver(segment, "02", told("05T00:00:00", industry="Food"), told("04T00:00:00"))
+    segment.load()
+    assert segment.query(asked) == [("AA", "Food", None)]
+    deliver(segment, "03", told("01T00:00:00", name="old", employees=5))
+    segment.load()
+    assert segment.query(asked) == [("AA", "Food", 5)]
+
+
 def test_a_group_that_no_account_has_waits_with_its_user_and_their_events(segment: Any) -> None:
     segment.sources(
         crm={
