@@ -198,7 +198,8 @@ def fill(standin: PostHogStandIn, folder: Path) -> None:
         from (
             select *, case when hash(event_id) % 10 <> 0 or not is_known then workspace_id end as told
             from (
-                select *, count(*) over (partition by user_id) > 5 as is_known from read_parquet({events})
+                select *, count(*) over (partition by user_id) > 5 and workspace_id in (select key from groups) as is_known
+                from read_parquet({events})
                 where event_id is not null and event is not null and user_id is not null and workspace_id is not null
             )
         )

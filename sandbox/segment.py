@@ -48,7 +48,7 @@ def _read(connection: Connection, product: Path) -> None:
     connection.execute(
         f"""
         create table told as
-        select *, hash(event_id) % {NAMELESS} = 0 as is_nameless,
+        select *, hash(event_id) % {NAMELESS} = 0 and workspace_id in (select id from read_parquet({workspaces})) as is_nameless,
             hash(event_id) % {2 * NAMELESS} = 0 as is_visitor
         from read_parquet({events})
         """
@@ -64,7 +64,8 @@ def _read(connection: Connection, product: Path) -> None:
         from read_parquet({workspaces}, filename = true) where created_at is not null
         union all
         select 'group', 'm-' || user_id, user_id, null, min(workspace_id), null, min(timestamp), cast(min(received_at) as date), '{{}}'
-        from told where user_id is not null and event is not null group by user_id
+        from told where user_id is not null and event is not null and workspace_id in (select id from read_parquet({workspaces}))
+        group by user_id
         union all
         select 'identify', 'i-' || user_id, user_id, 'anon-' || user_id, null, null, min(timestamp), cast(min(received_at) as date), '{{}}'
         from told where is_nameless and is_visitor group by user_id
