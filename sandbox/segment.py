@@ -25,7 +25,8 @@ NAMELESS = 10
 def export(product: Path, bucket: Path) -> list[Path]:
     """Write the calls behind `product` (its files of workspaces and events) below `bucket`; the files that are new.
 
-    A day's file that is there is left as it is, as Segment leaves it. Events that were broken on purpose are calls too.
+    A day's file that is there is left as it is, as Segment leaves it. Events that were broken on purpose are calls too, save those
+    without a workspace: here that says no more than that the user's is asked for.
     """
     with scratch() as connection:
         _read(connection, product)
@@ -50,7 +51,7 @@ def _read(connection: Connection, product: Path) -> None:
         create table told as
         select *, hash(event_id) % {NAMELESS} = 0 and workspace_id in (select id from read_parquet({workspaces})) as is_nameless,
             hash(event_id) % {2 * NAMELESS} = 0 as is_visitor
-        from read_parquet({events})
+        from read_parquet({events}) where workspace_id is not null
         """
     )
     connection.execute(
