@@ -174,6 +174,93 @@ class Stripe(Case):
         standin.keys = dict.fromkeys(standin.keys, ("events",))
 
 
+class StripeMoney(Stripe):
+    """What charges and refunds have in common: one customer, and objects that are theirs."""
+
+    prefix: str
+    """How ids begin."""
+    made: str
+    """The event of a new one."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__()
+        self.stream, self.path = stream, f"/v1/{stream}"
+        self.table, self.key, self.scope = "raw_stripe.invoices", "invoice_id", "Charges and Refunds"
+
+    def start(self) -> StandIn:
+        standin: Any = super().start()
+        standin.put("customers", [{"id": "cus_1", "name": "One", "created": self.at()}])
+        standin.put("charges", [{"id": "ch_0", "customer": "cus_1", "created": self.at(), "captured": True}])
+        return standin
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "streams": ["customers", self.stream]}
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            self.change(standin, number, status="succeeded", description=self.at(), **fields)
+
+    def change(self, standin: Any, number: int, word: str | None = None, **fields: Any) -> None:
+        at, key = self.at(), f"{self.prefix}_{number}"
+        before = standin.store.get(self.stream, key) or {}
+        word = word or (None if before else self.made)
+        told = {"id": key, "amount": at, "currency": "usd", "created": before.get("created", at), **fields}
+        standin.change(self.stream, {**told, **self.of()}, at=at, word=word)
+
+    def of(self) -> dict[str, Any]:
+        """Whose it is."""
+        raise NotImplementedError
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        for number in numbers:
+            self.change(standin, number)
+        return "status"
+
+    def forbid(self, standin: Any) -> None:
+        standin.keys = dict.fromkeys(standin.keys, ("customers", "events"))
+
+
+class StripeCharges(StripeMoney):
+    prefix, made = "ch", "succeeded"
+
+    def __init__(self) -> None:
+        super().__init__("charges")
+
+    def start(self) -> StandIn:
+        standin: Any = super().start()
+        standin.remove("charges", "ch_0")
+        return standin
+
+    def of(self) -> dict[str, Any]:
+        return {"customer": "cus_1", "captured": True}
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            super().put(standin, number, payment_intent=f"pi_{number}", **fields)
+            if standin.store.get("invoice_payments", f"inpay_{number}"):
+                standin.remove("invoice_payments", f"inpay_{number}")
+
+    def delete(self, standin: Any, number: int) -> None:
+        """Charges are never deleted: it becomes the payment of an invoice."""
+        how = {"type": "payment_intent", "payment_intent": f"pi_{number}"}
+        standin.put("invoice_payments", [{"id": f"inpay_{number}", "created": 0, "payment": how}])
+        self.change(standin, number, status="succeeded", payment_intent=f"pi_{number}")
+
+
+class StripeRefunds(StripeMoney):
+    prefix, made = "re", "created"
+
+    def __init__(self) -> None:
+        super().__init__("refunds")
+
+    def of(self) -> dict[str, Any]:
+        return {"charge": "ch_0"}
+
+    def delete(self, standin: Any, number: int) -> None:
+        """Refunds are never deleted: it fails."""
+        self.change(standin, number, word="failed", status="failed")
+
+
 class HubSpot(Case):
     def __init__(self) -> None:
         super().__init__(
@@ -274,7 +361,7 @@ class Salesforce(Case):
         standin.forbidden.add("Account")
 
 
-VENDORS = [HubSpot, Salesforce, Zendesk, Stripe]
+VENDORS = [HubSpot, Salesforce, Zendesk, Stripe, StripeCharges, StripeRefunds]
 
 
 @dataclass
