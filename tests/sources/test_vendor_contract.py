@@ -127,6 +127,74 @@ class Zendesk(Case):
         standin.credentials = dict.fromkeys(standin.credentials, ("organizations", "users"))
 
 
+class ZendeskComments(Zendesk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream, self.path = "comments", "ticket_events"
+        self.table, self.key = "raw_zendesk.interactions", "interaction_id"
+
+    def start(self) -> StandIn:
+        standin: Any = super().start()
+        # A page by time repeats the last record of the one before it.
+        standin.page_rows = 3
+        super().put(standin, 100)
+        standin.put("users", [{"id": 7, "role": "end-user", "updated_at": self.at()}])
+        return standin
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "streams": ["organizations", "comments"]}
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            self.say(standin, number, plain_body=f"Comment {number} of {next(self.moments)}", metadata={}, **fields)
+
+    def say(self, standin: Any, number: int, **fields: Any) -> None:
+        standin.say(100, {"id": number, "author_id": 7, **fields}, at=self.at())
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        for number in numbers:
+            self.say(standin, number)
+        return "plain_body"
+
+    def delete(self, standin: Any, number: int) -> None:
+        """What was public becomes a private note."""
+        standin.hide(100, number, at=self.at())
+
+    def forbid(self, standin: Any) -> None:
+        standin.credentials = dict.fromkeys(standin.credentials, ("organizations", "users"))
+
+
+class ZendeskRatings(Zendesk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream, self.path, self.scope = "satisfaction_ratings", "satisfaction_ratings", "satisfaction_ratings:read"
+        self.table, self.key = "raw_zendesk.survey_responses", "response_id"
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "streams": ["organizations", "satisfaction_ratings"]}
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        self.rate(standin, *numbers, comment=f"Rated at {next(self.moments)}", **fields)
+
+    def rate(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        """Each of a ticket of its own."""
+        for number in numbers:
+            at = self.at()
+            super().put(standin, number)
+            told = {"id": number, "ticket_id": number, "requester_id": 7, "score": "good", "updated_at": at}
+            standin.put("satisfaction_ratings", [{**told, "created_at": at, **fields}])
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        # Ratings of four weeks are looked at again.
+        for _ in range(60 * 24 * 29):
+            next(self.moments)
+        self.rate(standin, *numbers)
+        return "comment"
+
+    def forbid(self, standin: Any) -> None:
+        standin.credentials = dict.fromkeys(standin.credentials, ("organizations", "tickets"))
+
+
 class Stripe(Case):
     def __init__(self) -> None:
         super().__init__(
@@ -361,7 +429,7 @@ class Salesforce(Case):
         standin.forbidden.add("Account")
 
 
-VENDORS = [HubSpot, Salesforce, Zendesk, Stripe, StripeCharges, StripeRefunds]
+VENDORS = [HubSpot, Salesforce, Zendesk, ZendeskComments, ZendeskRatings, Stripe, StripeCharges, StripeRefunds]
 
 
 @dataclass
