@@ -151,14 +151,14 @@ class StripeStandIn(StandIn):
         record = self.store.get(kind, request.path_params["key"])
         if record is None:
             return self.refusal(404, {"message": f"No such {kind[:-1]}: '{request.path_params['key']}'"})
-        return JSONResponse(self._shown(kind, record, request.query_params.getlist("expand[]"), ""))
+        return JSONResponse(self._shown(kind, record, _expansions(request), ""))
 
     async def _list(self, request: Request, kind: str) -> Response:
         asked = request.query_params
         types = asked.getlist("types[]")
         if len(types) > MOST_TYPES:
             return self.refusal(400, {"message": f"Array too long: maximum {MOST_TYPES} types"})
-        for expand in asked.getlist("expand[]"):
+        for expand in _expansions(request):
             if len(expand.split(".")) > 4:
                 return self.refusal(400, {"message": "You cannot expand more than 4 levels of a property"})
             if ".source" in expand and request.headers.get("stripe-version", "") < CLOVER:
@@ -189,7 +189,7 @@ class StripeStandIn(StandIn):
         if fault_of(request, "circle") is not None:
             has_more = True
             found = [self.store.all(kind)[key] for _, _, key in order[-1:]]
-        expanded = asked.getlist("expand[]")
+        expanded = _expansions(request)
         data = [self._shown(kind, record, expanded, "data.") for record in found]
         return JSONResponse({"object": "list", "url": f"/v1/{kind}", "has_more": has_more, "data": data})
 
@@ -234,8 +234,13 @@ class StripeStandIn(StandIn):
         return discount if found is None else {**discount, "source": {**source, "coupon": found}}
 
 
+def _expansions(request: Request) -> list[str]:
+    """What is to be shown whole: `expand[]` or, as Stripe's own client writes it, `expand[0]`."""
+    return [value for name, value in request.query_params.multi_items() if name.startswith("expand[")]
+
+
 def _kinds_expanded(request: Request) -> list[str]:
-    names = [name.removeprefix("data.") for name in request.query_params.getlist("expand[]")]
+    names = [name.removeprefix("data.") for name in _expansions(request)]
     return [EXPANDED[name] for name in names if name in EXPANDED]
 
 

@@ -43,6 +43,9 @@ SUPPORT = """  support:
       organizations:
       # The sandbox company asks for one to five, in a field of its own.
       tickets: {columns: {csat: "custom_field(custom_fields, 360001)"}}
+      # The CRM logs what is said, and the product asks for opinions: the support desk has neither.
+      comments:
+      satisfaction_ratings:
 
 """
 

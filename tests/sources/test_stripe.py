@@ -331,6 +331,22 @@ def test_charges_and_refunds_are_listed_anew_where_there_are_no_events(company: 
     assert [row[1:3] for row in company.query(BILLS)] == [("50.00", "paid"), ("50.00", "paid"), ("-20.00", "paid")]
 
 
+def test_stripes_own_client_finds_the_invoice_of_a_charge_in_the_stand_in(company: Any, billing: StripeStandIn) -> None:
+    from stripe import StripeClient
+
+    billing.put("invoices", [invoice("in_1")])
+    billing.put("charges", [charge("ch_1"), charge("ch_2")])
+    billing.put("invoice_payments", [payment("in_1", "ch_1")])
+    billing.put("refunds", [refund("re_1", "ch_1")])
+    address = company.document["sources"]["billing"]["base_url"]
+    client = StripeClient(KEY, base_addresses={"api": address}).v1
+    (found,) = client.refunds.list({"expand": ["data.charge"]}).data
+    assert (found.charge.id, found.charge.customer) == ("ch_1", "cus_1")
+    for key, invoices in (("pi_ch_1", ["in_1"]), ("pi_ch_2", [])):
+        which: Any = {"payment": {"type": "payment_intent", "payment_intent": key}, "expand": ["data.invoice"]}
+        assert [one.invoice.id for one in client.invoice_payments.list(which).data] == invoices
+
+
 def test_a_charge_of_nobody_waits_in_quarantine(company: Any, billing: StripeStandIn) -> None:
     billing.put("charges", [charge("ch_1", customer=None)])
     company.load()
