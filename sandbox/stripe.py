@@ -163,6 +163,9 @@ class StripeStandIn(StandIn):
                 return self.refusal(400, {"message": "You cannot expand more than 4 levels of a property"})
             if ".source" in expand and request.headers.get("stripe-version", "") < CLOVER:
                 return self.refusal(400, {"message": "This property cannot be expanded (source)."})
+        customer = asked.get("customer")
+        if customer is not None and (self.store.get("customers", customer) or {"deleted": True}).get("deleted"):
+            return self.refusal(400, {"message": f"No such customer: '{customer}'"})
         order, size = self._order[kind], min(int(asked.get("limit", 10)), self.page_rows)
         oldest, newest = self._between(kind, asked)
         after, before = asked.get("starting_after"), asked.get("ending_before")

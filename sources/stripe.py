@@ -288,14 +288,16 @@ def _with_coupon(ask: Ask, discount: Any) -> Any:
 
 def _discounted(ask: Ask, changed: Record) -> Iterable[str]:
     """The subscription that an event is about; where it is about a discount, the one that has it, or all that run of the
-    customer who has it.
+    customer who has it. A customer who is deleted has none, and must not be asked for any.
     """
     if changed.get("object") != "discount":
         return _itself(ask, changed)
     if changed.get("subscription"):
         return [str(changed["subscription"])]
     customer = _id(changed.get("customer"))
-    return [str(one["id"]) for one in _all(ask, "/v1/subscriptions", customer=customer)] if customer else []
+    if not customer or _deleted(ask, _object(CUSTOMERS, ask, customer)):
+        return []
+    return [str(one["id"]) for one in _all(ask, "/v1/subscriptions", customer=customer)]
 
 
 def _id(told: Any) -> Any:

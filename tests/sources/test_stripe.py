@@ -400,6 +400,17 @@ def test_the_discount_of_a_subscription_tells_of_that_one_only(company: Any, bil
     assert billing.calls("/v1/subscriptions") == 1
 
 
+def test_a_discount_that_goes_with_its_customer_stops_nothing(company: Any, billing: StripeStandIn) -> None:
+    billing.put("subscriptions", [subscription()])
+    company.load()
+    billing.discount("cus_1", TEN_PERCENT, at=day(5))
+    billing.delete("customers", "cus_1", at=day(6))
+    billing.change("subscriptions", subscription(status="canceled", ended_at=day(6)), at=day(6), word="deleted")
+    report = company.load()["subscriptions"]
+    assert (report.status, report.rows_updated) == ("loaded", 1)
+    assert [row[3] for row in company.query(PERIODS)] == [10]
+
+
 def test_newer_versions_of_the_api_only_name_the_coupon_of_a_discount(company: Any, billing: StripeStandIn) -> None:
     billing.put("coupons", [{"id": "half", "duration": "forever", "percent_off": 50, "created": 0}])
     named = {"id": "di_1", "start": 0, "end": None, "source": {"type": "coupon", "coupon": "half"}}
