@@ -220,8 +220,8 @@ class RetryConfig(Strict):
 
 
 class ApiSource(SourceConfig):
-    """A vendor's API: what all of them have. `streams` left out means all that the connector knows, mapped as in
-    `sources/<connector>.yml`; named streams are laid over these.
+    """A vendor's API: what all of them have. `streams` left out means all that the connector knows and reads by default,
+    mapped as in `sources/<connector>.yml`; named streams are laid over these.
 
     `since` is how far back a first load reads; `batch_rows` are loaded in one transaction, so that a run that is killed
     goes on there. `timeout_seconds` is how long an answer may keep still.
@@ -361,14 +361,24 @@ CONNECTORS = tuple(kind for kind in SOURCE_KINDS if not kind.endswith("_export")
 @lru_cache
 def default_streams(kind: str) -> dict[str, dict[str, Any]]:
     """The streams that a vendor's connector knows, with their mappings, from the file beside its module."""
-    document = yaml.safe_load((PROJECT_ROOT / "sources" / f"{kind}.yml").read_text(encoding="utf-8"))
-    return {name: {**stream, "resource": stream.get("resource", name)} for name, stream in document["streams"].items()}
+    return {
+        name: {"resource": name, **{key: value for key, value in stream.items() if key != "by_default"}}
+        for name, stream in _streams_of(kind).items()
+    }
+
+
+@lru_cache
+def _streams_of(kind: str) -> dict[str, dict[str, Any]]:
+    """As written down; `by_default: false` marks a stream that is read only where it is named."""
+    text = (PROJECT_ROOT / "sources" / f"{kind}.yml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)["streams"]
+    return found
 
 
 def _with_defaults(connector: str, given: Any) -> Any:
     known = default_streams(connector)
     if given is None:
-        return known
+        return {name: known[name] for name, stream in _streams_of(connector).items() if stream.get("by_default", True)}
     if isinstance(given, list):
         given = dict.fromkeys(given)
     if not isinstance(given, dict):

@@ -1,13 +1,15 @@
-"""A stand-in for Stripe's billing: customers, subscriptions, invoices, prices, products, and the events that tell of changes.
+"""A stand-in for Stripe's billing: customers, subscriptions, invoices and their payments, charges, refunds, prices, products,
+coupons, and the events that tell of changes.
 
 Lives here: what Stripe answers, its documented limits, and the faults that only it knows. Must not live here: what stand-ins
 share (`standin.py`), what Tenure reads.
 
 What it holds to: keys as bearer tokens, restricted ones with read permissions by resource; lists newest first, at most 100
 objects, with `starting_after`, `ending_before` (the page just before) and `created[gte|gt|lte|lt]`; subscriptions that are
-canceled only with `status=all`; discounts as ids unless they are expanded, tiers only with one price or subscription; events
-of at most 20 `types`; 100 requests a second. Beyond the faults of all stand-ins it knows `circle` (a list that has more, and
-begins anew) and `echo` (a 400 that repeats the key).
+canceled only with `status=all`; what is in another object as its id unless it is expanded, for which the key needs the right
+to read it; tiers only with one price or subscription; payments of invoices by payment intent; events of at most 20 `types`; 100
+requests a second. Beyond the faults of all stand-ins it knows `circle` (a list that has more, and begins anew) and `echo` (a 400
+that repeats the key).
 """
 
 from __future__ import annotations
@@ -29,8 +31,23 @@ from sandbox.standin import Body, StandIn, Store, Window, fault_of
 KEY = "rk_test_sandbox_0000"
 MOST_ROWS = 100
 MOST_TYPES = 20
-KINDS = ("customers", "subscriptions", "invoices", "products", "prices", "events")
-WORDS = {"customers": "customer", "subscriptions": "customer.subscription", "invoices": "invoice"}
+KINDS = (
+    *("customers", "subscriptions", "invoices", "invoice_payments", "charges", "refunds"),
+    *("products", "prices", "coupons", "events"),
+)
+WORDS = {
+    "customers": "customer",
+    "subscriptions": "customer.subscription",
+    "invoices": "invoice",
+    "charges": "charge",
+    "refunds": "refund",
+}
+RIGHTS = {"refunds": "charges", "invoice_payments": "invoices"}
+"""Kinds that are read by the right to read another one."""
+EXPANDED = {"customer": "customers", "charge": "charges", "invoice": "invoices"}
+"""Fields that hold the id of another object, and its kind."""
+CLOVER = "2025-09-30"
+"""The version of the API since which a discount's coupon is an id in its `source`."""
 _DAY = 86_400
 
 
@@ -79,6 +96,19 @@ class StripeStandIn(StandIn):
         self.store.put(kind, {key: record})
         self.tell(f"{WORDS[kind]}.deleted", record, at=at)
 
+    def discount(self, customer: str, discount: Mapping[str, Any] | None, *, at: int) -> None:
+        """Give a customer as a whole a discount, another one, or none any more."""
+        record = self.store.all("customers")[customer]
+        before = record.get("discount")
+        told = {"object": "discount", "customer": customer, "subscription": None, **(discount or before or {})}
+        self.change("customers", {**record, "discount": None if discount is None else told}, at=at)
+        word = "deleted" if discount is None else "updated" if before else "created"
+        self.tell(f"customer.discount.{word}", told, at=at)
+
+    def remove(self, kind: str, key: str) -> None:
+        """Take an object away without a trace, such as the payment of an invoice that was detached."""
+        self.put(kind, [{"id": key, "created": self._place[kind, key][0], "deleted": True}])
+
     def tell(self, word: str, record: Mapping[str, Any], *, at: int) -> None:
         """An event about an object."""
         event = {"id": f"evt_{self._made + 1:012d}", "type": word, "created": at, "data": {"object": dict(record)}}
@@ -103,8 +133,10 @@ class StripeStandIn(StandIn):
                 return self.refusal(400, {"message": f"refused, and your key is {key}"})
             if not self.window.allows(key):
                 return self.refusal(429, {"message": "Too many requests", "headers": {"Retry-After": "1"}})
-            if kind not in self.keys[key]:
-                needed = f"rak_{kind[:-1]}_read"
+            wanted = [kind, *_kinds_expanded(request)]
+            refused = [name for name in (RIGHTS.get(one, one) for one in wanted) if name not in self.keys[key]]
+            if refused:
+                needed = f"rak_{refused[0][:-1]}_read"
                 message = (
                     "The provided key does not have the required permissions for this endpoint."
                     f" Having the '{needed}' permission would allow this request to continue."
@@ -119,16 +151,21 @@ class StripeStandIn(StandIn):
         record = self.store.get(kind, request.path_params["key"])
         if record is None:
             return self.refusal(404, {"message": f"No such {kind[:-1]}: '{request.path_params['key']}'"})
-        return JSONResponse(_shown(kind, record, request.query_params.getlist("expand[]"), ""))
+        return JSONResponse(self._shown(kind, record, _expansions(request), ""))
 
     async def _list(self, request: Request, kind: str) -> Response:
         asked = request.query_params
         types = asked.getlist("types[]")
         if len(types) > MOST_TYPES:
             return self.refusal(400, {"message": f"Array too long: maximum {MOST_TYPES} types"})
-        for expand in asked.getlist("expand[]"):
+        for expand in _expansions(request):
             if len(expand.split(".")) > 4:
                 return self.refusal(400, {"message": "You cannot expand more than 4 levels of a property"})
+            if ".source" in expand and request.headers.get("stripe-version", "") < CLOVER:
+                return self.refusal(400, {"message": "This property cannot be expanded (source)."})
+        customer = asked.get("customer")
+        if customer is not None and (self.store.get("customers", customer) or {"deleted": True}).get("deleted"):
+            return self.refusal(400, {"message": f"No such customer: '{customer}'"})
         order, size = self._order[kind], min(int(asked.get("limit", 10)), self.page_rows)
         oldest, newest = self._between(kind, asked)
         after, before = asked.get("starting_after"), asked.get("ending_before")
@@ -155,8 +192,8 @@ class StripeStandIn(StandIn):
         if fault_of(request, "circle") is not None:
             has_more = True
             found = [self.store.all(kind)[key] for _, _, key in order[-1:]]
-        expanded = asked.getlist("expand[]")
-        data = [_shown(kind, record, expanded, "data.") for record in found]
+        expanded = _expansions(request)
+        data = [self._shown(kind, record, expanded, "data.") for record in found]
         return JSONResponse({"object": "list", "url": f"/v1/{kind}", "has_more": has_more, "data": data})
 
     def _between(self, kind: str, asked: Any) -> tuple[int, int]:
@@ -176,7 +213,38 @@ class StripeStandIn(StandIn):
             return False
         if kind == "subscriptions" and asked.get("status") != "all" and record.get("status") == "canceled":
             return False
+        if asked.get("customer") not in (None, record.get("customer")):
+            return False
+        if asked.get("payment[payment_intent]") not in (None, (record.get("payment") or {}).get("payment_intent")):
+            return False
         return not types or record.get("type") in types
+
+    def _shown(self, kind: str, record: Body, expanded: list[str], prefix: str) -> Body:
+        """An object, with other objects whole where they have to be expanded and are."""
+        whole = {
+            name: self.store.get(other, str(record.get(name)))
+            for name, other in EXPANDED.items()
+            if f"{prefix}{name}" in expanded
+        }
+        record = {**record, **{name: found for name, found in whole.items() if found is not None}}
+        if f"{prefix}discounts.source.coupon" in expanded:
+            record = {**record, "discounts": [self._with_coupon(one) for one in record.get("discounts") or []]}
+        return _shown(kind, record, expanded, prefix)
+
+    def _with_coupon(self, discount: Body) -> Body:
+        source = discount.get("source") or {}
+        found = self.store.get("coupons", str(source.get("coupon")))
+        return discount if found is None else {**discount, "source": {**source, "coupon": found}}
+
+
+def _expansions(request: Request) -> list[str]:
+    """What is to be shown whole: `expand[]` or, as Stripe's own client writes it, `expand[0]`."""
+    return [value for name, value in request.query_params.multi_items() if name.startswith("expand[")]
+
+
+def _kinds_expanded(request: Request) -> list[str]:
+    names = [name.removeprefix("data.") for name in _expansions(request)]
+    return [EXPANDED[name] for name in names if name in EXPANDED]
 
 
 def _shown(kind: str, record: Body, expanded: list[str], prefix: str) -> Body:

@@ -1,4 +1,4 @@
-"""A stand-in for Zendesk Support: incremental exports of organizations, users and tickets.
+"""A stand-in for Zendesk Support: incremental exports of organizations, users, tickets and their events; satisfaction ratings.
 
 Lives here: what Zendesk answers, its documented limits, and the faults that only it knows. Must not live here: what stand-ins
 share (`standin.py`), what Tenure reads.
@@ -6,8 +6,9 @@ share (`standin.py`), what Tenure reads.
 What it holds to: basic authentication with `{email}/token:{token}` or a bearer token; 10 exports a minute for an account (the
 rest is 429 with `Retry-After`); at most 1,000 records a page; nothing that changed within the last minute; cursors that only
 it understands; pages by time that repeat the records of their last second; deleted tickets that come scrubbed, with the status
-`deleted`. Beyond the faults of all stand-ins it knows `throttle` (429; `detail.retry_after` in seconds), `circle` (the page
-after this one is this one), `empty` (a page without records that is not the end) and `echo` (a 400 that repeats the credentials).
+`deleted`; comments only where they are included; lists of 100 records a page, and 100 ids a request. Beyond the faults of all
+stand-ins it knows `throttle` (429; `detail.retry_after` in seconds), `circle` (the page after this one is this one), `empty` (a
+page without records that is not the end) and `echo` (a 400 that repeats the credentials).
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ from sandbox.standin import Body, StandIn, Store, Window, fault_of
 
 EMAIL, TOKEN = "agent@sandbox.example", "zendesk-sandbox-0000"
 MOST_ROWS = 1000
+MOST_LISTED = 100
 LEFT_OUT = timedelta(minutes=1)
+KINDS = ("organizations", "users", "tickets", "ticket_events", "satisfaction_ratings")
+RIGHTS = {"ticket_events": "tickets"}
+"""Kinds that are read by the right to read another one."""
 SCORE_FIELD = 360001
 """The custom ticket field in which the sandbox company keeps its five-step satisfaction."""
 
@@ -43,16 +48,21 @@ class ZendeskStandIn(StandIn):
         self, *, store: Store | None = None, exports: int = 10, seconds: float = 60.0, now: datetime | None = None
     ) -> None:
         routes = [
-            Route("/api/v2/incremental/organizations.json", self._guarded(self._by_time)),
-            Route("/api/v2/incremental/users/cursor.json", self._guarded(self._by_cursor)),
-            Route("/api/v2/incremental/tickets/cursor.json", self._guarded(self._by_cursor)),
+            Route("/api/v2/incremental/organizations.json", self._guarded("organizations", self._by_time)),
+            Route("/api/v2/incremental/users/cursor.json", self._guarded("users", self._by_cursor)),
+            Route("/api/v2/incremental/tickets/cursor.json", self._guarded("tickets", self._by_cursor)),
+            Route("/api/v2/incremental/ticket_events.json", self._guarded("ticket_events", self._by_time)),
+            Route("/api/v2/users/show_many.json", self._guarded("users", self._by_id)),
+            Route("/api/v2/tickets/show_many.json", self._guarded("tickets", self._by_id)),
+            Route("/api/v2/satisfaction_ratings.json", self._guarded("satisfaction_ratings", self._ratings)),
         ]
         super().__init__(routes, store=store)
         self.window = Window(exports, seconds)
-        self.credentials = {f"{EMAIL}/token:{TOKEN}": ("organizations", "users", "tickets")}
+        self.credentials = {f"{EMAIL}/token:{TOKEN}": tuple(kind for kind in KINDS if kind not in RIGHTS)}
         self.page_rows = MOST_ROWS
         self.now = now
         self._sorted: dict[str, tuple[list[tuple[str, int]], list[Body]]] = {}
+        self._hidden = 0
 
     # --- what tests and the sandbox say ---------------------------------------------------------------------------
 
@@ -74,8 +84,32 @@ class ZendeskStandIn(StandIn):
         }
         self.change(kind, key, updated_at=at, **marks[kind])
 
+    def say(self, ticket: int, comment: Mapping[str, Any], *, at: str, via: str = "Mail") -> None:
+        """A comment in a ticket, with an `id`, an `author_id` and whether it is `public`; said again, it takes its own place."""
+        child = {"type": "Comment", "event_type": "Comment", "created_at": at, "via": via, "via_reference_id": None}
+        self._tell(int(comment["id"]), ticket, {**child, "public": True, **comment}, at=at)
+
+    def hide(self, ticket: int, comment: int, *, at: str) -> None:
+        """Make a public comment a private one."""
+        self._hidden += 1
+        child = {"event_type": "CommentPrivacyChange", "comment_id": comment, "public": False}
+        self._tell(10_000_000 + self._hidden, ticket, child, at=at)
+
+    def _tell(self, key: int, ticket: int, child: Mapping[str, Any], *, at: str) -> None:
+        event = {
+            "id": key,
+            "ticket_id": ticket,
+            "timestamp": _seconds(at),
+            "created_at": at,
+            "updated_at": at,
+            "event_type": "Audit",
+            "via": "Web form",
+            "child_events": [{"id": key, **child}],
+        }
+        self.put("ticket_events", [event])
+
     def state(self) -> Body:
-        return {kind: len(self.store.all(kind)) for kind in ("organizations", "users", "tickets")}
+        return {kind: len(self.store.all(kind)) for kind in KINDS}
 
     # --- answers --------------------------------------------------------------------------------------------------
 
@@ -85,16 +119,16 @@ class ZendeskStandIn(StandIn):
         )
         return JSONResponse(detail.get("body", {"error": told}), status, headers=detail.get("headers"))
 
-    def _guarded(self, handler: Any) -> Any:
+    def _guarded(self, kind: str, handler: Any) -> Any:
         async def guarded(request: Request) -> Response:
             caller = _caller(request.headers.get("authorization", ""))
             if caller not in self.credentials:
                 return self.refusal(401, {})
-            kind = request.url.path.split("/")[4].removesuffix(".json")
+            is_export = "/incremental/" in request.url.path
             fault = fault_of(request, "throttle", "echo")
             if fault is not None and fault.kind == "echo":
                 return JSONResponse({"error": "refused", "description": f"you are {caller}"}, 400)
-            if fault is not None or not self.window.allows("account"):
+            if fault is not None or (is_export and not self.window.allows("account")):
                 wait = fault.detail.get("retry_after", 1) if fault is not None else round(self.window.seconds)
                 return JSONResponse(
                     {
@@ -104,7 +138,7 @@ class ZendeskStandIn(StandIn):
                     429,
                     headers={"Retry-After": str(wait)},
                 )
-            if kind not in self.credentials[caller]:
+            if RIGHTS.get(kind, kind) not in self.credentials[caller]:
                 return self.refusal(403, {})
             response: Response = await handler(request, kind)
             response.headers["X-Rate-Limit"], response.headers["X-Rate-Limit-Remaining"] = "700", "699"
@@ -162,11 +196,44 @@ class ZendeskStandIn(StandIn):
             ended, is_end = start, False
         return JSONResponse(
             {
-                kind: [_told(record) for record in records[first:last]],
+                kind: [_told(_event(record, request)) for record in records[first:last]],
                 "count": last - first,
                 "end_time": ended,
                 "end_of_stream": is_end,
                 "next_page": f"https://sandbox.zendesk.com/api/v2/incremental/{kind}.json?start_time={ended}",
+            }
+        )
+
+    async def _by_id(self, request: Request, kind: str) -> Response:
+        asked = [key for key in request.query_params.get("ids", "").split(",") if key]
+        if len(asked) > MOST_LISTED:
+            return JSONResponse({"error": "TooManyValues", "description": f"at most {MOST_LISTED} ids"}, 400)
+        found = [record for record in map(self.store.all(kind).get, asked) if record is not None]
+        shown = [_told(record) for record in found if record.get("status") != "deleted"]
+        return JSONResponse({kind: shown, "count": len(shown)})
+
+    async def _ratings(self, request: Request, kind: str) -> Response:
+        """In the order of ids; `start_time` is compared with the last change."""
+        asked = request.query_params
+        since = _iso(int(asked.get("start_time") or 0))
+        after = int(asked.get("page[after]") or 0)
+        size = min(int(asked.get("page[size]") or MOST_LISTED), MOST_LISTED, self.page_rows)
+        found = sorted(
+            (record for record in self.store.all(kind).values() if record["updated_at"] >= since),
+            key=lambda record: int(record["id"]),
+        )
+        if asked.get("score") == "received":
+            found = [record for record in found if str(record.get("score")).startswith(("good", "bad"))]
+        ahead = [record for record in found if int(record["id"]) > after]
+        page, has_more = ahead[:size], len(ahead) > size
+        if fault_of(request, "circle") is not None:
+            page, has_more = found[:size], True
+        cursor = str(page[-1]["id"]) if page else None
+        return JSONResponse(
+            {
+                kind: [_told(record) for record in page],
+                "meta": {"has_more": has_more, "after_cursor": cursor, "before_cursor": None},
+                "links": {"prev": None, "next": None},
             }
         )
 
@@ -265,6 +332,22 @@ def _latest(folder: Path) -> list[dict[str, Any]]:
             " and try_cast(created_at as timestamptz) is not null"
             " qualify row_number() over (partition by id order by updated_at desc, filename desc) = 1 order by id",
         )
+
+
+def _event(record: Body, request: Request) -> Body:
+    """An event of a ticket as it is told; its comment whole only where that is included."""
+    if "child_events" not in record or request.query_params.get("include") == "comment_events":
+        return record
+    told = [
+        {
+            "id": child["id"],
+            "event_type": child["event_type"],
+            "comment_present": True,
+            "comment_public": child["public"],
+        }
+        for child in record["child_events"]
+    ]
+    return {**record, "child_events": told}
 
 
 def _told(record: Body) -> Body:

@@ -8,18 +8,22 @@ Where Stripe says so:
   subscription that is canceled or `unpaid` has none.
 - "Billing Analytics" (support.stripe.com/questions/billing-analytics): a coupon that lasts `forever` is deducted, one that
   lasts `once` or is `repeating` is not; "Metric configurations" beside it: both can be deducted, by choice.
+- "Create a subscription" (docs.stripe.com/api/subscriptions/create): a subscription without `discounts` of its own inherits the
+  discount of its customer; one that has its own does not. Discounts of single items change nothing about that.
+- "Coupons" (docs.stripe.com/api/coupons/object): an amount off is in the coupon's `currency`.
 - "Products and prices": graduated and volume tiers, flat amounts of tiers, `transform_quantity`, decimals of a cent.
 - "Supported currencies" (docs.stripe.com/currencies): which have no minor unit, which have three digits; amounts in ISK and
   UGX have two digits although they have no minor unit.
 
 Where Stripe does not say: a week is 52/12 and a day 365/12 of a month; a subscription whose payments are paused with
 `void` or `mark_uncollectible` has no MRR, since nobody owes it, and with `keep_as_draft` it has; an amount off a subscription
-is taken off each of its bills.
+is taken off each of its bills; of a subscription that has ended, the customer's discount counts as it was at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any
@@ -63,17 +67,23 @@ def in_usd(amount: Decimal | None, currency: str, rates: Mapping[str, float]) ->
 def mrr(subscription: Object, *, deduct: Collection[str] = FOREVER, now: datetime) -> Decimal:
     """MRR in the subscription's own currency; of one that has ended, what it was while it ran.
 
-    `deduct` are the durations of coupons that lower it.
+    `deduct` are the durations of coupons that lower it. The customer's own discount counts where `customer` is expanded.
     """
     if not has_mrr(subscription):
         return Decimal(0)
     items = [item for item in items_of(subscription) if not is_metered(item)]
-    bills = [(_bill(item, deduct, now), _price(item)) for item in items]
+    coupons = _Coupons(frozenset(deduct), currency_of(subscription), _moment(now))
+    bills = [(coupons.off(_amount(item), item.get("discounts")), _price(item)) for item in items]
     monthly = sum((bill * months(price) for bill, price in bills), Decimal(0))
     # What is taken off a bill of several intervals is taken off each bill of the first: they are billed together.
     first = months(bills[0][1]) if bills else Decimal(1)
-    discounts = subscription.get("discounts") or [subscription.get("discount")]
-    monthly = _discounted(monthly, discounts, deduct, now, first)
+    own = _own_discounts(subscription)
+    if own:
+        monthly = coupons.off(monthly, own, first)
+    else:
+        ended = subscription.get("ended_at")
+        inherited = replace(coupons, at=coupons.at if ended is None else min(float(ended), coupons.at))
+        monthly = inherited.off(monthly, [_of_customer(subscription)], first)
     return major(monthly, currency_of(subscription)) or Decimal(0)
 
 
@@ -132,11 +142,6 @@ def _recurring(price: Object) -> Object:
     return recurring if isinstance(recurring, Mapping) else price
 
 
-def _bill(item: Object, deduct: Collection[str], now: datetime) -> Decimal:
-    """What one bill asks for the item, in minor units."""
-    return _discounted(_amount(item), item.get("discounts"), deduct, now, Decimal(1))
-
-
 def _amount(item: Object) -> Decimal:
     price = _price(item)
     quantity = item.get("quantity")
@@ -181,19 +186,42 @@ def _flat(tier: Object) -> Decimal:
     return Decimal(str(exact if exact is not None else whole or 0))
 
 
-def _discounted(
-    amount: Decimal, discounts: Any, deduct: Collection[str], now: datetime, months_a_bill: Decimal
-) -> Decimal:
-    """`amount` less the coupons that count, one after the other, never below nothing."""
-    for discount in discounts or []:
-        coupon = coupon_of(discount)
-        if coupon is None or coupon.get("duration") not in deduct or _is_over(discount, now):
-            continue
-        if coupon.get("percent_off") is not None:
-            amount *= 1 - Decimal(str(coupon["percent_off"])) / 100
-        else:
-            amount -= Decimal(str(coupon.get("amount_off") or 0)) * months_a_bill
-    return max(amount, Decimal(0))
+@dataclass(frozen=True)
+class _Coupons:
+    """Which coupons count: of the durations `deduct`, running at the moment `at` (seconds since 1970), and no amount of
+    another currency.
+    """
+
+    deduct: frozenset[str]
+    currency: str
+    at: float
+
+    def off(self, amount: Decimal, discounts: Any, months_a_bill: Decimal = Decimal(1)) -> Decimal:
+        """`amount` less the coupons that count, one after the other, never below nothing."""
+        for discount in discounts or []:
+            coupon = coupon_of(discount)
+            if coupon is None or coupon.get("duration") not in self.deduct or not self._runs(discount):
+                continue
+            if coupon.get("percent_off") is not None:
+                amount *= 1 - Decimal(str(coupon["percent_off"])) / 100
+            elif str(coupon.get("currency") or self.currency).lower() == self.currency.lower():
+                amount -= Decimal(str(coupon.get("amount_off") or 0)) * months_a_bill
+        return max(amount, Decimal(0))
+
+    def _runs(self, discount: Object) -> bool:
+        start, end = discount.get("start"), discount.get("end")
+        return (start is None or start <= self.at) and (end is None or end > self.at)
+
+
+def _own_discounts(subscription: Object) -> Sequence[Any]:
+    """The subscription's own discounts, counted or not; older versions of the API know one."""
+    told = subscription.get("discounts") or [subscription.get("discount")]
+    return [discount for discount in told if discount]
+
+
+def _of_customer(subscription: Object) -> Any:
+    customer = subscription.get("customer")
+    return customer.get("discount") if isinstance(customer, Mapping) else None
 
 
 def coupon_of(discount: Any) -> Object | None:
@@ -205,6 +233,5 @@ def coupon_of(discount: Any) -> Object | None:
     return coupon if isinstance(coupon, Mapping) else None
 
 
-def _is_over(discount: Object, now: datetime) -> bool:
-    end = discount.get("end")
-    return end is not None and end <= now.replace(tzinfo=UTC).timestamp()
+def _moment(now: datetime) -> float:
+    return now.replace(tzinfo=UTC).timestamp()

@@ -1,13 +1,18 @@
-"""Zendesk Support: organizations, users and tickets, by incremental exports.
+"""Zendesk Support: organizations, users, tickets and what is said in them, by incremental exports; and satisfaction ratings.
 
 Lives here: Zendesk's paths, cursors, limits, fields and error bodies. Must not live here: loops, retries, what is kept
 (`api.py`), which field becomes which column (`zendesk.yml`).
 
 The pages of Zendesk's documentation behind the rules (developer.zendesk.com):
 - "Incremental Exports": 10 requests a minute for all of them together, `Retry-After`; cursor-based for tickets and users
-  (`start_time` once, then `cursor`; `after_cursor`, `end_of_stream`), time-based for organizations (`start_time`, `end_time`).
+  (`start_time` once, then `cursor`; `after_cursor`, `end_of_stream`), time-based for organizations and ticket events
+  (`start_time`, `end_time`); these have the comments with `include=comment_events`.
 - "Using the Incremental Exports API": what changed within the last minute is left out; time-based pages may repeat records;
   deleted tickets come with the status `deleted` and scrubbed; up to 1,000 records a page.
+- "Ticket audit events reference": the types `Comment` and `VoiceComment`; `CommentPrivacyChange`, by which a public comment
+  becomes a private one.
+- "Satisfaction Ratings": `score=received`, `start_time`, pages by cursor; the older of Zendesk's two surveys of satisfaction.
+- "Show Multiple Tickets", "Show Many Users": 100 ids a request.
 - "Ticket metrics": `reply_time_in_minutes`, `reopens`, `solved_at`; side-loaded as `metric_sets`.
 - "Security and authentication": `{email}/token:{api token}` as basic authentication, or an OAuth access token with `read`.
 """
@@ -15,7 +20,8 @@ The pages of Zendesk's documentation behind the rules (developer.zendesk.com):
 from __future__ import annotations
 
 from base64 import b64encode
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from core.http import Answer, Client, document_of, documents_in, secure
@@ -24,8 +30,15 @@ from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record
 from sources.base import StreamId
 
 PAGE_ROWS = 1000
+LISTED_ROWS = 100
+"""What a page of a list holds, and how many records may be asked for by their ids."""
 REQUESTS_A_MINUTE = 200
 """What the smallest plan allows in all; exports have a limit of their own besides."""
+SAID = ("Comment", "VoiceComment")
+HIDDEN = "CommentPrivacyChange"
+INBOUND, OUTBOUND = "inbound", "outbound"
+MAY_CHANGE = timedelta(days=28)
+"""How long after it a rating is looked at again: a solved ticket is closed after 28 days at the latest, and takes no rating then."""
 
 
 def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_directory: object) -> ApiStream:
@@ -35,15 +48,12 @@ def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_d
 
 
 def _organizations(ask: Ask) -> Page:
-    """Pages by time: the next one begins at the moment at which this one ended, and may repeat its last records."""
-    began = ask.position.get("start_time", _start(ask))
-    document = _export(ask, "organizations", "organizations", start_time=began)
-    ended, found = document.get("end_time") or began, document["organizations"]
-    # Older accounts are told of the end by a page that is not full.
-    is_end = bool(document.get("end_of_stream", len(found) < PAGE_ROWS))
+    """Organizations; one that is deleted says so."""
+    document, position, is_end = _by_time(ask, "organizations")
+    found = document["organizations"]
     return Page(
         [one for one in found if not one.get("deleted_at")],
-        {"start_time": ended},
+        position,
         is_end,
         gone=[(one, moment(one.get("deleted_at"))) for one in found if one.get("deleted_at")],
     )
@@ -93,6 +103,112 @@ def _calendar(duration: Any) -> Any:
     return duration.get("calendar") if isinstance(duration, dict) else None
 
 
+def _comments(ask: Ask) -> Page:
+    """What is said in tickets, and seen by both sides. A private note is no touch with the customer: it is gone, also one that
+    was public before; so is what Zendesk itself says, and what was said in a ticket that is deleted.
+    """
+    document, position, is_end = _by_time(ask, "ticket_events", include="comment_events")
+    # Of one comment the later event of the page holds.
+    said = {one["id"]: one for event in document["ticket_events"] for one in _said(event)}
+    seen = [one for one in said.values() if one.get("public") and int(one.get("author_id") or 0) > 0]
+    tickets = _by_id(ask, "tickets", (one.get("ticket_id") for one in seen))
+    roles = _roles(ask, (one["author_id"] for one in seen))
+    shown = {one["id"]: one for one in seen if str(one.get("ticket_id")) in tickets}
+    return Page(
+        [_shown(one, tickets[str(one["ticket_id"])], roles.get(str(one["author_id"]))) for one in shown.values()],
+        position,
+        is_end,
+        gone=[(one, moment(one.get("created_at"))) for key, one in said.items() if key not in shown],
+    )
+
+
+def _said(event: Record) -> Iterator[Document]:
+    """The comments of an event, oldest first, with what only the event tells; one that becomes private is without its text."""
+    told = {name: event.get(name) for name in ("ticket_id", "created_at", "via")}
+    for child in documents_in(event, "child_events"):
+        kind = child.get("event_type") or child.get("type")
+        if kind in SAID and child.get("id"):
+            yield {**told, **child}
+        if kind == HIDDEN and child.get("comment_id"):
+            yield {**told, "id": child["comment_id"], "public": bool(child.get("public"))}
+
+
+def _shown(comment: Record, ticket: Record, role: str | None) -> Document:
+    """A comment with whose it is: of the ticket's organization, by an end user or else to the requester. A role that nobody
+    knows any more, since the author is deleted for good, leaves the direction open.
+    """
+    direction = None if role is None else INBOUND if role == "end-user" else OUTBOUND
+    is_call = (comment.get("event_type") or comment.get("type")) == "VoiceComment"
+    return {
+        **comment,
+        "organization_id": ticket.get("organization_id"),
+        "contact_id": ticket.get("requester_id") if direction == OUTBOUND else comment.get("author_id"),
+        "direction": direction,
+        "channel": "call" if is_call else "email",
+        "subject": ticket.get("subject"),
+    }
+
+
+def _ratings(ask: Ask) -> Page:
+    """Answers to the question whether support was good, of the ticket's organization. Who rated a ticket that is deleted has
+    rated nothing that is left.
+    """
+    position = ask.position
+    began = position.get("start_time", _start(ask))
+    pages: dict[str, Any] = {"page[size]": LISTED_ROWS, "page[after]": position.get("after")}
+    document = ask.api.get(
+        "/api/v2/satisfaction_ratings.json",
+        holds="satisfaction_ratings",
+        score="received",
+        start_time=began,
+        **pages,
+    )
+    found = document["satisfaction_ratings"]
+    tickets = _by_id(ask, "tickets", (one.get("ticket_id") for one in found))
+    owners = {one["id"]: tickets.get(str(one.get("ticket_id"))) for one in found}
+    moments = [at for at in (moment(one.get("updated_at")) for one in found) if at is not None]
+    newest = max([position.get("newest", 0), *(_seconds(at) for at in moments)])
+    meta = document.get("meta") or {}
+    has_more = bool(meta.get("has_more") and meta.get("after_cursor"))
+    ahead = {"start_time": began, "newest": newest, "after": meta.get("after_cursor")}
+    last = {"start_time": max(began, newest - MAY_CHANGE // timedelta(seconds=1))}
+    return Page(
+        [{**one, "organization_id": owner.get("organization_id")} for one in found if (owner := owners[one["id"]])],
+        ahead if has_more else last,
+        not has_more,
+        gone=[(one, moment(one.get("updated_at"))) for one in found if not owners[one["id"]]],
+    )
+
+
+def _roles(ask: Ask, keys: Iterable[Any]) -> dict[str, str]:
+    """What users are, by their ids; kept for the whole load."""
+    known: dict[str, str] = ask.memo.setdefault("roles", {})
+    found = _by_id(ask, "users", (key for key in keys if str(key) not in known))
+    known.update((key, str(user.get("role"))) for key, user in found.items())
+    return known
+
+
+def _by_id(ask: Ask, name: str, keys: Iterable[Any]) -> dict[str, Document]:
+    """Records by their ids. Those that are deleted are left out."""
+    wanted = sorted({str(key) for key in keys if key is not None})
+    found: dict[str, Document] = {}
+    for first in range(0, len(wanted), LISTED_ROWS):
+        ids = ",".join(wanted[first : first + LISTED_ROWS])
+        document = ask.api.get(f"/api/v2/{name}/show_many.json", holds=name, ids=ids)
+        found |= {str(one.get("id")): one for one in document[name] if one.get("status") != "deleted"}
+    return found
+
+
+def _by_time(ask: Ask, name: str, **params: Any) -> tuple[Document, Position, bool]:
+    """A page by time: the next one begins at the moment at which this one ended, and may repeat its last records."""
+    began = ask.position.get("start_time", _start(ask))
+    document = _export(ask, name, name, start_time=began, **params)
+    ended = document.get("end_time") or began
+    # Older accounts are told of the end by a page that is not full.
+    is_end = bool(document.get("end_of_stream", len(document[name]) < PAGE_ROWS))
+    return document, {"start_time": ended}, is_end
+
+
 def _by_cursor(ask: Ask, name: str, **params: Any) -> tuple[Document, Position, bool]:
     cursor = ask.position.get("cursor")
     asked = {"cursor": cursor} if cursor else {"start_time": _start(ask)}
@@ -108,7 +224,12 @@ def _export(ask: Ask, path: str, name: str, **params: Any) -> Document:
 
 
 def _start(ask: Ask) -> int:
-    return 0 if ask.since is None else int(ask.since.replace(tzinfo=UTC).timestamp())
+    return 0 if ask.since is None else _seconds(ask.since)
+
+
+def _seconds(at: datetime) -> int:
+    """Seconds since 1970 of a moment in UTC."""
+    return int(at.replace(tzinfo=UTC).timestamp())
 
 
 def _address(source: ZendeskSource) -> str:
@@ -200,6 +321,38 @@ ZENDESK = Vendor(
             },
             read=_tickets,
             scope="an administrator's token, with the scope read (or tickets:read)",
+        ),
+        "comments": Resource(
+            fields={
+                "id": "text",
+                "ticket_id": "text",
+                "organization_id": "text",
+                "author_id": "text",
+                "contact_id": "text",
+                "channel": "text",
+                "direction": "text",
+                "subject": "text",
+                "body": "text",
+                "plain_body": "text",
+                "created_at": "text",
+            },
+            read=_comments,
+            scope="an administrator's token, with the scope read (or tickets:read and users:read)",
+        ),
+        "satisfaction_ratings": Resource(
+            fields={
+                "id": "text",
+                "ticket_id": "text",
+                "organization_id": "text",
+                "requester_id": "text",
+                "score": "text",
+                "comment": "text",
+                "reason": "text",
+                "created_at": "text",
+                "updated_at": "text",
+            },
+            read=_ratings,
+            scope="an administrator's token, with the scope read (or satisfaction_ratings:read and tickets:read)",
         ),
     },
 )

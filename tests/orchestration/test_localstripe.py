@@ -27,6 +27,8 @@ sources:
     # localstripe speaks an older version of the API, and its events can be asked for neither by types nor from the oldest on.
     api_version: "2017-08-15"
     changes: lists
+    # Its charges never name the invoice that they paid.
+    streams: [customers, subscriptions, invoices, refunds]
 model: {{enabled: false}}
 """
 

@@ -43,6 +43,9 @@ SUPPORT = """  support:
       organizations:
       # The sandbox company asks for one to five, in a field of its own.
       tickets: {columns: {csat: "custom_field(custom_fields, 360001)"}}
+      # The CRM logs what is said, and the product asks for opinions: the support desk has neither.
+      comments:
+      satisfaction_ratings:
 
 """
 
@@ -82,6 +85,9 @@ def test_the_doctor_tries_one_page_of_each_stream_of_a_source(home: Any) -> None
         ("customers", "ok", 100),
         ("subscriptions", "ok", 100),
         ("invoices", "warning", 100),
+        # The sandbox company bills everything by invoice, and pays nothing back.
+        ("charges", "warning", 0),
+        ("refunds", "warning", 0),
     ]
     assert "Invoices and Events" in found["streams"][2]["needs"]
     shown = home.run("doctor", "--source", "billing")

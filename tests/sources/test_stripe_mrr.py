@@ -121,6 +121,51 @@ def test_coupons_stack_in_their_order_and_items_have_their_own() -> None:
     assert of(subscription(item(1000, discounts=[coupon(percent_off=50)]), item(1000))) == Decimal(15)
 
 
+def of_customer(discount: dict[str, Any] | None) -> dict[str, Any]:
+    return {"id": "cus_1", "discount": discount}
+
+
+def test_a_discount_of_the_customer_lowers_what_has_none_of_its_own() -> None:
+    customer = of_customer(coupon(percent_off=25))
+    assert of(subscription(customer=customer)) == Decimal("7.50")
+    assert of(subscription(customer=customer, discounts=[])) == Decimal("7.50")
+    assert of(subscription(customer=of_customer(None))) == Decimal(10)
+    assert of(subscription(customer="cus_1")) == Decimal(10)
+
+
+def test_a_discount_of_its_own_takes_the_place_of_the_customers_even_where_it_is_not_deducted() -> None:
+    customer = of_customer(coupon(percent_off=25))
+    assert of(subscription(customer=customer, discounts=[coupon(percent_off=10)])) == Decimal(9)
+    assert of(subscription(customer=customer, discounts=[coupon("once", percent_off=10)])) == Decimal(10)
+    assert of(subscription(customer=customer, discount={"coupon": {"duration": "once", "percent_off": 10}})) == 10
+
+
+def test_discounts_of_items_leave_the_customers_in_place() -> None:
+    customer = of_customer(coupon(percent_off=50))
+    assert of(subscription(item(discounts=[coupon(percent_off=50)]), item(), customer=customer)) == Decimal("7.50")
+
+
+def test_which_of_the_customers_coupons_count_is_the_same_rule() -> None:
+    passing = of_customer(coupon("repeating", percent_off=25))
+    assert of(subscription(customer=passing)) == Decimal(10)
+    assert of(subscription(customer=passing), deduct=("repeating",)) == Decimal("7.50")
+
+
+def test_an_amount_off_of_another_currency_is_not_taken_off() -> None:
+    euros = of_customer(coupon(amount_off=300, currency="eur"))
+    assert of(subscription(customer=euros)) == Decimal(10)
+    assert of(subscription(customer=euros, currency="eur")) == Decimal(7)
+    assert of(subscription(customer=euros, currency="EUR")) == Decimal(7)
+
+
+def test_a_discount_that_the_customer_got_after_the_end_leaves_what_ended_as_it_was() -> None:
+    ended: dict[str, Any] = {"status": "canceled", "ended_at": 100}
+    later = of_customer({"start": 101, **coupon(percent_off=25)})
+    before = of_customer({"start": 99, **coupon(percent_off=25)})
+    assert of(subscription(customer=later, **ended)) == Decimal(10)
+    assert of(subscription(customer=before, **ended)) == Decimal("7.50")
+
+
 def test_a_coupon_in_the_older_shape_and_one_that_is_only_an_id() -> None:
     older = {"end": None, "coupon": {"duration": "forever", "percent_off": 10}}
     assert of(subscription(discounts=[older])) == Decimal(9)

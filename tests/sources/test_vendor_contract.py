@@ -128,6 +128,74 @@ class Zendesk(Case):
         standin.credentials = dict.fromkeys(standin.credentials, ("organizations", "users"))
 
 
+class ZendeskComments(Zendesk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream, self.path = "comments", "ticket_events"
+        self.table, self.key = "raw_zendesk.interactions", "interaction_id"
+
+    def start(self) -> StandIn:
+        standin: Any = super().start()
+        # A page by time repeats the last record of the one before it.
+        standin.page_rows = 3
+        super().put(standin, 100)
+        standin.put("users", [{"id": 7, "role": "end-user", "updated_at": self.at()}])
+        return standin
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "streams": ["organizations", "comments"]}
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            self.say(standin, number, plain_body=f"Comment {number} of {next(self.moments)}", metadata={}, **fields)
+
+    def say(self, standin: Any, number: int, **fields: Any) -> None:
+        standin.say(100, {"id": number, "author_id": 7, **fields}, at=self.at())
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        for number in numbers:
+            self.say(standin, number)
+        return "plain_body"
+
+    def delete(self, standin: Any, number: int) -> None:
+        """What was public becomes a private note."""
+        standin.hide(100, number, at=self.at())
+
+    def forbid(self, standin: Any) -> None:
+        standin.credentials = dict.fromkeys(standin.credentials, ("organizations", "users"))
+
+
+class ZendeskRatings(Zendesk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream, self.path, self.scope = "satisfaction_ratings", "satisfaction_ratings", "satisfaction_ratings:read"
+        self.table, self.key = "raw_zendesk.survey_responses", "response_id"
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "streams": ["organizations", "satisfaction_ratings"]}
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        self.rate(standin, *numbers, comment=f"Rated at {next(self.moments)}", **fields)
+
+    def rate(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        """Each of a ticket of its own."""
+        for number in numbers:
+            at = self.at()
+            super().put(standin, number)
+            told = {"id": number, "ticket_id": number, "requester_id": 7, "score": "good", "updated_at": at}
+            standin.put("satisfaction_ratings", [{**told, "created_at": at, **fields}])
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        # Ratings of four weeks are looked at again.
+        for _ in range(60 * 24 * 29):
+            next(self.moments)
+        self.rate(standin, *numbers)
+        return "comment"
+
+    def forbid(self, standin: Any) -> None:
+        standin.credentials = dict.fromkeys(standin.credentials, ("organizations", "tickets"))
+
+
 class Stripe(Case):
     def __init__(self) -> None:
         super().__init__(
@@ -173,6 +241,93 @@ class Stripe(Case):
 
     def forbid(self, standin: Any) -> None:
         standin.keys = dict.fromkeys(standin.keys, ("events",))
+
+
+class StripeMoney(Stripe):
+    """What charges and refunds have in common: one customer, and objects that are theirs."""
+
+    prefix: str
+    """How ids begin."""
+    made: str
+    """The event of a new one."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__()
+        self.stream, self.path = stream, f"/v1/{stream}"
+        self.table, self.key, self.scope = "raw_stripe.invoices", "invoice_id", "Charges and Refunds"
+
+    def start(self) -> StandIn:
+        standin: Any = super().start()
+        standin.put("customers", [{"id": "cus_1", "name": "One", "created": self.at()}])
+        standin.put("charges", [{"id": "ch_0", "customer": "cus_1", "created": self.at(), "captured": True}])
+        return standin
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "streams": ["customers", self.stream]}
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            self.change(standin, number, status="succeeded", description=self.at(), **fields)
+
+    def change(self, standin: Any, number: int, word: str | None = None, **fields: Any) -> None:
+        at, key = self.at(), f"{self.prefix}_{number}"
+        before = standin.store.get(self.stream, key) or {}
+        word = word or (None if before else self.made)
+        told = {"id": key, "amount": at, "currency": "usd", "created": before.get("created", at), **fields}
+        standin.change(self.stream, {**told, **self.of()}, at=at, word=word)
+
+    def of(self) -> dict[str, Any]:
+        """Whose it is."""
+        raise NotImplementedError
+
+    def without(self, standin: Any, *numbers: int) -> str:
+        for number in numbers:
+            self.change(standin, number)
+        return "status"
+
+    def forbid(self, standin: Any) -> None:
+        standin.keys = dict.fromkeys(standin.keys, ("customers", "events"))
+
+
+class StripeCharges(StripeMoney):
+    prefix, made = "ch", "succeeded"
+
+    def __init__(self) -> None:
+        super().__init__("charges")
+
+    def start(self) -> StandIn:
+        standin: Any = super().start()
+        standin.remove("charges", "ch_0")
+        return standin
+
+    def of(self) -> dict[str, Any]:
+        return {"customer": "cus_1", "captured": True}
+
+    def put(self, standin: Any, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            super().put(standin, number, payment_intent=f"pi_{number}", **fields)
+            if standin.store.get("invoice_payments", f"inpay_{number}"):
+                standin.remove("invoice_payments", f"inpay_{number}")
+
+    def delete(self, standin: Any, number: int) -> None:
+        """Charges are never deleted: it becomes the payment of an invoice."""
+        how = {"type": "payment_intent", "payment_intent": f"pi_{number}"}
+        standin.put("invoice_payments", [{"id": f"inpay_{number}", "created": 0, "payment": how}])
+        self.change(standin, number, status="succeeded", payment_intent=f"pi_{number}")
+
+
+class StripeRefunds(StripeMoney):
+    prefix, made = "re", "created"
+
+    def __init__(self) -> None:
+        super().__init__("refunds")
+
+    def of(self) -> dict[str, Any]:
+        return {"charge": "ch_0"}
+
+    def delete(self, standin: Any, number: int) -> None:
+        """Refunds are never deleted: it fails."""
+        self.change(standin, number, word="failed", status="failed")
 
 
 class HubSpot(Case):
@@ -321,7 +476,7 @@ class PostHog(Case):
         standin.keys = {posthog.KEY: ("insight:read",)}
 
 
-VENDORS = [HubSpot, Salesforce, Zendesk, Stripe, PostHog]
+VENDORS = [HubSpot, Salesforce, Zendesk, ZendeskComments, ZendeskRatings, Stripe, StripeCharges, StripeRefunds, PostHog]
 
 
 @dataclass
