@@ -18,6 +18,8 @@ def test_every_key_of_the_configuration_is_documented() -> None:
     models: list[type[BaseModel]] = [
         settings.Config,
         settings.SourceConfig,
+        settings.LocalSource,
+        settings.BucketConfig,
         settings.StreamConfig,
         settings.IdentityConfig,
         settings.ChurnConfig,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,6 +18,7 @@ from typing import Any
 
 import boto3
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -170,6 +174,49 @@ def test_a_lookup_lies_in_the_bucket_too(there: Delivered) -> None:
     there.load()
     found = there.company.query("select account_id, owner_email from raw_files.accounts order by all")
     assert found == [("1", "kim@us.example"), ("2", None)]
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
+SEGMENT = {
+    "type": "track",
+    "event": "Report exported",
+    "messageId": "m1",
+    "userId": "u1",
+    "timestamp": "2024-02-01T10:00:00.123Z",
+    "context": {"groupId": "1"},
+}
+POSTHOG = {
+    "uuid": "m1",
+    "event": "Report exported",
+    "distinct_id": "u1",
+    "timestamp": "2024-02-01T10:00:00.123456+00:00",
+    "properties": {"$groups": {"company": "1"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (SEGMENT, "segment-logs/SourceId/1706745600000/1706781600000.abc.1.2.3.gz"),
+        (POSTHOG, "segment-logs/posthog/2024/02/01/00:00:00-01:00:00.jsonl.gz"),
+    ],
+)
+def test_the_exports_of_segment_and_posthog_are_read_as_the_documentation_says(
+    there: Delivered, line: dict[str, Any], key: str
+) -> None:
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)]
+    of_segment, of_posthog = (yaml.safe_load(block) for block in blocks if "usage_events" in block)
+    product = of_segment["sources"]["product"]
+    assert product["path"] == "s3://example-events/segment-logs"
+    product.update(path=f"s3://{there.s3.bucket}/segment-logs", bucket=there.s3.reached())
+    if line is POSTHOG:
+        product["streams"] = of_posthog
+    crm = {"connector": "files", "path": str(there.company.data), "streams": {"accounts": ACCOUNTS}}
+    there.company.sources(crm=crm, product=product)
+    there.s3.put(key, gzip.compress(json.dumps(line).encode() + b"\n"))
+    assert there.load()["usage_events"].rows_inserted == 1
+    found = there.company.query("select event_id, account_id, user_id, event_name from raw_files.usage_events")
+    assert found == [("m1", "1", "u1", "Report exported")]
 
 
 # --- only what is new ----------------------------------------------------------------------------------------------------
@@ -451,6 +498,7 @@ def test_without_keys_those_of_the_environment_are_taken(
     access, secret = guarded("s3:ListBucket", "s3:GetObject")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", access)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
     there.streams({"endpoint": there.s3.endpoint})
     assert there.load()["usage_events"].rows_inserted == 1
     there.streams(there.s3.reached(access_key_id=access, secret_access_key="wrong"))
