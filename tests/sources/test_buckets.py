@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -615,3 +617,60 @@ def test_found_objects_know_what_they_hold(there: Delivered) -> None:
     with pytest.raises(Fatal, match="no file matches"):
         there.bucket().find(("nothing/*",), label="app/x")
     assert there.bucket().find(("nothing/*",), label="app/x", may_be_none=True) == []
+
+
+# --- a line that breaks ----------------------------------------------------------------------------------------------------
+
+
+class BreakingLine(ThreadingHTTPServer):
+    """Stands before the server and breaks the line in the middle of an object, so many `times`."""
+
+    def __init__(self, endpoint: str, times: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Breaking)
+        self.behind, self.times, self.broken = endpoint, times, 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Breaking(BaseHTTPRequestHandler):
+    server: BreakingLine
+
+    def do_GET(self) -> None:
+        request = urllib.request.Request(self.server.behind + self.path, headers=dict(self.headers))
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            body = answer.read()
+            self.send_response(answer.status)
+            for name in ("Content-Type", "ETag", "Last-Modified", "Content-Range"):
+                if answer.headers[name]:
+                    self.send_header(name, answer.headers[name])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        breaks = ".csv" in self.path and "accounts" not in self.path and self.server.broken < self.server.times
+        self.server.broken += breaks
+        self.wfile.write(body[: len(body) // 2] if breaks else body)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing is told."""
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_half_an_object_is_never_taken_for_a_whole_one(there: Delivered, times: int) -> None:
+    content = "account,event,at\n" + "1,login,2024-02-01\n" * 200_000
+    there.put("events/1.csv", content)
+    line = BreakingLine(there.s3.endpoint, times)
+    threading.Thread(target=line.serve_forever, daemon=True).start()
+    try:
+        there.streams({**there.s3.reached(), "endpoint": line.endpoint})
+        report = there.load()["usage_events"]
+    finally:
+        line.shutdown()
+        line.server_close()
+    assert line.broken >= 1
+    if times == 1:
+        assert (report.status, report.rows_read) == ("loaded", 200_000)
+    else:
+        assert (report.status, report.rows_read) == ("stopped", 0)
+        assert report.message.startswith(f"app/usage_events: {there.url('events/1.csv')}: the store does not answer")
