@@ -82,7 +82,7 @@ class Bucket:
 
     @contextmanager
     def here(self, files: Sequence[FileVersion], *, label: str) -> Iterator[Here]:
-        """See `Place.here`. The copies are gone when the context ends, or, after a kill, when the next `Bucket` is read."""
+        """See `Place.here`. The copies are gone when the context ends, or, after a kill, when the next stream is opened."""
         with scratch.folder(self._temp_directory) as copies:
             place = Here(copies, self.url)
 

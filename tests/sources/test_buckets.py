@@ -507,6 +507,15 @@ def test_without_keys_those_of_the_environment_are_taken(
     assert "SignatureDoesNotMatch" in there.stopped(), "keys of the settings come first"
 
 
+def test_a_public_bucket_is_read_without_keys(there: Delivered) -> None:
+    there.put("accounts.csv", CSV, ACL="public-read")
+    there.put("events/1.csv", EVENT.format(day=1), ACL="public-read")
+    there.streams({"endpoint": there.s3.endpoint, "anonymous": True})
+    assert there.load()["usage_events"].rows_inserted == 1
+    there.put("events/2.csv", EVENT.format(day=2), ACL="private")
+    assert f"{there.url('events/2.csv')}: 403" in there.stopped()
+
+
 def fetch_all(bucket: Bucket) -> None:
     files = [found.version() for found in bucket.find(("events/*",), label="app/x")]
     with bucket.here(files, label="app/x"):
