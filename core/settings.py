@@ -134,11 +134,56 @@ def _secrets(value: Any) -> list[str]:
     return []
 
 
+BucketUrl = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://")]
+BUCKETS = ("s3://", "gs://", "az://", "abfss://")
+"""How a `path` begins that is a bucket's: of S3, Google Cloud Storage, Azure Blob Storage (a container)."""
+
+
+class BucketConfig(Strict):
+    """How a bucket is reached. Without keys, those of the environment are taken, or the role of the machine.
+
+    `endpoint` is the address of a store that speaks the API of S3. `anonymous` asks without keys, for public buckets.
+    """
+
+    region: str | None = None
+    endpoint: str | None = None
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    anonymous: bool = False
+
+    @model_validator(mode="after")
+    def _keys(self) -> BucketConfig:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("`access_key_id` and `secret_access_key` go together")
+        if self.session_token is not None and self.access_key_id is None:
+            raise ValueError("`session_token` goes with `access_key_id` and `secret_access_key`")
+        if self.anonymous and self.access_key_id is not None:
+            raise ValueError("`anonymous` needs no keys: take them away, or `anonymous`")
+        return self
+
+    @model_validator(mode="after")
+    def _endpoint(self) -> BucketConfig:
+        if self.endpoint is not None:
+            from core.http import secure  # which few configurations need to be understood
+
+            try:
+                secure(self.endpoint)
+            except UserError as error:
+                raise ValueError(f"`endpoint`: {error}") from error
+        return self
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret of the block, for striking it out of what others say."""
+        return tuple(_secrets(self))
+
+
 class SourceConfig(Strict):
     """A system that data comes from, read through a connector: what all of them have."""
 
     connector: str
-    path: Path | None = None
+    path: Annotated[BucketUrl | Path, Field(union_mode="left_to_right")] | None = None
     url: SecretStr | None = None
     account_source: str | None = None
     owner: str | None = None
@@ -170,27 +215,30 @@ class SourceConfig(Strict):
         return tuple(_secrets(self))
 
 
-class LocalSource(SourceConfig):
-    """Files in a folder, or tables of a database."""
+class FilesSource(SourceConfig):
+    """Files in a folder or a bucket."""
 
-    connector: Literal["files", "database"]
+    bucket: BucketConfig = BucketConfig()
 
     @model_validator(mode="after")
-    def _complete(self) -> LocalSource:
+    def _complete(self) -> FilesSource:
         for name, stream in self.streams.items():
-            if self.connector == "files" and not stream.files:
+            if not stream.files:
                 raise ValueError(f"stream {name} needs `files`: a path or glob below the source's `path`")
-            if self.connector == "database" and not stream.table:
-                raise ValueError(f"stream {name} needs `table`")
-        if self.connector == "files" and self.path is None:
-            raise ValueError("a files source needs `path`: the folder its files are in")
-        if self.connector == "database" and self.url is None:
-            raise ValueError("a database source needs `url`, such as ${PRODUCT_DB_URL}")
+        if self.path is None:
+            raise ValueError(f"a {self.connector} source needs `path`: the folder or bucket its files are in")
+        if isinstance(self.path, str) and not self.path.startswith(BUCKETS):
+            raise ValueError(f"`path` is neither a folder nor a bucket, which begins with {', '.join(BUCKETS)}")
+        in_s3 = isinstance(self.path, str) and self.path.startswith("s3://")
+        if self.bucket != BucketConfig() and not in_s3:
+            raise ValueError(
+                "`bucket` is for a `path` that begins with s3://; other stores take their keys from the environment"
+            )
         return self
 
 
-class ExportSource(SourceConfig):
-    """What a vendor of product events leaves in a folder, day by day: `streams` as for an API, mapped as in
+class ExportSource(FilesSource):
+    """What a vendor of product events leaves in a folder or bucket, day by day: `streams` as for an API, mapped as in
     `sources/<connector>.yml` (of PostHog, which has an API too, `sources/posthog_export.yml`).
     """
 
@@ -203,10 +251,19 @@ class ExportSource(SourceConfig):
             data = {**data, "streams": _with_defaults(_kind_of_source(data), data.get("streams"))}
         return data
 
+
+class DatabaseSource(SourceConfig):
+    """Tables of a database."""
+
+    connector: Literal["database"]
+
     @model_validator(mode="after")
-    def _complete(self) -> ExportSource:
-        if self.path is None:
-            raise ValueError(f"a source of {self.connector} needs `path`: the folder of its exports")
+    def _complete(self) -> DatabaseSource:
+        for name, stream in self.streams.items():
+            if not stream.table:
+                raise ValueError(f"stream {name} needs `table`")
+        if self.url is None:
+            raise ValueError("a database source needs `url`, such as ${PRODUCT_DB_URL}")
         return self
 
 
@@ -332,8 +389,8 @@ def _kind_of_source(block: Any) -> str:
 
 
 AnySource = Annotated[
-    Annotated[LocalSource, Tag("files")]
-    | Annotated[LocalSource, Tag("database")]
+    Annotated[FilesSource, Tag("files")]
+    | Annotated[DatabaseSource, Tag("database")]
     | Annotated[HubSpotSource, Tag("hubspot")]
     | Annotated[SalesforceSource, Tag("salesforce")]
     | Annotated[StripeSource, Tag("stripe")]
@@ -344,8 +401,8 @@ AnySource = Annotated[
     Discriminator(_kind_of_source),
 ]
 SOURCE_KINDS: dict[str, type[SourceConfig]] = {
-    "files": LocalSource,
-    "database": LocalSource,
+    "files": FilesSource,
+    "database": DatabaseSource,
     "hubspot": HubSpotSource,
     "salesforce": SalesforceSource,
     "zendesk": ZendeskSource,

@@ -11,13 +11,14 @@ from pathlib import Path
 import dagster as dg
 
 from core import settings
-from core.errors import Fatal
+from core.errors import TenureError
 from core.locks import is_held
-from core.settings import Tenure
+from core.settings import FilesSource, Tenure
 from core.warehouse import rows, table_exists, warehouse
 from orchestration import alerts
 from sources.base import stream_ids
-from sources.files import SETTLE_SECONDS, Found, find
+from sources.file_checks import SETTLE_SECONDS
+from sources.places import Found, open_place
 
 STARTED_BY = "tenure/started_by"
 """Tag of runs that the command started; it reports their failure itself."""
@@ -45,7 +46,7 @@ def sensors(tenure: Tenure, job: str) -> list[dg.SensorDefinition]:
         job_name=job,
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Starts a run when a configured folder holds files that the last published run had not read.",
+        description="Starts a run when a configured folder or bucket holds files that the last published run had not read.",
     )
     def new_files(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         unread = unread_files(tenure, settings.utc_now())
@@ -91,19 +92,21 @@ def _reason(event: dg.DagsterEvent) -> str:
 def unread_files(tenure: Tenure, now: datetime) -> list[Found]:
     """Files of the configured sources that are new or changed since the last publication and have settled."""
     read = _read_files(tenure.serving_path)
-    unread: dict[Path, Found] = {}
+    unread: dict[str, Found] = {}
     for stream in stream_ids(tenure.config):
         source = tenure.config.sources[stream.source]
-        if source.connector != "files" or source.path is None:
+        if not isinstance(source, FilesSource):
             continue
         try:
-            found = find(source.path, source.streams[stream.stream].files, label=stream.label)
-        except Fatal:
-            continue  # A missing folder is told by the run; it holds nothing new.
+            place = open_place(source, temp_directory=tenure.temp_directory)
+            found = place.find(source.streams[stream.stream].files, label=stream.label)
+        except TenureError:
+            continue  # A folder or bucket that is missing or does not answer is told by the run; nothing new is known of it.
         known = read.get((stream.source, stream.stream), set())
-        unread |= {file.path: file for file in found if (str(file.path), file.size, file.mtime_ns) not in known}
+        unread |= {file.path: file for file in found if (file.path, file.size, file.mtime_ns) not in known}
     settled = (now - datetime(1970, 1, 1)).total_seconds() - SETTLE_SECONDS
-    return sorted((f for f in unread.values() if f.mtime_ns / 1e9 <= settled), key=lambda file: file.path)
+    ready = (file for file in unread.values() if file.appears_whole or file.mtime_ns / 1e9 <= settled)
+    return sorted(ready, key=lambda file: file.path)
 
 
 def _read_files(serving: Path) -> dict[tuple[str, str], set[tuple[str, int, int]]]:

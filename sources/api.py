@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -303,7 +303,9 @@ class ApiStream:
         """Where the next stretch or run goes on."""
         return self._progress
 
-    def chunks(self, connection: Connection, *, full: bool, sample_rows: int | None = None) -> Iterator[Chunk]:
+    def chunks(
+        self, connection: Connection, *, full: bool, sample_rows: int | None = None
+    ) -> Generator[Chunk, None, None]:
         """The next stretch. With `sample_rows`, one page. Raises `Fatal` where pages lead in a circle."""
         position = {} if full else _position(ledger.saved_cursor(connection, self.id), self.id.label)
         held, stretch = Batch(), _Stretch(self._resource.key)

@@ -9,7 +9,7 @@ A connector is a module with a function `open_stream(stream, source, *, now, tem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
@@ -83,6 +83,7 @@ class Chunk:
     `relation` was read.
     `gone` is an SQL table expression with the source's columns and `_gone_at`: records that the source no longer has,
     and since when. `superseded` counts records that a later one of the same chunk replaced before it came here.
+    `told` names the files in what DuckDB says, where it reads copies of them.
     """
 
     relation: str
@@ -95,6 +96,7 @@ class Chunk:
     recounted: Callable[[str], str] = str
     gone: str | None = None
     superseded: int = 0
+    told: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,12 @@ class Stream(Protocol):
     id: StreamId
     config: StreamConfig
 
-    def chunks(self, connection: Connection, *, full: bool, sample_rows: int | None = None) -> Iterator[Chunk]:
+    def chunks(
+        self, connection: Connection, *, full: bool, sample_rows: int | None = None
+    ) -> Generator[Chunk, None, None]:
         """What is new (with `full`, everything), piece by piece; each piece is written before the next is asked for.
 
+        It is closed by who asks, also when writing fails: what a piece needed is given back then.
         Asked again after a stretch, it goes on from there: `full` is then false.
         With `sample_rows`, about so many rows from all over the input, in bounded time.
         Raises `Fatal` when the input is broken (the stream stops and keeps what it had), `Retriable` when it may be

@@ -11,7 +11,7 @@ database stay in the warehouse: mark them there instead, or reload with `--full`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -55,7 +55,9 @@ class DatabaseStream:
         """The largest cursor value read so far, as text."""
         return Progress(cursor=self._cursor, is_partial=self._is_partial)
 
-    def chunks(self, connection: Connection, *, full: bool, sample_rows: int | None = None) -> Iterator[Chunk]:
+    def chunks(
+        self, connection: Connection, *, full: bool, sample_rows: int | None = None
+    ) -> Generator[Chunk, None, None]:
         """Batches of `batch_rows` rows; only one is in memory at a time.
 
         Raises `Retriable` when the database cannot be reached, `Fatal` when the table or a column is missing.

@@ -24,10 +24,11 @@ from core.warehouse import Connection, identifier, rows
 from sources import ledger
 from sources.api import ApiStream
 from sources.base import StreamId, open_stream, stream_ids
-from sources.files import Found, find
+from sources.files import FilesStream
 from sources.ledger import LoadReport
 from sources.load import load_stream
 from sources.mapping import effective_columns
+from sources.places import Found
 
 SAMPLE_ROWS = 50_000
 WHOLE_BYTES = 256 * 1024 * 1024
@@ -134,10 +135,9 @@ def _examine_stream(
     connection: Connection, tenure: Tenure, stream: StreamId, now: datetime, sample_rows: int
 ) -> StreamFinding:
     source = tenure.config.sources[stream.source]
-    config = source.streams[stream.stream]
     try:
-        files = None if source.path is None else find(source.path, config.files, label=stream.label)
         opened = open_stream(stream, source, now=now, temp_directory=tenure.temp_directory)
+        files = opened.find() if isinstance(opened, FilesStream) else None
         limit = sample_rows if isinstance(source, ApiSource) else _limit(stream, files, sample_rows)
         report = load_stream(connection, opened, tenure, now=now, run_id=stream.label, sample_rows=limit)
     except TenureError as error:

@@ -33,8 +33,8 @@ class Header:
     columns: tuple[str, ...]
 
 
-def check_complete(path: Path, size: int, format_: Format, *, age_seconds: float) -> None:
-    """Tell an empty or half-written file from a whole one.
+def check_complete(path: Path, size: int, format_: Format, *, age_seconds: float, name: str) -> None:
+    """Tell an empty or half-written file, called `name` in messages, from a whole one.
 
     DuckDB reads a cut-off gzip or zstd file up to the cut without a word, so the compressed stream is walked here first.
     Raises `Fatal` (empty, cut off, not of its format) or `Retriable` (young enough to be still being written).
@@ -44,8 +44,8 @@ def check_complete(path: Path, size: int, format_: Format, *, age_seconds: float
     if problem is None:
         return
     if young:
-        raise Retriable(f"{path} may still be being written: {problem}, and it is {age_seconds:.0f} s old.")
-    raise Fatal(f"{path} {problem}.", hint="Deliver it again, or take it away.")
+        raise Retriable(f"{name} may still be being written: {problem}, and it is {age_seconds:.0f} s old.")
+    raise Fatal(f"{name} {problem}.", hint="Deliver it again, or take it away.")
 
 
 def _problem(path: Path, size: int, format_: Format, *, young: bool) -> str | None:
@@ -81,8 +81,8 @@ def _cut(path: Path, compression: str) -> str | None:
     return None
 
 
-def csv_header(path: Path, options: CsvOptions) -> Header:
-    """The first record of a CSV file.
+def csv_header(path: Path, options: CsvOptions, *, name: str) -> Header:
+    """The first record of a CSV file, called `name` in messages.
 
     The delimiter is the candidate that yields most columns: DuckDB's own sniffing looks at data too, and one row with a
     stray comma made it choose `|`; it also took 0.14 s a file, this takes 0.0003 s.
@@ -94,7 +94,7 @@ def csv_header(path: Path, options: CsvOptions) -> Header:
     candidates = _DELIMITERS if options.delimiter is None else (options.delimiter,)
     delimiter, names = max(((d, _first_record(text, d, options)) for d in candidates), key=lambda found: len(found[1]))
     if not any(name.strip() for name in names):
-        raise Fatal(f"{path} has no header line.", hint="The first line must name the columns.")
+        raise Fatal(f"{name} has no header line.", hint="The first line must name the columns.")
     return Header(delimiter, _unique(names))
 
 

@@ -1,7 +1,8 @@
 """The files connector: folders of CSV, JSON lines or Parquet, plain or compressed, read by DuckDB's own reader.
 
-Lives here: finding new and changed files, and the SQL that reads them. Must not live here: what a row means
-(`mapping.py`), where it goes (`load.py`), what one file looks like inside (`file_checks.py`).
+Lives here: which files are new or changed, and the SQL that reads them. Must not live here: where files lie and how they come here
+(`places.py`, `bucket.py`), what a row means (`mapping.py`), where it goes (`load.py`), what one file looks like inside
+(`file_checks.py`).
 
 A file is new or changed when its size or modification time differs from the ledger's and its content's hash does too.
 A file that was moved is known by its hash. A file that is gone takes nothing with it: what it gave stays loaded.
@@ -9,20 +10,21 @@ A file that was moved is known by its hash. A file that is gone takes nothing wi
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from core.errors import Fatal, Retriable
-from core.settings import SourceConfig, StreamConfig
+from core import scratch
+from core.errors import Fatal
+from core.settings import FilesSource, SourceConfig, StreamConfig
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar
 from sources import ledger
 from sources.base import Chunk, FileVersion, Progress, StreamId
-from sources.file_checks import COMPRESSED, SETTLE_SECONDS, Format, check_complete, csv_header, head, sha256
-
-__all__ = ["SETTLE_SECONDS", "FilesStream", "Found", "find", "format_of", "open_stream"]
+from sources.file_checks import COMPRESSED, Format, check_complete, csv_header, head
+from sources.places import Found, Here, Place, open_place
 
 CHUNK_BYTES = 512 * 1024 * 1024
 """Most bytes of plain text files that are read in one piece; a byte of a compressed or Parquet file counts four times."""
@@ -42,16 +44,6 @@ _SUFFIXES: dict[str, Format] = {
     ".json": "jsonl",
     ".parquet": "parquet",
 }
-_UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".filepart")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A file on disk with what `stat` says."""
-
-    path: Path
-    size: int
-    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -65,40 +57,62 @@ class _Shape:
 
 def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_directory: Path) -> FilesStream:
     """The connector's door; see `sources.base.Opener`."""
-    assert source.path is not None
-    return FilesStream(stream, source.streams[stream.stream], folder=source.path, now=now)
+    assert isinstance(source, FilesSource)
+    scratch.clear(temp_directory)
+    place = open_place(source, temp_directory=temp_directory)
+    return FilesStream(stream, source.streams[stream.stream], place=place, now=now)
 
 
 class FilesStream:
     """A stream that reads every new or changed file that its globs match."""
 
-    def __init__(self, stream: StreamId, config: StreamConfig, *, folder: Path, now: datetime) -> None:
+    def __init__(self, stream: StreamId, config: StreamConfig, *, place: Place, now: datetime) -> None:
         self.id = stream
         self.config = config
-        self.folder = folder
+        self.place = place
         self.now = now
+        self._here = Here()
         self._progress = Progress()
 
     def progress(self) -> Progress:
         """The files that are known by now: read, touched but the same, or moved."""
         return self._progress
 
-    def chunks(self, connection: Connection, *, full: bool, sample_rows: int | None = None) -> Iterator[Chunk]:
-        """New and changed files, those with the same columns together, in the order of their paths.
+    def find(self, *, may_be_none: bool = False) -> list[Found]:
+        """All files that the stream's globs match, in the order of their names. Raises as `Place.find`."""
+        return self.place.find(self.config.files, label=self.id.label, may_be_none=may_be_none)
 
-        Raises `Fatal` for a folder or file that is missing, empty, cut off or not of its format, before anything of the
-        stream is written; `Retriable` for a file that is still being written, or that changes while it is read.
+    def chunks(
+        self, connection: Connection, *, full: bool, sample_rows: int | None = None
+    ) -> Generator[Chunk, None, None]:
+        """New and changed files, those with the same columns together, in the order of their names.
+
+        Raises `Fatal` for a place or file that is missing, empty, cut off or not of its format; `Retriable` for a file that is
+        still being written, or that changes while it is read.
         """
         known = {} if full else ledger.known_files(connection, self.id)
-        found = find(self.folder, self.config.files, label=self.id.label, may_be_none=bool(known))
+        found = self.find(may_be_none=bool(known))
         if sample_rows is not None:
-            whole, found = len(found), _spread(found, SAMPLE_FILES)
+            whole, found = len(found), _spread(found, most_bytes=CHUNK_BYTES if self.place.is_far else math.inf)
             self._progress = Progress(is_partial=len(found) < whole)
         changed = self._changed(found, known)
         if not changed:
             return
         self._open_lookups(connection)
-        for shape, versions in self._shapes(connection, changed, known).items():
+        for batch in self._batches(changed):
+            with self.place.here(batch, label=self.id.label) as self._here:
+                yield from self._read(connection, batch, known, sample_rows)
+
+    def _read(
+        self, connection: Connection, batch: list[FileVersion], known: dict[str, FileVersion], sample_rows: int | None
+    ) -> Iterator[Chunk]:
+        """Files that are here."""
+        for version in batch:
+            # An object is there when its upload is complete, however young it is.
+            age = math.inf if self.place.is_far else self.now.replace(tzinfo=UTC).timestamp() - version.mtime_ns / 1e9
+            here = self._here.path(version.path)
+            check_complete(here, version.size, self._format(version.path), age_seconds=age, name=version.path)
+        for shape, versions in self._shapes(connection, batch, known).items():
             # A first delivery in Parquet goes straight into its table. Read in one piece, all its repeated keys are known
             # before, and no row is taken out again: for 10 million events a commit of 0.1 s instead of 22 s.
             at_once = shape.format == "parquet" and not known
@@ -106,19 +120,24 @@ class FilesStream:
                 yield self._chunk(connection, shape, piece, sample_rows)
                 self._check_read(connection, shape, piece)
 
+    def _batches(self, changed: list[FileVersion]) -> list[list[FileVersion]]:
+        """What is here at the same time: all that is here anyway, or as much of a bucket as is read in one piece.
+
+        Of a bucket the newest come first: they have the keys of JSON that came up in the meantime, which older ones may lack.
+        """
+        return list(_pieces(changed))[::-1] if self.place.is_far else [changed]
+
     # --- which files ---------------------------------------------------------------------------------------------
 
     def _changed(self, found: list[Found], known: dict[str, FileVersion]) -> list[FileVersion]:
         changed, remembered, moved = [], [], {}
-        here = {str(file.path) for file in found}
+        here = {file.path for file in found}
         gone = {version.sha256: version for path, version in known.items() if path not in here}
         for file in found:
-            before = known.get(str(file.path))
-            if before is not None and (before.size, before.mtime_ns) == (file.size, file.mtime_ns):
+            before = known.get(file.path)
+            if before is not None and _is_same(before, file):
                 continue
-            age = self.now.replace(tzinfo=UTC).timestamp() - file.mtime_ns / 1e9
-            check_complete(file.path, file.size, self._format(file.path), age_seconds=age)
-            version = FileVersion(str(file.path), file.size, file.mtime_ns, sha256(file.path))
+            version = self.place.version(file)
             if before is not None and before.sha256 == version.sha256:
                 remembered.append(replace(version, columns=before.columns))
             elif before is None and version.sha256 in gone:
@@ -130,7 +149,7 @@ class FilesStream:
         self._progress = replace(self._progress, files=tuple(remembered), moved=moved)
         return changed
 
-    def _format(self, path: Path) -> Format:
+    def _format(self, path: str) -> Format:
         return self.config.format or format_of(path)
 
     def _shapes(
@@ -138,17 +157,17 @@ class FilesStream:
     ) -> dict[_Shape, list[FileVersion]]:
         alike: dict[_Shape, list[FileVersion]] = defaultdict(list)
         for version in changed:
-            path = Path(version.path)
-            format_ = self._format(path)
+            path = self._here.path(version.path)
+            format_ = self._format(version.path)
             if format_ == "csv":
-                header = csv_header(path, self.config.csv)
+                header = csv_header(path, self.config.csv, name=version.path)
                 alike[_Shape("csv", header.columns, header.delimiter)].append(version)
             elif format_ == "parquet":
-                alike[_Shape("parquet", self._parquet_columns(connection, path))].append(version)
+                alike[_Shape("parquet", self._parquet_columns(connection, version.path))].append(version)
             else:
                 if head(path).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
                     raise Fatal(
-                        f"{self.id.label}: {path} holds one JSON array, not one object a line.",
+                        f"{self.id.label}: {version.path} holds one JSON array, not one object a line.",
                         hint="Convert it, for example with `jq -c '.[]'`.",
                     )
                 alike[_Shape("jsonl")].append(version)
@@ -157,20 +176,22 @@ class FilesStream:
             # A key that is missing from a line, a file or a whole day is NULL; one that no file ever had is a mistake, unless
             # it is among the `fields` that the stream may have.
             keys = self._json_keys(connection, lines)
-            seen = {*keys, *self.config.fields, *(name for version in known.values() for name in version.columns)}
+            earlier = {name for version in (*known.values(), *self._progress.files) for name in version.columns}
+            seen = {*keys, *self.config.fields, *earlier}
             named = [replace(version, columns=keys) for version in lines]
             alike[_Shape("jsonl", tuple(sorted(seen)))] = named
         return alike
 
-    def _parquet_columns(self, connection: Connection, path: Path) -> tuple[str, ...]:
+    def _parquet_columns(self, connection: Connection, path: str) -> tuple[str, ...]:
         try:
-            described = rows(connection, f"describe select * from read_parquet({literal(str(path))})")
+            described = rows(connection, f"describe select * from read_parquet({self._paths([path])})")
         except Error as error:
-            raise Fatal(f"{self.id.label}: {path} is not a readable Parquet file: {_short(error)}") from error
+            told = self._here.told(_short(error))
+            raise Fatal(f"{self.id.label}: {path} is not a readable Parquet file: {told}") from error
         return tuple(f"{row['column_name']} {row['column_type']}" for row in described)
 
     def _json_keys(self, connection: Connection, versions: list[FileVersion]) -> tuple[str, ...]:
-        lines = f"read_csv({_paths([version.path for version in versions])}, {_LINES}, ignore_errors = true)"
+        lines = f"read_csv({self._paths([version.path for version in versions])}, {_LINES}, ignore_errors = true)"
         found = rows(
             connection,
             f"select distinct unnest(json_keys(case when json_valid(line) then line end)) as key from {lines}",
@@ -193,29 +214,30 @@ class FilesStream:
         )
         is_json = shape.format == "jsonl"
         first = 1 if is_json else 2
+        rejected = _rejected(self._here)
 
         def numbered(files: Sequence[str]) -> str:
             if sample_rows is not None:
                 again = f"(select * from {whole} where _file in ({', '.join(literal(path) for path in files)}))"
             else:
-                again = self._reader(shape, files, first_time=False)
+                again = self._reader(shape, files, first_time=False, is_numbered=shape.format == "parquet")
             if shape.format == "parquet":
-                return _numbered_by_reader(again) if sample_rows is None else _numbered(again, 1)
-            counted = _numbered(again, first, rejected=_REJECTED)
+                return _from_one(again) if sample_rows is None else _numbered(again, 1)
+            counted = _numbered(again, first, rejected=rejected)
             return _objects(counted, shape.columns, numbered=True) if is_json else counted
 
         def recounted(relation: str) -> str:
-            return _recounted(relation, _REJECTED) if shape.format != "parquet" else relation
+            return _recounted(relation, rejected) if shape.format != "parquet" else relation
 
         counted = None
         if sample_rows is None and shape.format == "parquet":
-            counted = _numbered_by_reader(whole)
+            counted = _from_one(self._reader(shape, paths, first_time=True, is_numbered=True))
         elif sample_rows is None and sum(map(_weight, versions)) <= SMALL_BYTES:
             in_order = _counted(whole, first)
             counted = _objects(in_order, shape.columns, numbered=True) if is_json else in_order
         relation = _objects(whole, shape.columns, numbered=False) if is_json else whole
         is_text = shape.format != "parquet"
-        rejects = _REJECTED if is_text else None
+        rejects = rejected if is_text else None
         return Chunk(
             relation,
             numbered,
@@ -225,15 +247,26 @@ class FilesStream:
             rejects=rejects,
             counted=counted,
             recounted=recounted,
+            told=self._here.told,
         )
 
-    def _reader(self, shape: _Shape, paths: Sequence[str], *, first_time: bool) -> str:
-        """SQL that reads files of one shape. The first reading of text keeps what cannot be read in `tenure_rejects`."""
+    def _reader(self, shape: _Shape, paths: Sequence[str], *, first_time: bool, is_numbered: bool = False) -> str:
+        """SQL that reads files of one shape. The first reading of text keeps what cannot be read in `tenure_rejects`.
+
+        Parquet that `is_numbered` has `file_row_number`, from 0: the reader knows it, and need not read what a filter leaves out.
+        """
+        listed = f"{self._paths(paths)}, filename = '_file'"
         if shape.format == "parquet":
-            return f"read_parquet({_paths(paths)}, filename = '_file')"
-        rejects = "store_rejects = true, rejects_table = 'tenure_rejects', rejects_scan = 'tenure_scans'"
-        broken = rejects if first_time else "ignore_errors = true"
-        return f"read_csv({_paths(paths)}, {self._reader_options(shape)}, filename = '_file', {broken})"
+            reader = f"read_parquet({listed}{', file_row_number = true' if is_numbered else ''})"
+        else:
+            rejects = "store_rejects = true, rejects_table = 'tenure_rejects', rejects_scan = 'tenure_scans'"
+            broken = rejects if first_time else "ignore_errors = true"
+            reader = f"read_csv({listed}, {self._reader_options(shape)}, {broken})"
+        name = self._here.named("_file")
+        return reader if name == "_file" else f"(select * replace ({name} as _file) from {reader})"
+
+    def _paths(self, names: Sequence[str]) -> str:
+        return "[" + ", ".join(literal(str(self._here.path(name))) for name in names) + "]"
 
     def _sample(self, connection: Connection, shape: _Shape, paths: list[str], sample_rows: int) -> str:
         each = max(1, sample_rows // len(paths))
@@ -254,66 +287,56 @@ class FilesStream:
         )
 
     def _check_read(self, connection: Connection, shape: _Shape, versions: list[FileVersion]) -> None:
-        for version in versions:
-            stat = Path(version.path).stat()
-            if (stat.st_size, stat.st_mtime_ns) != (version.size, version.mtime_ns):
-                raise Retriable(f"{self.id.label}: {version.path} changed while it was read.")
+        self.place.check_unchanged(versions, label=self.id.label)
         if shape.format == "parquet":
             return
         lost = rows(
             connection,
-            "select s.file_path, e.line from tenure_rejects as e join tenure_scans as s using (scan_id, file_id)"
+            f"select {self._here.named('s.file_path')} as file, e.line"
+            " from tenure_rejects as e join tenure_scans as s using (scan_id, file_id)"
             f" where e.error_type = 'UNQUOTED VALUE' and length(e.csv_line) >= {_LOST_CHARACTERS} limit 1",
         )
         if lost:
             raise Fatal(
-                f"{self.id.label}: {lost[0]['file_path']}, record {lost[0]['line']}: a quote is opened and not closed,"
+                f"{self.id.label}: {lost[0]['file']}, record {lost[0]['line']}: a quote is opened and not closed,"
                 " so that what follows cannot be told apart.",
                 hint='Mend the quote, or set `csv: {quote: ""}` if the file does not quote.',
             )
 
     def _open_lookups(self, connection: Connection) -> None:
         for name, pattern in self.config.lookups.items():
-            found = find(self.folder, (pattern,), label=f"{self.id.label} lookup {name}")
-            paths = _paths([str(file.path) for file in found])
-            csv = self.config.csv
-            reader = {
-                "parquet": f"read_parquet({paths}, union_by_name = true)",
-                "jsonl": f"read_json({paths}, format = 'newline_delimited', union_by_name = true)",
-                "csv": f"read_csv({paths}, header = true, all_varchar = true, union_by_name = true,"
-                f" quote = {literal(csv.quote)}, escape = {literal(csv.escape)}, encoding = {literal(csv.encoding)})",
-            }[format_of(found[0].path)]
-            try:
-                connection.execute(f"create or replace temp view {identifier(name)} as select * from {reader}")
-            except Error as error:
-                raise Fatal(f"{self.id.label}: lookup {name} ({pattern}) cannot be read: {_short(error)}") from error
+            label = f"{self.id.label} lookup {name}"
+            found = self.place.find((pattern,), label=label)
+            with self.place.here([file.version() for file in found], label=label) as self._here:
+                self._open_lookup(connection, name, pattern, [file.path for file in found])
+
+    def _open_lookup(self, connection: Connection, name: str, pattern: str, names: list[str]) -> None:
+        paths = self._paths(names)
+        csv = self.config.csv
+        reader = {
+            "parquet": f"read_parquet({paths}, union_by_name = true)",
+            "jsonl": f"read_json({paths}, format = 'newline_delimited', union_by_name = true)",
+            "csv": f"read_csv({paths}, header = true, all_varchar = true, union_by_name = true,"
+            f" quote = {literal(csv.quote)}, escape = {literal(csv.escape)}, encoding = {literal(csv.encoding)})",
+        }[format_of(names[0])]
+        try:
+            if self.place.is_far:  # Copies are gone when the view is read.
+                kept = identifier(f"lookup {name}")
+                connection.execute(f"create or replace temp table {kept} as select * from {reader}")
+                reader = kept
+            connection.execute(f"create or replace temp view {identifier(name)} as select * from {reader}")
+        except Error as error:
+            told = self._here.told(_short(error))
+            raise Fatal(f"{self.id.label}: lookup {name} ({pattern}) cannot be read: {told}") from error
 
 
-def find(folder: Path, patterns: tuple[str, ...], *, label: str, may_be_none: bool = False) -> list[Found]:
-    """The files below `folder` that match, in the order of their paths.
-
-    Raises `Fatal` when the folder is missing, or nothing matches and `may_be_none` does not allow it.
-    """
-    if not folder.is_dir():
-        raise Fatal(f"{label}: there is no folder {folder}.", hint="Check the source's `path`.")
-    paths = {
-        path
-        for pattern in patterns
-        for path in folder.glob(pattern)
-        if path.is_file() and not path.name.startswith(".") and path.suffix not in _UNFINISHED
-    }
-    if not paths and not may_be_none:
-        raise Fatal(f"{label}: no file matches {', '.join(patterns)} in {folder}.", hint="Check the stream's `files`.")
-    stats = [(path, path.stat()) for path in sorted(paths)]
-    return [Found(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-
-
-def format_of(path: Path) -> Format:
+def format_of(path: str) -> Format:
     """The format by the file's ending, below a compression's ending.
 
     Raises `Fatal` for an ending that says nothing.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSED]
+    endings = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
+    suffixes = [suffix for suffix in endings if suffix not in COMPRESSED]
     found = _SUFFIXES.get(suffixes[-1]) if suffixes else None
     if found is None:
         raise Fatal(
@@ -322,11 +345,22 @@ def format_of(path: Path) -> Format:
     return found
 
 
-def _spread(found: list[Found], most: int) -> list[Found]:
-    """At most so many files, evenly from the first to the last."""
-    if len(found) <= most:
-        return found
-    return [found[round(n * (len(found) - 1) / (most - 1))] for n in range(most)]
+def _is_same(before: FileVersion, file: Found) -> bool:
+    """Whether a file is surely the one that was read. A place that knows what its files hold need not guess."""
+    if (before.size, before.mtime_ns) != (file.size, file.mtime_ns):
+        return False
+    return file.content in (None, before.sha256)
+
+
+def _spread(found: list[Found], most_bytes: float) -> list[Found]:
+    """At most `SAMPLE_FILES`, evenly from the first to the last; fewer where these would weigh more than `most_bytes`."""
+    most = min(SAMPLE_FILES, len(found))
+    while most > 1:
+        chosen = [found[round(n * (len(found) - 1) / (most - 1))] for n in range(most)]
+        if sum(map(_weight, chosen)) <= most_bytes:
+            return chosen
+        most -= 1
+    return found[-1:]
 
 
 def _pieces(versions: list[FileVersion]) -> Iterator[list[FileVersion]]:
@@ -342,8 +376,8 @@ def _pieces(versions: list[FileVersion]) -> Iterator[list[FileVersion]]:
     yield piece
 
 
-def _weight(version: FileVersion) -> int:
-    return version.size * (4 if Path(version.path).suffix.lower() in (*COMPRESSED, ".parquet") else 1)
+def _weight(version: FileVersion | Found) -> int:
+    return version.size * (4 if PurePosixPath(version.path).suffix.lower() in (*COMPRESSED, ".parquet") else 1)
 
 
 # --- SQL ---------------------------------------------------------------------------------------------------------
@@ -352,16 +386,15 @@ def _weight(version: FileVersion) -> int:
 # the first line after a byte-order mark. It costs 0.6 s instead of 0.4 s for a million lines.
 _LINES = "auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', columns = {'line': 'VARCHAR'}"
 
+
 # A quote that is not closed swallows the lines that follow: each of them counts as a record that could not be read.
-_REJECTED = (
-    "(select file_path as _file, line as _row, lower(any_value(error_type)) || ': ' || any_value(error_message) as detail,"
-    " unnest(case when any_value(error_type) = 'UNQUOTED VALUE' then string_split(any_value(csv_line), chr(10)) else [''] end)"
-    " from tenure_rejects join tenure_scans using (scan_id, file_id) group by file_path, line)"
-)
-
-
-def _paths(paths: Sequence[str]) -> str:
-    return "[" + ", ".join(literal(path) for path in paths) + "]"
+def _rejected(here: Here) -> str:
+    return (
+        f"(select {here.named('file_path')} as _file, line as _row,"
+        " lower(any_value(error_type)) || ': ' || any_value(error_message) as detail,"
+        " unnest(case when any_value(error_type) = 'UNQUOTED VALUE' then string_split(any_value(csv_line), chr(10)) else [''] end)"
+        " from tenure_rejects join tenure_scans using (scan_id, file_id) group by file_path, line)"
+    )
 
 
 def _texts(names: Sequence[str]) -> str:
@@ -424,10 +457,9 @@ def _recounted(relation: str, rejected: str) -> str:
     )
 
 
-def _numbered_by_reader(reader: str) -> str:
-    """The rows of Parquet files with `_row`: the reader knows it, and need not read what a filter then leaves out."""
-    counting = reader.removesuffix(")") + ", file_row_number = true)"
-    return f"(select * exclude (file_row_number), file_row_number + 1 as _row from {counting})"
+def _from_one(reader: str) -> str:
+    """The rows of a reader that `is_numbered`, with `_row`, which counts from one."""
+    return f"(select * exclude (file_row_number), file_row_number + 1 as _row from {reader})"
 
 
 def _short(error: Exception) -> str:

@@ -16,6 +16,7 @@ does, and within one run the file whose name sorts last.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -152,10 +153,11 @@ class _Loader:
         )
         self._reassign()
         read = 0
-        for chunk in self.stream.chunks(self.connection, full=full, sample_rows=sample_rows):
-            self._forget_files([file.path for file in chunk.files if file.path in known])
-            self._load_chunk(chunk)
-            read += len(chunk.files)
+        with closing(self.stream.chunks(self.connection, full=full, sample_rows=sample_rows)) as chunks:
+            for chunk in chunks:
+                self._forget_files([file.path for file in chunk.files if file.path in known])
+                self._load_chunk(chunk)
+                read += len(chunk.files)
         self._add(files=read)
         if self.may_repeat:
             removed = self._keep_latest(self.table, self._mine())
@@ -415,7 +417,7 @@ class _Loader:
             written = self.connection.execute(sql, list(parameters)).fetchone()
             return int(written[0]) if written else 0
         except Error as error:
-            text = " ".join(str(error).split())
+            text = chunk.told(" ".join(str(error).split()))
             paths = [file.path for file in chunk.files]
             named = [path for path in paths if path in text] or paths
             origin = named[0] if len(named) == 1 else f"one of {len(named)} files" if named else self._origin

@@ -11,8 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,57 @@ def published_rows(path: Path) -> dict[str, tuple[int, str]]:
 @pytest.fixture(scope="session", autouse=True)
 def no_telemetry() -> None:
     telemetry.switch_off()
+
+
+@dataclass
+class S3:
+    """Somebody else's S3 (moto) behind real HTTP, and Amazon's own client to fill it. `bucket` is this test's own."""
+
+    endpoint: str
+    client: Any
+    bucket: str = ""
+
+    def put(self, key: str, content: bytes, **more: Any) -> str:
+        """Write an object; its URL."""
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=content, **more)
+        return f"s3://{self.bucket}/{key}"
+
+    def delete(self, key: str) -> None:
+        self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def reached(self, **more: Any) -> dict[str, Any]:
+        """The settings of a source that reads it."""
+        keys = {"access_key_id": "AKIATEST", "secret_access_key": "secret"}
+        return {"endpoint": self.endpoint, "region": "us-east-1", **(keys if not more else {}), **more}
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """The server, for as long as the tests run."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="AKIATEST",
+        aws_secret_access_key="secret",
+    )
+    yield S3(endpoint, client)
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3) -> S3:
+    """The server with a new bucket."""
+    bucket = f"company-{uuid.uuid4().hex[:12]}"
+    s3_server.client.create_bucket(Bucket=bucket)
+    return replace(s3_server, bucket=bucket)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,9 @@ def test_every_key_of_the_configuration_is_documented() -> None:
     models: list[type[BaseModel]] = [
         settings.Config,
         settings.SourceConfig,
+        settings.FilesSource,
+        settings.DatabaseSource,
+        settings.BucketConfig,
         settings.StreamConfig,
         settings.IdentityConfig,
         settings.ChurnConfig,

@@ -50,6 +50,16 @@ def test_the_good_one_is_read(tmp_path: Path) -> None:
         (crm(streams={"customers": FACTS}), "no entity is called 'customers'"),
         (crm(streams={"subscriptions": {**FACTS, "columns": {"mrr": "x"}}}), "subscriptions has no column mrr; it has"),
         (crm(account_source="erp"), "there is no source 'erp'"),
+        (crm(path="ftp://host/x"), "`path` is neither a folder nor a bucket, which begins with s3://"),
+        (crm(bucket={"region": "eu-west-1"}), "`bucket` is for a `path` that begins with s3://"),
+        (crm(path="gs://b/x", bucket={"anonymous": True}), "`bucket` is for a `path` that begins with s3://"),
+        (crm(path="s3://b", bucket={"endpoint": "http://store.example"}), "store.example has to be reached over https"),
+        (crm(path="s3://b", bucket={"access_key_id": "x"}), "`access_key_id` and `secret_access_key` go together"),
+        (crm(path="s3://b", bucket={"session_token": "x"}), "`session_token` goes with `access_key_id`"),
+        (
+            crm(path="s3://b", bucket={"access_key_id": "x", "secret_access_key": "y", "anonymous": True}),
+            "`anonymous` needs no keys",
+        ),
         ({"identity": {"precedence": ["erp"]}}, "identity.precedence names unknown sources: erp"),
         ({"model": {"tiers": {"medium": 0.5, "high": 0.2}}}, "`medium` must be below `high`"),
         ({"sync": {"destinations": {"hubspot": HUBSPOT}}}, "sync.destinations.hubspot has stand_in: true"),
@@ -62,3 +72,22 @@ def test_what_cannot_work_is_refused(tmp_path: Path, changes: dict[str, Any], wo
     told = f"{refused.value.message} {refused.value.hint}"
     assert words in told
     assert "tenure.yml" in told
+
+
+def test_a_path_is_a_folder_or_the_url_of_a_bucket_as_it_is_written(tmp_path: Path) -> None:
+    for given, kind in (
+        ("data", Path),
+        ("/data/a:b", Path),
+        ("s3://bucket//a", str),
+        ("abfss://c@a.dfs.core.windows.net/x", str),
+    ):
+        path = load(tmp_path, crm(path=given)).config.sources["crm"].path
+        assert isinstance(path, kind)
+        assert str(path) == given
+
+
+def test_the_keys_of_a_bucket_are_not_shown(tmp_path: Path) -> None:
+    keys = {"access_key_id": "canary-id", "secret_access_key": "canary-secret", "session_token": "canary-token"}
+    source = load(tmp_path, crm(path="s3://b", bucket=keys)).config.sources["crm"]
+    assert "canary" not in f"{source!r} {source.model_dump()}"
+    assert sorted(source.secrets) == ["canary-id", "canary-secret", "canary-token"]

@@ -132,7 +132,7 @@ def test_the_sensor_sees_a_new_file_once_it_has_settled(
     touched(0)
     assert triggers.unread_files(tenure, settings.utc_now()) == []
     path = touched(60)
-    assert [file.path for file in triggers.unread_files(tenure, settings.utc_now())] == [path]
+    assert [file.path for file in triggers.unread_files(tenure, settings.utc_now())] == [str(path)]
     (first,) = tick().run_requests or []
     (again,) = tick().run_requests or []
     assert first.run_key == again.run_key

@@ -10,7 +10,8 @@ import pytest
 
 from core.settings import CsvOptions
 from sources.file_checks import csv_header
-from sources.files import CHUNK_BYTES, find
+from sources.files import CHUNK_BYTES
+from sources.places import Folder
 
 ACCOUNTS: dict[str, Any] = {
     "files": "accounts*",
@@ -101,14 +102,14 @@ def test_quoted_line_breaks_and_delimiters_stay_in_their_value(company):
 def test_a_stray_comma_in_a_row_does_not_change_the_delimiter(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id,v\n1,a\n2,b,c\n3\n")
-    header = csv_header(path, CsvOptions())
+    header = csv_header(path, CsvOptions(), name="a.csv")
     assert (header.delimiter, header.columns) == (",", ("id", "v"))
 
 
 def test_columns_with_one_name_are_told_apart(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id,Name,name,,id\n")
-    assert csv_header(path, CsvOptions()).columns == ("id", "Name", "name_1", "column3", "id_1")
+    assert csv_header(path, CsvOptions(), name="a.csv").columns == ("id", "Name", "name_1", "column3", "id_1")
 
 
 def test_files_may_order_their_columns_differently_and_have_more_of_them(company):
@@ -226,8 +227,8 @@ def test_a_file_without_rows_is_read_once(company):
 def test_unfinished_and_hidden_files_are_left_alone(company):
     for name in ("a.csv", "b.csv.tmp", "c.csv.part", ".d.csv"):
         company.write(name, "x")
-    found = find(company.data, ("*",), label="app/x")
-    assert [file.path.name for file in found] == ["a.csv"]
+    found = Folder(company.data).find(("*",), label="app/x")
+    assert [Path(file.path).name for file in found] == ["a.csv"]
 
 
 def test_globs_reach_into_folders_and_several_can_be_given(company):
