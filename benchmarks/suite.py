@@ -351,7 +351,9 @@ def extract_database(bench: Bench) -> dict[str, Any]:
 
 
 def extract_api(bench: Bench) -> dict[str, Any]:
-    """Loading a hundred thousand records from stand-ins for Zendesk (1,000 a page) and Stripe (100 a page), which answer at once."""
+    """Loading a hundred thousand records from stand-ins for Zendesk (1,000 a page), Stripe (100 a page) and PostHog (10,000 a query),
+    which answer at once."""
+    from sandbox import posthog as product
     from sandbox.serve import serving
     from sandbox.stripe import KEY, StripeStandIn
     from sandbox.zendesk import EMAIL, TOKEN, ZendeskStandIn
@@ -360,11 +362,25 @@ def extract_api(bench: Bench) -> dict[str, Any]:
     desk.put("organizations", [{"id": 1, "name": "One", "created_at": _moment(0), "updated_at": _moment(0)}])
     desk.put("tickets", (_ticket(number) for number in range(API_ROWS)))
     billing.put("customers", (_customer(number) for number in range(API_ROWS)))
+    usage = product.PostHogStandIn(queries=1_000_000)
+    usage.group("g", at="2024-01-01 00:00:00")
+    usage.tables.execute(_EVENTS)
     found = {}
-    with serving(desk) as zendesk, serving(billing) as stripe, _home(bench.folder / "extract_api") as home:
+    with (
+        serving(desk) as zendesk,
+        serving(billing) as stripe,
+        serving(usage) as posthog,
+        _home(bench.folder / "extract_api") as home,
+    ):
         sources = {
             "zendesk": {"email": EMAIL, "token": TOKEN, "base_url": zendesk, "exports_per_minute": 1_000_000},
             "stripe": {"key": KEY, "base_url": stripe, "requests_per_second": 1_000_000},
+            "posthog": {"key": product.KEY, "project": 1, "base_url": posthog, "queries_per_hour": 1_000_000},
+        }
+        asked = {
+            "zendesk": ("organizations", "tickets"),
+            "stripe": ("customers",),
+            "posthog": ("groups", "members", "identities", "events"),
         }
         config = home / "tenure.yml"
         document = {
@@ -373,7 +389,7 @@ def extract_api(bench: Bench) -> dict[str, Any]:
         }
         config.write_text(yaml.safe_dump(document), encoding="utf-8")
         env = measure.environment(home)
-        for name, streams in {"zendesk": ("organizations", "tickets"), "stripe": ("customers",)}.items():
+        for name, streams in asked.items():
             command = measure.python(
                 "benchmarks.tasks", "load", str(config), *(f"{name}/{stream}" for stream in streams)
             )
@@ -398,6 +414,15 @@ def extract_api(bench: Bench) -> dict[str, Any]:
         "floor": None,
         "targets": targets,
     }
+
+
+_EVENTS = f"""
+    insert into events
+    select cast(uuid() as varchar), 'report_opened', 'user' || i % 5000, timestamp '2024-01-01' + to_seconds(i),
+        timestamp '2024-01-01' + to_seconds(i),
+        to_json({{'$group_0': 'g', '$lib': 'web', '$current_url': 'https://app.example/reports/' || i, 'note': repeat('usage ', 60)}}), 'g'
+    from range({API_ROWS}) as events (i)
+"""
 
 
 def _moment(seconds: int) -> str:
