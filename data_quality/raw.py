@@ -277,7 +277,7 @@ class _Measure:
             self.connection,
             "select run_id, source, stream, status, message, rows_read, rows_inserted, rows_updated, rows_unchanged,"
             " rows_superseded, rows_quarantined, coalesce(rows_deleted, 0) as rows_deleted,"
-            " coalesce(rows_ended, 0) as rows_ended, rows_released from ledger.loads"
+            " coalesce(rows_ended, 0) as rows_ended, rows_released, coalesce(rows_reassigned, 0) as rows_reassigned from ledger.loads"
             f" where connector = $connector and entity = $entity and {unguarded(self.table.name, self.run, 'run_id')}"
             " order by started_at, source, stream",
             connector=self.table.connector,
@@ -301,10 +301,11 @@ class _Measure:
             # A second load of the stream under the same run id overwrites rows of the first: then only the sum is judged.
             if [(other["source"], other["stream"]) for other in once].count(stream) == 1 and load in once:
                 load["rows_in_table"] = in_table.get(stream, 0)
-                # A row that is gone may have come in this very load; one that ended is there, stamped anew.
+                # A row that is gone may have come in this very load; one that ended or moved is there, stamped anew.
                 load["rows_at_least"] = max(load["rows_inserted"] - load["rows_deleted"], 0)
                 load["rows_at_most"] = sum(
-                    load[f"rows_{part}"] for part in ("inserted", "updated", "released", "deleted", "ended")
+                    load[f"rows_{part}"]
+                    for part in ("inserted", "updated", "released", "deleted", "ended", "reassigned")
                 )
                 load["quarantine_rows"] = in_quarantine.get(stream, 0)
         if stopped or counted:

@@ -563,8 +563,9 @@ class _Loader:
         def mine(relation: str) -> str:
             return self._mine() if relation == self.table else "true"
 
-        stamp = ", _loaded_at = $now, _run_id = $run_id" if table == self.table else ""
-        given = {"now": self.now, "run_id": self.run_id} if stamp else {}
+        # It stays a row of the run that loaded it: this one counts what it read as older or unchanged.
+        stamp = ", _loaded_at = $now" if table == self.table else ""
+        given = {"now": self.now} if stamp else {}
         last = "updated_at" if self.has_version else "_file"
         for name, mapping in self.stream.config.columns.items():
             column = identifier(name)

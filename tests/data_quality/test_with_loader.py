@@ -27,7 +27,7 @@ class Job:
     def __init__(self, home: Path, connection: Any) -> None:
         self.folder, self.connection, self.runs = home / "data", connection, 0
         self.folder.mkdir()
-        config = {
+        config: dict[str, Any] = {
             "company": "Test",
             "sources": {
                 "app": {
@@ -51,9 +51,20 @@ class Job:
                 }
             },
         }
+        self.app: dict[str, Any] = config["sources"]["app"]
         self.tenure = Tenure(home=home, config_path=home / "tenure.yml", config=Config.model_validate(config))
         self.streams = stream_ids(self.tenure.config)
         ledger.ensure_tables(connection, self.streams)
+
+    def stream(self, **streams: dict[str, Any]) -> None:
+        """Read these streams as well, or in another way."""
+        document = self.tenure.config.model_dump(include={"company"}) | {
+            "sources": {"app": {**self.app, "streams": {}}}
+        }
+        document["sources"]["app"]["streams"] = {**self.app["streams"], **streams}
+        self.tenure = self.tenure.model_copy(update={"config": Config.model_validate(document)})
+        self.streams = stream_ids(self.tenure.config)
+        ledger.ensure_tables(self.connection, self.streams)
 
     def run(self, *, full: bool = False, **files: str) -> list[CheckResult]:
         for name, text in files.items():
@@ -93,6 +104,38 @@ def test_first_load_new_files_changed_files_and_full_reload_all_add_up(job: Job)
     full = job.run(full=True)
     assert blocking_failures(full) == []
     assert observed(full, "usage_events.quarantine_share") == "0 of 5 rows are in quarantine"
+
+
+MEMBERS = {
+    "memberships": {
+        "files": "members*.csv",
+        "columns": {"membership_id": "id", "user_id": "user", "account_id": "account", "since_at": "since"},
+    },
+    "usage_events": {
+        "files": "events*.csv",
+        "partial": True,
+        "columns": {"event_id": "id", "user_id": "user", "event_name": "event", "occurred_at": "at", "quantity": "n"},
+    },
+}
+
+
+def test_rows_that_wait_for_their_users_and_move_with_them_add_up(job: Job) -> None:
+    job.stream(**MEMBERS)
+    events = "id,user,event,at,n\ne1,u,login,2024-06-01,\ne2,u,login,2024-06-20,\ne3,w,login,2024-06-20,1\n"
+    first = job.run(
+        accounts="id,name,created\na1,Ant,2023-01-01\na2,Bee,2023-01-02\n",
+        members1="id,user,account,since\nm1,u,a1,2024-01-01\n",
+        events1=events,
+    )
+    assert blocking_failures(first) == []
+    assert observed(first, "usage_events.accounting") == "3 rows read = 2 loaded or known + 1 quarantined"
+    more = "id,user,account,since\nm2,u,a2,2024-06-10\nm3,w,a1,2024-06-10\n"
+    assert blocking_failures(job.run(members2=more)) == []
+    told = "select event_id, account_id, quantity from raw_files.usage_events order by all"
+    assert job.connection.execute(told).fetchall() == [("e1", "a1", None), ("e2", "a2", None), ("e3", "a1", 1.0)]
+    # An older version tells what the one that stands leaves out.
+    assert blocking_failures(job.run(events0="id,user,event,at,n\ne1,u,login,2024-06-01,5\n")) == []
+    assert blocking_failures(job.run()) == []
 
 
 def test_a_broken_file_is_shown_and_does_not_block(job: Job) -> None:
