@@ -94,3 +94,17 @@ def test_the_doctor_says_what_each_stream_fills(home: Any) -> None:
     found = home.must("doctor", "--source", "product")
     assert {one["status"] for one in found["streams"]} <= {"ok", "warning"}
     assert {one["entity"] for one in found["streams"]} == {"accounts", "memberships", "usage_events"}
+
+
+def test_another_day_passes_every_check(home: Any) -> None:
+    before = home.ask("select max(activity_date) as day, count(*) as n from marts.account_days")[0]
+    home.must("sandbox", "advance", "--days", "3")
+    if (home.path / "exports").exists():
+        assert len(segment.export(home.path / "sandbox" / "data" / "product", home.path / "exports")) == 3
+    home.must("run")
+    after = home.ask("select max(activity_date) as day, count(*) as n from marts.account_days")[0]
+    assert (after["day"] - before["day"]).days == 3
+    assert after["n"] > before["n"]
+    loads = home.ask("select * from quality.loads where source = 'product' order by started_at desc limit 4")
+    assert {load["status"] for load in loads} <= {"loaded", "unchanged"}
+    assert sum(load["rows_inserted"] for load in loads if load["entity"] == "usage_events") > 100
