@@ -192,13 +192,8 @@ def ensure_table(connection: Connection, schema: str, table: str, columns: Mappi
     declared = [f"{identifier(column)} {kind}" for column, kind in columns.items()]
     connection.execute(f"create schema if not exists {identifier(schema)}")
     connection.execute(f"create table if not exists {name} ({', '.join(declared)})")
-    described = rows(
-        connection,
-        "select column_name, lower(data_type) as type from duckdb_columns()"
-        " where database_name = current_database() and schema_name = ? and table_name = ?",
-        [schema, table],
-    )
-    there = {row["column_name"]: row["type"] for row in described}
+    described = rows(connection, f"describe {name}")
+    there = {row["column_name"]: row["column_type"].lower() for row in described}
     for (column, kind), declaration in zip(columns.items(), declared, strict=True):
         if column not in there:
             connection.execute(f"alter table {name} add column {declaration}")
