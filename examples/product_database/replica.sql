@@ -73,6 +73,8 @@ create table app.subscriptions (
     updated_at timestamptz not null default clock_timestamp()
 );
 
+-- Not kept in their own tables: a row that comes back would clash with itself there, and a conflict stops replication.
+-- https://www.postgresql.org/docs/current/logical-replication-conflicts.html
 create table app.deletions (
     table_name text,
     key jsonb,

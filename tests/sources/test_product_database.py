@@ -179,23 +179,29 @@ def test_the_next_run_reads_by_when_a_row_was_written(reader: Any, app: Any) -> 
     assert reader.contents() == before
 
 
-def test_a_member_who_moves_takes_along_only_what_comes_after(reader: Any, app: Any) -> None:
+def test_a_member_who_moves_and_comes_back_takes_along_only_what_comes_after(reader: Any, app: Any) -> None:
+    def joins(workspace: int, role: str, at: str) -> None:
+        app.execute("delete from app.members where user_id = 11")
+        app.execute(
+            "insert into app.members (workspace_id, user_id, role, joined_at, updated_at) values (%s, 11, %s, %s, %s)",
+            [workspace, role, at, at],
+        )
+
     reader.load()
-    app.execute("delete from app.members where user_id = 11")
+    joins(20, "admin", "2024-03-01")
     app.execute(
-        "insert into app.members (workspace_id, user_id, role, joined_at, updated_at)"
-        " values (20, 11, 'admin', '2024-03-01', '2024-03-01')"
+        "insert into app.events (id, user_id, area, action, occurred_at) values (5, 11, 'a', 'b', '2024-02-29'),"
+        " (6, 11, 'a', 'b', '2024-03-01'), (7, 11, 'a', 'b', '2024-05-01')"
     )
-    app.execute(
-        "insert into app.events (id, user_id, area, action, occurred_at) values"
-        " (5, 11, 'editor', 'saved', '2024-02-29'), (6, 11, 'editor', 'saved', '2024-03-01')"
-    )
-    reports = reader.load()
-    assert [row[:2] for row in reader.query(USES)] == [("1", "10"), ("2", "20"), ("5", "10"), ("6", "20")]
-    assert reader.query("select account_id, role from raw_database.contacts where contact_id = '11'") == [
-        ("20", "admin")
-    ]
-    assert reports["memberships"].rows_inserted == 1
+    assert reader.load()["memberships"].rows_inserted == 1
+    whose = "select event_id, account_id from raw_database.usage_events where user_id = '11' order by 1"
+    assert reader.query(whose) == [("1", "10"), ("5", "10"), ("6", "20"), ("7", "20")]
+    role = "select account_id, role from raw_database.contacts where contact_id = '11'"
+    assert reader.query(role) == [("20", "admin")]
+    joins(10, "guest", "2024-04-01")
+    assert reader.load()["usage_events"].rows_reassigned == 1
+    assert reader.query(whose) == [("1", "10"), ("5", "10"), ("6", "20"), ("7", "10")]
+    assert reader.query(role) == [("10", "guest")]
 
 
 def test_what_is_deleted_in_the_product_goes_or_ends(reader: Any, app: Any) -> None:
