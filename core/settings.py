@@ -78,7 +78,8 @@ class StreamConfig(Strict):
     """One stream of a source: what it reads and how it becomes an entity of the contract.
 
     `where` leaves other rows of the source alone; `fields` are keys of JSON lines that none may have. `partial` rows tell only what
-    changed: what one leaves out stays as it was told before.
+    changed: what one leaves out stays as it was told before. `deleted_at` is SQL over a table's columns: since when its row is
+    deleted, NULL while it is there.
     """
 
     entity: str
@@ -95,6 +96,7 @@ class StreamConfig(Strict):
     primary_key: tuple[str, ...] = ()
     cursor: str | None = None
     look_back: str | None = None
+    deleted_at: str | None = None
     batch_rows: int = Field(default=200_000, ge=1)
     resource: str | None = None
     periods: bool = False

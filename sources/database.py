@@ -4,8 +4,8 @@ Lives here: the incremental query and turning rows into Arrow. Must not live her
 where it goes (`load.py`).
 
 With a cursor column, a run reads the rows whose cursor is at or after the last committed value less the look-back
-window, and those whose cursor is NULL; the upsert finds unchanged what was read before. Rows that are deleted in the
-database stay in the warehouse: mark them there instead, or reload with `--full`.
+window, and those whose cursor is NULL; the upsert finds unchanged what was read before. Rows that vanish from the table stay
+in the warehouse until a reload with `--full`; rows that say when they were deleted (`deleted_at`) go.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError, SQLAl
 
 from core.errors import Fatal, Retriable
 from core.settings import SourceConfig, StreamConfig
-from core.warehouse import Connection, literal
+from core.warehouse import Connection, Error, literal
 from sources import ledger
 from sources.base import Chunk, Progress, StreamId
 from sources.batches import BATCH, Batch, as_text, origin
@@ -77,7 +77,7 @@ class DatabaseStream:
                     held.show(connection, _arrow(names, batch))
                     self._advance(names, batch)
                     self._is_partial = len(batch) == sample_rows
-                    yield self._chunk(keys)
+                    yield self._chunk(keys, has_deleted=self._has_deleted(connection))
                 connection.unregister(BATCH)
         except NoSuchTableError as error:
             raise Fatal(
@@ -175,10 +175,42 @@ class DatabaseStream:
             newest = max(values)
             self._cursor = newest.isoformat() if isinstance(newest, date) else str(newest)
 
-    def _chunk(self, keys: tuple[str, ...]) -> Chunk:
-        relation = f"(select *, {literal(self.config.table)} as _file from {BATCH})"
-        named = f"(select *, {origin(self.config.table, keys)} as _file, cast(null as bigint) as _row from {BATCH})"
-        return Chunk(relation, lambda _: named, is_text=False)
+    @property
+    def _deleted_at(self) -> str:
+        """SQL of the moment when a row of the batch was deleted, in UTC."""
+        return f"cast(try_cast(cast(({self.config.deleted_at}) as varchar) as timestamptz) as timestamp)"
+
+    def _has_deleted(self, connection: Connection) -> bool:
+        """Whether any row of the batch is deleted.
+
+        Raises `Fatal` when `deleted_at` is anything but a moment or NULL: a flag, or a 0, would delete every row.
+        """
+        said = self.config.deleted_at
+        if said is None:
+            return False
+        asked = f"count({said}), any_value(cast(({said}) as varchar)) filter ({self._deleted_at} is null)"
+        try:
+            deleted, untold = connection.execute(f"select {asked} from {BATCH}").fetchone() or (0, None)
+        except Error as error:
+            deleted, untold = 0, str(error).splitlines()[0]
+        if untold is not None:
+            raise Fatal(
+                f"{self.id.label}: `deleted_at` is no moment: {untold}.",
+                hint="Write the column, or the SQL, that says when a row was deleted, and is NULL while it is there.",
+            )
+        return bool(deleted)
+
+    def _chunk(self, keys: tuple[str, ...], *, has_deleted: bool) -> Chunk:
+        name, said = literal(self.config.table), self.config.deleted_at
+        there = f"{BATCH} where ({said}) is null" if has_deleted else BATCH
+        named = f"(select *, {origin(self.config.table, keys)} as _file, cast(null as bigint) as _row from {there})"
+        gone = f"(select *, {name} as _file, {self._deleted_at} as _gone_at from {BATCH} where ({said}) is not null)"
+        return Chunk(
+            f"(select *, {name} as _file from {there})",
+            lambda _: named,
+            is_text=False,
+            gone=gone if has_deleted else None,
+        )
 
 
 def _arrow(names: list[str], batch: Sequence[sa.Row[Any]]) -> pa.Table:

@@ -166,7 +166,8 @@ def _finding(
     *,
     is_sample: bool = False,
 ) -> StreamFinding:
-    config = tenure.config.sources[stream.source].streams[stream.stream]
+    source = tenure.config.sources[stream.source]
+    config = source.streams[stream.stream]
     mine = [stream.source, stream.stream]
     broken = f"from quarantine.{stream.entity_name} where _source = ? and _stream = ?"
     reasons = rows(
@@ -178,7 +179,13 @@ def _finding(
         f" order by _file, _row nulls last) <= {EXAMPLES_PER_REASON} order by _reason, _file, _row",
         mine,
     )
-    columns = _columns(connection, stream, config, derived_accounts=tenure.config.identity.derive_accounts)
+    columns = _columns(
+        connection,
+        stream,
+        config,
+        derived_accounts=tenure.config.identity.derive_accounts,
+        by_user=any(other.entity == "memberships" for other in source.streams.values()),
+    )
     quarantined = report.rows_quarantined if report else 0
     found = StreamFinding(
         source=stream.source,
@@ -208,9 +215,9 @@ def _status(finding: StreamFinding) -> Literal["ok", "warning", "broken"]:
 
 
 def _columns(
-    connection: Connection, stream: StreamId, config: StreamConfig, *, derived_accounts: bool
+    connection: Connection, stream: StreamId, config: StreamConfig, *, derived_accounts: bool, by_user: bool
 ) -> tuple[ColumnFinding, ...]:
-    """The share of rows, good and bad, that fill each column of the contract."""
+    """The share of rows, good and bad, that fill each column of the contract. With `by_user`, users may tell the account."""
     names = stream.entity.column_names
     texts = ", ".join(f"cast({identifier(name)} as varchar) as {identifier(name)}" for name in names)
     mine = "where _source = ? and _stream = ?"
@@ -221,7 +228,9 @@ def _columns(
         f" union all select {texts} from quarantine.{stream.entity_name} {mine})",
         [stream.source, stream.stream] * 2,
     )[0]
-    mappings = effective_columns(stream.entity, config)
+    mapped = {name: mapping.sql for name, mapping in effective_columns(stream.entity, config).items()}
+    if by_user and stream.entity.user is not None:
+        mapped.setdefault("account_id", f"that of {stream.entity.user}")
     required = {column.name for column in stream.entity.columns if column.required}
     if derived_accounts:
         required.discard("created_at")
@@ -229,7 +238,7 @@ def _columns(
         ColumnFinding(
             name=column.name,
             required=column.name in required,
-            mapping=mappings[column.name].sql if column.name in mappings else None,
+            mapping=mapped.get(column.name),
             filled=filled[column.name],
         )
         for column in stream.entity.columns

@@ -646,9 +646,10 @@ class _Loader:
         An account that facts refer to stays: they happened.
         """
         key = mapped.typed(self.entity.key)
+        # DuckDB 1.5 cannot bind `group by all` when the key is a `try(…)`.
         self.connection.execute(
             f"create or replace temp table gone as select {key} as key, max(_gone_at) as at from {mapped.source(relation)}"
-            " group by all"
+            " group by 1"
         )
         told = int(scalar(self.connection, f"select count(*) from {relation}"))
         mine = f"{self._mine()} and {self.key} in (select key from temp.gone)"

@@ -34,6 +34,7 @@ class Company:
     folder: Path
     document: dict[str, Any] = field(default_factory=dict)
     loads: int = 0
+    start: datetime = START
 
     @property
     def data(self) -> Path:
@@ -45,7 +46,7 @@ class Company:
 
     @property
     def now(self) -> datetime:
-        return START + timedelta(minutes=self.loads)
+        return self.start + timedelta(minutes=self.loads)
 
     def sources(self, **sources: dict[str, Any]) -> Company:
         self.document = copy.deepcopy({"company": "Test", "sources": sources})

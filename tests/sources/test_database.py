@@ -382,3 +382,43 @@ def test_the_doctor_looks_at_tables_too(company, database):
     assert (events.files, events.is_sample, events.rows_read) == (None, True, 3)
     assert [(e.file, e.reason) for e in events.examples] == [("events (id=3)", "unknown_account")]
     assert examination.accounts_by_source == {"app": 2}
+
+
+def test_rows_that_say_when_they_were_deleted_go(company, database):
+    database.app()
+    database.run("alter table events add column gone timestamp", "alter table accounts add column gone timestamp")
+    gone = {"deleted_at": "gone"}
+    connected(company, database, accounts={**ACCOUNTS, **gone}, usage_events={**EVENTS, **gone})
+    assert company.load()["usage_events"].rows_inserted == 2
+    database.run("update events set gone = '2024-03-01 00:00:00' where id = 2")
+    report = company.load()["usage_events"]
+    assert (report.rows_read, report.rows_unchanged, report.rows_deleted) == (2, 1, 1)
+    assert company.query("select event_id from raw_database.usage_events") == [("1",)]
+    assert company.load()["usage_events"].status == "unchanged"
+    database.run("update events set gone = null", "update events set event = null where id = 1")
+    assert company.load()["usage_events"].rows_inserted == 1
+    assert company.query("select event_id from raw_database.usage_events order by 1") == [("1",), ("2",)]
+    assert company.quarantined("usage_events") == [("events (id=1)", None, "missing_value")]
+    database.run("update events set gone = '2024-03-01 00:00:00' where id = 1")
+    company.load()
+    assert company.quarantined("usage_events") == []
+
+
+def test_an_account_that_is_deleted_stays_while_facts_name_it(company, database):
+    database.app()
+    database.run("alter table accounts add column is_gone boolean default false", "delete from events where id = 2")
+    deleted = {"deleted_at": "case when is_gone then changed end"}
+    connected(company, database, accounts={**ACCOUNTS, **deleted}, usage_events=EVENTS)
+    company.load()
+    database.run("update accounts set is_gone = true, changed = '2024-03-01 00:00:00'")
+    assert company.load()["accounts"].rows_deleted == 1
+    assert company.query(NAMES) == [("1", "One")]
+
+
+@pytest.mark.parametrize("expression", ["nothing", "name is null", "0", "gone gone", "name"])
+def test_a_deletion_that_tells_no_moment_stops_the_stream(company, database, expression):
+    database.app()
+    connected(company, database, accounts={**ACCOUNTS, "deleted_at": expression}, usage_events=EVENTS)
+    report = company.load()["accounts"]
+    assert report.status == "stopped"
+    assert "`deleted_at` is no moment" in report.message
