@@ -12,7 +12,7 @@ from typing import Any
 
 from activation.base import Destination, Field
 from core.errors import UserError
-from core.settings import (
+from core.sync_settings import (
     DatabaseSyncConfig,
     FilesSyncConfig,
     HubSpotConfig,

@@ -28,7 +28,8 @@ from activation.redact import Redact, redactor
 from activation.sending import Halted, Sender, Sent, Stop
 from core.errors import Fatal, TenureError
 from core.locks import RunLock, holder_of
-from core.settings import SyncConfig, utc_now
+from core.settings import utc_now
+from core.sync_settings import SyncConfig
 from core.warehouse import Connection, rows, warehouse
 
 Status = Literal["done", "partial", "deferred", "guarded", "stopped", "failed", "planned"]

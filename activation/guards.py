@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from activation.ledger import LastGood
 from activation.plan import Plan
-from core.settings import GuardConfig
+from core.sync_settings import GuardConfig
 
 
 @dataclass(frozen=True)

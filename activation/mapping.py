@@ -16,7 +16,7 @@ from typing import Literal
 
 from activation.base import Field
 from core.errors import UserError
-from core.settings import FieldConfig, SyncConfig
+from core.sync_settings import FieldConfig, SyncConfig
 from core.warehouse import Connection, identifier, rows
 
 Kind = Literal["text", "number", "boolean", "date", "datetime"]

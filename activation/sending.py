@@ -16,8 +16,8 @@ from typing import Literal, TypeVar
 from activation.base import Change, Destination, Refreshes, RowResult
 from activation.ledger import UNREACHABLE
 from activation.redact import Redact
+from core.blocks import RetryConfig
 from core.errors import BatchRefused, Retriable, TenureError, Unauthorized
-from core.settings import RetryConfig
 
 T = TypeVar("T")
 GIVE_UP_AFTER = 20

@@ -485,7 +485,7 @@ def plan_plainly(folder: str) -> dict[str, Any]:
 
 
 def _sync_config() -> Any:
-    from core.settings import FilesSyncConfig
+    from core.sync_settings import FilesSyncConfig
 
     return FilesSyncConfig(connector="files", path=Path("unused"), rounding={"*probability*": 4})
 

@@ -13,7 +13,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from core.errors import UserError
-from core.settings import ApiSource, SyncConfig, Tenure
+from core.settings import Tenure
+from core.source_settings import ApiSource
+from core.sync_settings import SyncConfig
 
 Started = Callable[[Tenure], AbstractContextManager[Mapping[str, Any]]]
 """Starts the stand-in of a home; gives the settings of the block that lead to it, such as `base_url`."""

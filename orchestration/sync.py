@@ -29,7 +29,8 @@ from activation.readback import Drift
 from activation.redact import redactor
 from core import settings
 from core.errors import TenureError, UserError
-from core.settings import SyncConfig, Tenure
+from core.settings import Tenure
+from core.sync_settings import SyncConfig
 from core.warehouse import warehouse
 from orchestration import alerts
 from orchestration.extract import DATA_TEAM

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from activation.engine import SyncReport
     from activation.readback import Drift
-    from core.settings import SyncConfig, Tenure
+    from core.settings import Tenure
+    from core.sync_settings import SyncConfig
 
 SHOWN = 50
 """How many changes or rows a table shows before the rest is counted."""

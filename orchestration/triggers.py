@@ -13,7 +13,8 @@ import dagster as dg
 from core import settings
 from core.errors import TenureError
 from core.locks import is_held
-from core.settings import FilesSource, Tenure
+from core.settings import Tenure
+from core.source_settings import FilesSource
 from core.warehouse import rows, table_exists, warehouse
 from orchestration import alerts
 from sources.base import stream_ids

@@ -28,9 +28,10 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
+from core.blocks import RetryConfig
 from core.errors import Fatal, Forbidden, Retriable, TenureError, Unauthorized
 from core.http import Answer, Client, Limiter, document_of, raise_for, tell
-from core.settings import ApiSource, RetryConfig, StreamConfig
+from core.source_settings import ApiSource, StreamConfig
 from core.warehouse import Connection, identifier, literal
 from sources import ledger
 from sources.base import Chunk, Progress, StreamId

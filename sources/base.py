@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from core.contract import ENTITIES, Entity
-from core.settings import Config, SourceConfig, StreamConfig
+from core.settings import Config
+from core.source_settings import SourceConfig, StreamConfig
 from core.warehouse import Connection
 
 CONNECTORS = {

@@ -27,7 +27,7 @@ from obstore.store import ObjectStore, from_url
 from core import scratch
 from core.errors import Fatal, Forbidden, Retriable, TenureError, Unauthorized
 from core.http import TRANSIENT, tell
-from core.settings import BucketConfig
+from core.source_settings import BucketConfig
 from sources.base import FileVersion
 from sources.places import Found, Here, is_left_out, matches, nothing_matches, stem
 

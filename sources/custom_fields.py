@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from core.settings import StreamConfig
+from core.source_settings import StreamConfig
 
 _TEXT = re.compile(r"'(?:[^']|'')*'")
 _NAME = re.compile(r'"([^"]+)"|\b([A-Za-z_]\w*)\b(?!\s*\()')

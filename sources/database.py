@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError, SQLAlchemyError
 
 from core.errors import Fatal, Retriable
-from core.settings import SourceConfig, StreamConfig
+from core.source_settings import SourceConfig, StreamConfig
 from core.warehouse import Connection, Error, literal
 from sources import ledger
 from sources.base import Chunk, Progress, StreamId

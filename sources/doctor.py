@@ -19,7 +19,8 @@ from typing import Literal
 
 from core import warehouse
 from core.errors import TenureError, UserError
-from core.settings import ApiSource, StreamConfig, Tenure
+from core.settings import Tenure
+from core.source_settings import ApiSource, StreamConfig
 from core.warehouse import Connection, identifier, rows
 from sources import ledger
 from sources.api import ApiStream

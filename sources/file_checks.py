@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import Fatal, Retriable
-from core.settings import CsvOptions
+from core.source_settings import CsvOptions
 
 Format = Literal["csv", "jsonl", "parquet"]
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from core import scratch
 from core.errors import Fatal
-from core.settings import FilesSource, SourceConfig, StreamConfig
+from core.source_settings import FilesSource, SourceConfig, StreamConfig
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar
 from sources import ledger
 from sources.base import Chunk, FileVersion, Progress, StreamId

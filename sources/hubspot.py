@@ -30,7 +30,7 @@ from typing import Any, Literal
 from core.errors import Fatal
 from core.http import Answer, Client, Limiter, documents_in, secure
 from core.hubspot import BASE_URL, PER_SECONDS, refuse
-from core.settings import HubSpotSource, SourceConfig
+from core.source_settings import HubSpotSource, SourceConfig
 from sources.api import Access, ApiStream, Ask, Kind, Page, Position, Record, Resource, Vendor, limiter, moment, without
 from sources.base import StreamId
 from sources.custom_fields import named_fields

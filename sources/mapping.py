@@ -19,7 +19,7 @@ from typing import Literal
 
 from core.contract import Column, Entity
 from core.errors import Fatal
-from core.settings import ColumnMapping, StreamConfig
+from core.source_settings import ColumnMapping, StreamConfig
 from core.warehouse import BinderError, Connection, Error, identifier, literal
 from sources.base import Chunk, StreamId
 

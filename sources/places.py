@@ -21,7 +21,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from core.errors import Fatal, Retriable
-from core.settings import FilesSource
+from core.source_settings import FilesSource
 from core.warehouse import literal
 from sources.base import FileVersion
 from sources.file_checks import sha256

@@ -26,7 +26,7 @@ from typing import Any
 
 from core.errors import Fatal
 from core.http import Answer, Client, document_of, secure
-from core.settings import ExportSource, PostHogSource, SourceConfig
+from core.source_settings import ExportSource, PostHogSource, SourceConfig
 from core.warehouse import literal
 from sources import files
 from sources.api import Access, ApiStream, Ask, Page, Record, Resource, Vendor, limiter

@@ -31,7 +31,7 @@ from urllib.parse import quote
 from core.errors import Fatal, Forbidden, Retriable
 from core.http import Answer, documents_in
 from core.salesforce import Organisation, used_share
-from core.settings import SalesforceSource, SourceConfig
+from core.source_settings import SalesforceSource, SourceConfig
 from sources.api import Access, ApiStream, Ask, Document, Kind, Page, Position, Record, Resource, Vendor, naive, without
 from sources.base import StreamId
 from sources.custom_fields import named_fields

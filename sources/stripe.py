@@ -30,7 +30,7 @@ from typing import Any
 
 from core.errors import Fatal
 from core.http import Answer, Client, document_of, secure
-from core.settings import ApiSource, SourceConfig, StripeSource
+from core.source_settings import ApiSource, SourceConfig, StripeSource
 from sources import stripe_mrr
 from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, limiter
 from sources.base import StreamId

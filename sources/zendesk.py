@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from core.http import Answer, Client, document_of, documents_in, secure
-from core.settings import ApiSource, SourceConfig, ZendeskSource
+from core.source_settings import ApiSource, SourceConfig, ZendeskSource
 from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, limiter, moment
 from sources.base import StreamId
 

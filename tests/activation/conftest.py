@@ -29,7 +29,7 @@ from activation.connect import Occasion, open_destination
 from activation.ledger import Ledger
 from activation.mapping import Mapping as FieldMapping
 from core.errors import BatchRefused
-from core.settings import (
+from core.sync_settings import (
     DatabaseSyncConfig,
     FilesSyncConfig,
     HubSpotConfig,

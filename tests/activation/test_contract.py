@@ -11,7 +11,7 @@ import pytest
 from activation import readback
 from activation.base import Reads
 from activation.mapping import resolve
-from core.settings import FieldConfig
+from core.sync_settings import FieldConfig
 from core.warehouse import warehouse
 
 

@@ -64,7 +64,7 @@ sys.path.insert(0, {project!r})
 from activation import engine
 from activation.base import Limits, RowResult
 from activation.ledger import Ledger
-from core.settings import FilesSyncConfig
+from core.sync_settings import FilesSyncConfig
 
 folder = Path(sys.argv[1])
 
@@ -115,7 +115,7 @@ def test_killed_between_the_answer_and_the_commit_one_batch_is_repeated_and_all_
 
 def test_rows_of_a_drop_that_never_became_visible_are_sent_again(new_sync: Any, kit: Any, tmp_path: Path) -> None:
     from activation.connect import open_destination
-    from core.settings import FilesSyncConfig
+    from core.sync_settings import FilesSyncConfig
 
     config = FilesSyncConfig.model_validate(
         {"connector": "files", "model": "scores", "key": "id", "path": tmp_path / "drop", "batch_rows": 2}

@@ -226,7 +226,8 @@ sys.path.insert(0, {project!r})
 from activation import engine
 from activation.connect import Occasion, open_destination
 from activation.ledger import Ledger
-from core.settings import HubSpotConfig, utc_now
+from core.settings import utc_now
+from core.sync_settings import HubSpotConfig
 
 class Killed(Ledger):
     commits = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from core import settings
+from core import blocks, settings, source_settings, sync_settings
 from core.contract import ENTITIES
 from sources import hubspot
 
@@ -19,11 +19,11 @@ def test_every_key_of_the_configuration_is_documented() -> None:
     text = DOCS.read_text(encoding="utf-8")
     models: list[type[BaseModel]] = [
         settings.Config,
-        settings.SourceConfig,
-        settings.FilesSource,
-        settings.DatabaseSource,
-        settings.BucketConfig,
-        settings.StreamConfig,
+        source_settings.SourceConfig,
+        source_settings.FilesSource,
+        source_settings.DatabaseSource,
+        source_settings.BucketConfig,
+        source_settings.StreamConfig,
         settings.IdentityConfig,
         settings.ChurnConfig,
         settings.QualityConfig,
@@ -36,8 +36,8 @@ def test_every_key_of_the_configuration_is_documented() -> None:
 
 def test_every_key_of_a_vendor_is_documented() -> None:
     text = "".join((DOCS.parent / name).read_text(encoding="utf-8") for name in VENDORS)
-    models = {model for model in settings.SOURCE_KINDS.values() if issubclass(model, settings.ApiSource)}
-    common = settings.SourceConfig.model_fields
+    models = {model for model in source_settings.SOURCE_KINDS.values() if issubclass(model, source_settings.ApiSource)}
+    common = source_settings.SourceConfig.model_fields
     missing = [
         f"{m.__name__}.{name}"
         for m in models
@@ -45,9 +45,9 @@ def test_every_key_of_a_vendor_is_documented() -> None:
         if name not in common and f"`{name}`" not in text
     ]
     assert missing == []
-    for connector, model in settings.SOURCE_KINDS.items():
-        if issubclass(model, (settings.ApiSource, settings.ExportSource)):
-            streams = settings.default_streams(connector)
+    for connector, model in source_settings.SOURCE_KINDS.items():
+        if issubclass(model, (source_settings.ApiSource, source_settings.ExportSource)):
+            streams = source_settings.default_streams(connector)
             assert [name for name in streams if f"| `{name}` |" not in text] == [], connector
 
 
@@ -62,9 +62,15 @@ def test_every_column_of_the_contract_is_documented_where_its_entity_is() -> Non
 def test_every_key_of_a_destination_is_documented() -> None:
     text = (DOCS.parent / "sync.md").read_text(encoding="utf-8")
     models: list[type[BaseModel]] = [
-        *(settings.SyncSettings, settings.SyncConfig, settings.FieldConfig, settings.GuardConfig, settings.RetryConfig),
-        *(settings.HubSpotConfig, settings.SalesforceConfig, settings.WebhookConfig),
-        *(settings.DatabaseSyncConfig, settings.FilesSyncConfig),
+        *(
+            sync_settings.SyncSettings,
+            sync_settings.SyncConfig,
+            sync_settings.FieldConfig,
+            sync_settings.GuardConfig,
+            blocks.RetryConfig,
+        ),
+        *(sync_settings.HubSpotConfig, sync_settings.SalesforceConfig, sync_settings.WebhookConfig),
+        *(sync_settings.DatabaseSyncConfig, sync_settings.FilesSyncConfig),
     ]
     names = {(m.__name__, field.alias or name) for m in models for name, field in m.model_fields.items()}
     assert [name for name in sorted(names) if name[1] not in text] == []

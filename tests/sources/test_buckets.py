@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from core import warehouse
 from core.errors import Fatal, Forbidden, Retriable, Unauthorized
-from core.settings import BucketConfig
+from core.source_settings import BucketConfig
 from sources import ledger
 from sources.base import open_stream, stream_ids
 from sources.bucket import Bucket

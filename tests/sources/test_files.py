@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.settings import CsvOptions
+from core.source_settings import CsvOptions
 from sources.file_checks import csv_header
 from sources.files import CHUNK_BYTES
 from sources.places import Folder
