@@ -282,10 +282,10 @@ def _expand(text: str, variables: dict[str, str], path: Path) -> str:
 
     lines = [line if line.lstrip().startswith("#") else _VARIABLE.sub(value, line) for line in text.splitlines()]
     if missing:
-        names = ", ".join(sorted(set(missing)))
-        raise UserError(
-            f"{path} needs the environment variable {names}, which is not set.", hint=f"export {missing[0]}=…"
-        )
+        names = sorted(set(missing))
+        said = f"variable {names[0]}, which is" if len(names) == 1 else f"variables {', '.join(names)}, which are"
+        exported = " ".join(f"{name}=…" for name in names)
+        raise UserError(f"{path} needs the environment {said} not set.", hint=f"export {exported}")
     return "\n".join(lines)
 
 

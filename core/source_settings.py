@@ -218,8 +218,21 @@ class ExportSource(FilesSource):
     @classmethod
     def _complete_streams(cls, data: Any) -> Any:
         if isinstance(data, dict):
+            if {"project", "key"} & data.keys():
+                raise ValueError(
+                    "a source of posthog has either `path`, for exports, or `project` and `key`, for queries"
+                )
             data = {**data, "streams": _with_defaults(_kind_of_source(data), data.get("streams"))}
         return data
+
+    @model_validator(mode="after")
+    def _of_one_mind(self) -> ExportSource:
+        entities = {stream.entity for stream in self.streams.values()}
+        if self.account_source is not None and "accounts" in entities:
+            raise ValueError(
+                "`account_source` says that another source has the accounts: name the streams without `groups`"
+            )
+        return self
 
 
 class DatabaseSource(SourceConfig):

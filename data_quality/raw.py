@@ -161,13 +161,14 @@ def _account_lists(connection: Connection, config: Config) -> dict[str, str]:
 
 
 def _orphan(table: RawTable, accounts: Mapping[str, str]) -> str | None:
-    """SQL of rows whose account is not listed; rows that refer to a source without a list are not judged."""
+    """SQL of rows whose account is not listed; rows that name none, or of a source without a list, are not judged."""
     if not accounts:
         return None
     tables = sorted(set(accounts.values()))
     sources = ", ".join(literal(source) for source in sorted(accounts))
     listed = " union all ".join(f"select _source, account_id from {name}" for name in tables)
-    return f"(_account_source in ({sources}) and (_account_source, account_id) not in (select (_source, account_id) from ({listed})))"
+    named = f"account_id is not null and _account_source in ({sources})"
+    return f"({named} and (_account_source, account_id) not in (select (_source, account_id) from ({listed})))"
 
 
 def _rows(connection: Connection, sql: str, **parameters: Any) -> list[Record]:

@@ -252,23 +252,37 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command(
     epilog='Examples: tenure query "select * from marts.months" · tenure query "from marts.accounts limit 3" --json'
+    ' · tenure query --warehouse "from quarantine.tickets"'
 )
 def query(
     context: typer.Context,
     sql: Annotated[
-        str, typer.Argument(help="SQL over the published copy: schemas marts and quality, table publication.")
+        str,
+        typer.Argument(
+            help="SQL over the published copy: schemas marts, features, reverse_etl, quality, sync; table publication."
+        ),
     ],
+    working: Annotated[
+        bool,
+        typer.Option(
+            "--warehouse", help="Ask the working warehouse instead: raw tables and quarantine, while no run is on."
+        ),
+    ] = False,
     limit: Annotated[int, typer.Option(help="Show at most this many rows; 0 shows all.", min=0)] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the published copy."""
+    """Ask the published copy, or with --warehouse what it was made from."""
     from core import warehouse
     from orchestration import console
 
     tenure = _tenure(context)
-    if not tenure.serving_path.exists():
-        raise UserError("Nothing has been published yet.", hint="Run `tenure run` first.")
-    with warehouse.warehouse(tenure.serving_path, read_only=True) as connection:
+    path = tenure.warehouse_path if working else tenure.serving_path
+    if not path.exists():
+        instead = " What was loaded can be seen with --warehouse." if tenure.warehouse_path.exists() else ""
+        raise UserError(
+            f"Nothing has been {'loaded' if working else 'published'} yet.{instead}", hint="Run `tenure run` first."
+        )
+    with warehouse.warehouse(path, read_only=True) as connection:
         try:
             found = warehouse.rows(connection, sql)
         except warehouse.Error as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -201,7 +202,8 @@ def _add_model(table: Table, model: Mapping[str, Any]) -> None:
         )
         table.add_row("", f"ROC AUC {auc}, lift in the top 10 % {lift}, calibration error {off}")
     if model["state"] == "refused":
-        used = "the base rate" if scores["is_fallback"] else f"version {scores['model_version']}"
+        version = "no model" if scores["model_version"] is None else f"version {scores['model_version']}"
+        used = "the base rate" if scores["is_fallback"] else version
         why = "The training ran to its end and was not good enough" if test else "There was too little to learn from"
         table.add_row("" if test else "Churn model", f"{why}: {used} is used.")
     if scores["is_fallback"] or not test or model["state"] == "refused":
@@ -266,8 +268,11 @@ def show_next(*commands: str, config: Path | None) -> None:
     OUT.print("\n[dim]Next:[/] " + f"\n{'':6}".join(lines), soft_wrap=True)
 
 
+_WIDEST = 10_000
+
+
 def show_table(title: str, records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Records as a table; NULL is shown as an empty cell."""
+    """Records as a table; NULL is shown as an empty cell. One that is wider than the terminal is shown record by record."""
     if not records:
         OUT.print(f"[dim]{escape(title)}: none[/]" if title else "[dim]no rows[/]")
         return
@@ -278,7 +283,22 @@ def show_table(title: str, records: Sequence[Mapping[str, Any]], columns: Sequen
         table.add_column(escape(name), justify="right" if name in numeric else "left", overflow="fold")
     for record in records:
         table.add_row(*(_cell(record[name], name) for name in names))
-    OUT.print(table)
+    needed = Measurement.get(OUT, OUT.options.update(max_width=_WIDEST), table).maximum
+    if needed <= OUT.width:
+        OUT.print(table)
+    elif not OUT.is_terminal:
+        Console(file=OUT.file, width=needed).print(table)
+    else:
+        _show_records(records, names)
+
+
+def _show_records(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Records one below the other, a column a line: for tables that are wider than the terminal."""
+    widest = max(len(name) for name in names)
+    for number, record in enumerate(records, start=1):
+        OUT.print(f"[dim]── {number} of {len(records):,} ──[/]")
+        for name in names:
+            OUT.print(f"[bold]{escape(name):{widest}}[/]  {_cell(record[name], name)}", soft_wrap=True)
 
 
 def _cell(value: Any, name: str = "") -> str:
@@ -388,6 +408,8 @@ def _show_stream(stream: StreamFinding) -> None:
 
 
 def _place(stream: StreamFinding) -> str:
+    if stream.files is not None:
+        return "files"
     return "a table" if stream.needs is None else f"{stream.connector}'s API"
 
 

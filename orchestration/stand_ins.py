@@ -51,10 +51,10 @@ def _salesforce_source(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
 @contextmanager
 def _zendesk(tenure: Tenure) -> Iterator[Mapping[str, Any]]:
     """Zendesk with the organizations and tickets of the sandbox's support."""
-    from sandbox.zendesk import TOKEN, running
+    from sandbox.zendesk import EMAIL, TOKEN, running
 
     with running(tenure.home) as url:
-        yield {"base_url": url, "token": SecretStr(TOKEN), "exports_per_minute": 6000}
+        yield {"base_url": url, "email": EMAIL, "token": SecretStr(TOKEN), "exports_per_minute": 6000}
 
 
 @contextmanager

@@ -117,11 +117,16 @@ def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS, so
     ):
         streams = stream_ids(tenure.config)
         ledger.ensure_tables(connection, streams)
+        # What names accounts of another source can only be judged beside those. A page of a vendor's would not be all of them.
+        others = {stream.account_source for stream in streams if stream.source == source}
+        local = {name for name in others if not isinstance(tenure.config.sources[name], ApiSource)}
+        asked_beside = [stream for stream in streams if stream.entity_name == "accounts" and stream.source in local]
         findings: list[StreamFinding] = []
         for stream in streams:
-            if source is not None and stream.source != source:
+            if source is not None and stream.source != source and stream not in asked_beside:
                 continue
-            whole_accounts = (source is None or stream.account_source == source) and not any(
+            unread = stream.account_source not in {source, *local} if source is not None else False
+            whole_accounts = not unread and not any(
                 (finding.entity, finding.source)
                 in (("accounts", stream.account_source), ("memberships", stream.source))
                 and (finding.is_sample or finding.status == "broken")
@@ -129,7 +134,8 @@ def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS, so
             )
             finding = _examine_stream(connection, tenure, stream, now, sample_rows)
             findings.append(finding if whole_accounts else _without_unknown_accounts(finding))
-        return Examination(tuple(findings), _accounts_by_source(connection, streams))
+        told = [finding for finding in findings if source in (None, finding.source)]
+        return Examination(tuple(told), _accounts_by_source(connection, streams))
 
 
 def _examine_stream(

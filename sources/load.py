@@ -26,7 +26,7 @@ from core.warehouse import Connection, Error, identifier, literal, rows, scalar,
 from sources import ledger, periods, users
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.ledger import LoadReport
-from sources.mapping import Mapped, compile_mapping, effective_columns
+from sources.mapping import Mapped, compile_mapping, effective_columns, only
 
 _TEMPORARY = (
     "batch",
@@ -271,7 +271,7 @@ class _Loader:
 
     def _load_chunk(self, chunk: Chunk) -> None:
         if self.stream.config.where:
-            chunk = _only(chunk, self.stream.config.where)
+            chunk = only(self.connection, self.id, chunk, self.stream.config.where)
         mapped = compile_mapping(
             self.connection,
             self.id,
@@ -753,18 +753,3 @@ class _Loader:
             [self.now, self.run_id],
         )
         self._add(reassigned=moved)
-
-
-def _only(chunk: Chunk, where: str) -> Chunk:
-    """The rows of a chunk that its stream is about. A record that could not be taken apart may be any."""
-    about = f"({where}){' or _malformed' if chunk.has_malformed else ''}"
-
-    def only(relation: str) -> str:
-        return f"(select * from {relation} where {about})"
-
-    return replace(
-        chunk,
-        relation=only(chunk.relation),
-        numbered=lambda files: only(chunk.numbered(files)),
-        counted=None if chunk.counted is None else only(chunk.counted),
-    )

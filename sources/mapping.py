@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -160,6 +160,32 @@ def compile_mapping(
     return Mapped(columns, tuple(faults), config.join or "", group, compiler.group_by)
 
 
+def only(connection: Connection, stream: StreamId, chunk: Chunk, where: str) -> Chunk:
+    """The rows of a chunk that its stream is about. A record that could not be taken apart may be any.
+
+    Raises `Fatal` for a condition that names a column the chunk lacks, or is not valid SQL.
+    """
+    about = f"(({where}){' or _malformed' if chunk.has_malformed else ''})"
+
+    def wanted(relation: str) -> str:
+        return f"(select * from {relation} where {about})"
+
+    try:
+        connection.execute(f"select 1 from {wanted(chunk.relation)} limit 0")
+    except Error as error:
+        described = connection.execute(f"select * from {chunk.relation} limit 0").description or []
+        columns = ", ".join(name for name, *_ in described if name not in ("_file", "_malformed"))
+        raise Fatal(
+            f"{stream.label}: `where` does not fit. {where}: {_first_line(error)}.", hint=f"The source has {columns}."
+        ) from error
+    return replace(
+        chunk,
+        relation=wanted(chunk.relation),
+        numbered=lambda files: wanted(chunk.numbered(files)),
+        counted=None if chunk.counted is None else wanted(chunk.counted),
+    )
+
+
 class _Compiler:
     """Tries each expression of a mapping on a chunk, and collects what is wrong."""
 
@@ -273,7 +299,7 @@ def _grouped(source: str, group: tuple[tuple[str, str], ...], group_by: tuple[st
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0].removeprefix("Binder Error: ").rstrip(".")
+    first = lines[0].removeprefix("Binder Error: ").rstrip(".!")
     if "No function matches" in first and "VARCHAR" in first:
         # One word among a thousand numbers makes a column of a text file text.
         return f"{first}. A column in it is text: number(column) makes it a number, and what is none goes to quarantine"

@@ -140,3 +140,17 @@ def test_the_checks_of_all_gates_were_recorded(world: Any) -> None:
 def test_the_run_appears_in_dagsters_instance(world: Any) -> None:
     (run,) = [r for r in world.home.must("status")["runs"] if r["run_id"] == world.first["run_id"]]
     assert (run["job"], run["status"], run["started_by"]) == ("customer_360", "done", "command")
+
+
+def test_a_wide_table_is_not_squeezed(world: Any) -> None:
+    answer = world.home.run("query", "select * from marts.accounts limit 2")
+    header = answer.out.splitlines()[0]
+    assert header.startswith("account_id ")
+    assert len(header) > 400
+    assert "employees" in header
+
+
+def test_quarantine_can_be_asked_for_in_the_working_warehouse(world: Any) -> None:
+    found = world.home.must("query", "--warehouse", "select _row, _reason, _detail from quarantine.tickets")
+    assert {row["_reason"] for row in found} >= {"null_key", "unknown_account"}
+    assert world.home.run("query", "select * from quarantine.tickets").code == 2
