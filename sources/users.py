@@ -21,7 +21,7 @@ KNOWN = "temp.users_known"
 """One row for each id of a user and each span of time: user_id, person (the id they are known by), account_id or NULL, from_at
 (inclusive), until_at (exclusive). The spans of an id have no gaps and do not overlap."""
 _MOST_NAMES = 10
-"""So many ids in a chain of aliases are followed; one that leads back to itself ends there."""
+"""So many ids in a chain of aliases are followed. Of two that name each other, the later statement holds."""
 
 
 def note_known(connection: Connection, table: str, source: str) -> None:
@@ -34,9 +34,15 @@ def note_known(connection: Connection, table: str, source: str) -> None:
             select user_id, account_id, nullif(known_as, user_id) as known_as, since_at
             from {table} where _source = {literal(source)}
         ),
-        aliases as (
-            select user_id, arg_max(known_as, (since_at, known_as)) as known_as
+        said as (
+            select user_id, arg_max(known_as, (since_at, known_as)) as known_as, max(since_at) as said_at
             from told where known_as is not null group by user_id
+        ),
+        aliases as (
+            select earlier.user_id, earlier.known_as from said as earlier
+            left join said as later on later.user_id = earlier.known_as and later.known_as = earlier.user_id
+                and (later.said_at, later.user_id) > (earlier.said_at, earlier.user_id)
+            where later.user_id is null
         ),
         names as (
             select user_id, known_as as person, 1 as n from aliases
