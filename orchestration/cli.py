@@ -291,7 +291,7 @@ def query(
     if as_json:
         console.print_json(shown)
     else:
-        console.show_table("", shown)
+        console.show_rows(shown)
         if len(shown) < len(found):
             console.ERR.print(f"[dim]{len(found) - len(shown):,} more rows: --limit 0 shows all[/]")
 

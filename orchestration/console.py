@@ -272,24 +272,35 @@ _WIDEST = 10_000
 
 
 def show_table(title: str, records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Records as a table; NULL is shown as an empty cell. One that is wider than the terminal is shown record by record."""
+    """Records as a table; NULL is shown as an empty cell."""
     if not records:
         OUT.print(f"[dim]{escape(title)}: none[/]" if title else "[dim]no rows[/]")
         return
-    names = list(columns or records[0])
+    OUT.print(_table(title, records, list(columns or records[0])))
+
+
+def show_rows(records: Sequence[Mapping[str, Any]]) -> None:
+    """What a query found, as a table; on a terminal that is narrower than that, record by record."""
+    if not records:
+        OUT.print("[dim]no rows[/]")
+        return
+    names = list(records[0])
+    table = _table("", records, names)
+    needed = Measurement.get(OUT, OUT.options.update(max_width=_WIDEST), table).maximum
+    if OUT.is_terminal and needed > OUT.width:
+        _show_records(records, names)
+    else:
+        Console(file=OUT.file, width=max(needed, OUT.width), highlight=False).print(table)
+
+
+def _table(title: str, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
     table = Table(title=title or None, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
     numeric = {name for name in names if all(isinstance(r[name], (int, float, Decimal, type(None))) for r in records)}
     for name in names:
         table.add_column(escape(name), justify="right" if name in numeric else "left", overflow="fold")
     for record in records:
         table.add_row(*(_cell(record[name], name) for name in names))
-    needed = Measurement.get(OUT, OUT.options.update(max_width=_WIDEST), table).maximum
-    if needed <= OUT.width:
-        OUT.print(table)
-    elif not OUT.is_terminal:
-        Console(file=OUT.file, width=needed).print(table)
-    else:
-        _show_records(records, names)
+    return table
 
 
 def _show_records(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
