@@ -125,6 +125,7 @@ def test_of_two_processes_that_sync_at_once_one_says_so_and_leaves(small: Any, c
     assert [run["status"] for run in small.must("sync", "status")["runs"]] == ["done"]
 
 
+@pytest.mark.slow
 def test_a_secret_is_in_nothing_that_is_said_or_kept(small: Any, crm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     crm.fail("echo", match=WRITES)
     crm.fail("status", match=WRITES, status=401, body={"message": f"{CANARY} is no token"}, times=9)
@@ -213,6 +214,7 @@ def test_an_alert_says_whether_the_run_has_published(status: str, says: str, say
     assert ("only in part" in alert.subject) == (status == "stopped")
 
 
+@pytest.mark.slow
 def test_what_people_see_of_failures_and_drift_is_in_words(small: Any) -> None:
     assert "never synced" in small.run("sync", "diff", "outbox").err
     assert "No row of outbox is parked." in small.run("sync", "release", "outbox").out

@@ -71,6 +71,7 @@ def tenure(folder: Path, refused: dict[str, str]) -> Command:
     return run
 
 
+@pytest.mark.slow
 def test_a_table_is_trained_on_and_another_is_scored(tenure: Command, folder: Path, refused: dict[str, str]) -> None:
     trained = tenure("train", "--table", "customers.parquet", "--label", "churned", "--id", "customer_id")
     assert trained.code == 0, trained.err

@@ -159,6 +159,7 @@ def test_what_users_do_is_of_the_accounts_that_they_are_members_of(reader: Any) 
     ]
 
 
+@pytest.mark.slow
 def test_the_next_run_reads_by_when_a_row_was_written(reader: Any, app: Any) -> None:
     reader.load()
     before = reader.contents()
@@ -179,6 +180,7 @@ def test_the_next_run_reads_by_when_a_row_was_written(reader: Any, app: Any) -> 
     assert reader.contents() == before
 
 
+@pytest.mark.slow
 def test_a_member_who_moves_and_comes_back_takes_along_only_what_comes_after(reader: Any, app: Any) -> None:
     def joins(workspace: int, role: str, at: str) -> None:
         app.execute("delete from app.members where user_id = 11")
@@ -204,6 +206,7 @@ def test_a_member_who_moves_and_comes_back_takes_along_only_what_comes_after(rea
     assert reader.query(role) == [("10", "guest")]
 
 
+@pytest.mark.slow
 def test_what_is_deleted_in_the_product_goes_or_ends(reader: Any, app: Any) -> None:
     reader.load()
     app.execute("update app.events set deleted_at = '2024-04-01', updated_at = '2024-04-01' where id = 1")
@@ -235,6 +238,7 @@ def test_the_login_of_tenure_sees_nothing_personal(server: Server, product: str)
             assert not any(secret in told for secret in ("Ann", "ann@", "bob@", "192.0.2", "likes it", "Us"))
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_nothing_amiss(reader: Any) -> None:
     found = reader.examine()
     assert {one.stream: (one.status, one.required_missing) for one in found.streams} == dict.fromkeys(
