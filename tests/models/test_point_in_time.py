@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -257,6 +258,7 @@ def test_later_facts_change_no_earlier_feature_and_no_closed_label(built: Any, c
 
 @few
 @given(company=companies)
+@pytest.mark.slow
 def test_later_facts_change_neither_where_churn_is_inactivity(built_for_inactivity: Any, company: Facts) -> None:
     assert same_from_later(built_for_inactivity, company, INACTIVITY_WINDOW)
 

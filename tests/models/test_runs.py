@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NEXT_LOAD = datetime(2024, 8, 1, 3)
 LATER = datetime(2024, 8, 1)
 

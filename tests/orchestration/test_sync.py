@@ -51,6 +51,7 @@ def publish(home: Path, scores: list[float]) -> None:
     (home / "fresh.duckdb").replace(home / "serving.duckdb")
 
 
+@pytest.mark.slow
 def test_the_command_shows_sends_and_keeps(small: Any) -> None:
     planned = small.must("sync", "outbox", "--dry-run")["syncs"][0]
     assert planned["status"] == "planned"
