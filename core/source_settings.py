@@ -55,7 +55,7 @@ class CsvOptions(Strict):
 class StreamConfig(Strict):
     """One stream of a source: what it reads and how it becomes an entity of the contract.
 
-    `where` leaves other rows of the source alone; `fields` are keys of JSON lines that none may have. `partial` rows tell only what
+    `where` leaves other rows of the source alone; `unnest` is SQL of a list whose items are the rows (`item`); `fields` are keys of JSON lines that none may have. `partial` rows tell only what
     changed: what one leaves out stays as it was told before. `deleted_at` is SQL over a table's columns: since when its row is
     deleted, NULL while it is there.
     """
@@ -68,6 +68,7 @@ class StreamConfig(Strict):
     lookups: dict[str, str] = Field(default_factory=dict)
     join: str | None = None
     where: str | None = None
+    unnest: str | None = None
     fields: tuple[str, ...] = ()
     group_by: tuple[str, ...] = ()
     table: str | None = None

@@ -6,6 +6,7 @@ Lives here: the queries on schema `features` and the choice of rows. Must not li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -51,7 +52,7 @@ def matured(connection: Connection) -> Matured:
 
 
 def training_data(connection: Connection, features: tuple[Feature, ...], *, max_rows: int) -> Dataset:
-    """The labelled rows: at most about `max_rows`, of every n-th date back from the newest.
+    """The labelled rows: at most about `max_rows`, of dates that are spread evenly back from the newest.
 
     A feature that is NULL in all of them was unknown when the model learned, and is left out.
     """
@@ -60,13 +61,13 @@ def training_data(connection: Connection, features: tuple[Feature, ...], *, max_
         for row in rows(connection, f"select distinct as_of_date from {TRAINING} order by as_of_date desc")
     ]
     count = int(scalar(connection, f"select count(*) from {TRAINING}"))
-    step = max(1, -(-count // max_rows))
-    kept = dates[::step]
+    share = min(1.0, max_rows / count) if count else 1.0
+    kept = [dates[int(place / share)] for place in range(math.ceil(len(dates) * share))]
     frame = _read(
         connection,
         TRAINING,
         features,
-        where=f"as_of_date in ({', '.join(f'date {str(day)!r}' for day in kept)})" if step > 1 else "true",
+        where=f"as_of_date in ({', '.join(f'date {str(day)!r}' for day in kept)})" if share < 1 else "true",
         extra=("has_churned",),
     )
     known = [feature.name for feature in features if frame[feature.name].notna().any()]

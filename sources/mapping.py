@@ -157,7 +157,7 @@ def compile_mapping(
     faults = _faults(stream.entity, effective_columns(stream.entity, config), now, unasked, columns)
     if chunk.has_malformed:
         faults.insert(0, Fault("malformed_row", "_malformed", literal("the line is not a JSON object")))
-    return Mapped(columns, tuple(faults), config.join or "", group, compiler.group_by)
+    return Mapped(columns, tuple(faults), compiler.join, group, compiler.group_by)
 
 
 def only(connection: Connection, stream: StreamId, chunk: Chunk, where: str) -> Chunk:
@@ -194,16 +194,18 @@ class _Compiler:
         self.stream = stream
         self.config = config
         self.chunk = chunk
+        self.join = " ".join(filter(None, (config.join, _each_item(config.unnest, chunk) if config.unnest else None)))
         self.group_by = (*config.group_by, *(["_malformed"] if chunk.has_malformed and config.group_by else []))
         self.problems: list[str] = []
 
     def columns(self) -> tuple[tuple[MappedColumn, ...], tuple[tuple[str, str], ...] | None]:
         entity = self.stream.entity
-        source = f"{self.chunk.relation} {self.config.join or ''}"
-        problem = self._try(f"select 1 from {source} limit 0")
-        if problem is not None:
-            self.problems.append(f"`join`: {problem}")
-            self._stop()
+        source = f"{self.chunk.relation} {self.join}"
+        for name, clause in (("join", self.config.join or ""), ("unnest", self.join)):
+            problem = self._try(f"select 1 from {self.chunk.relation} {clause} limit 0")
+            if problem is not None:
+                self.problems.append(f"`{name}`: {problem}")
+                self._stop()
         names = self._names(source)
         mappings: Mapping[str, ColumnMapping] = {
             name: mapping.model_copy(update={"sql": _as_name(mapping.sql, names)})
@@ -284,6 +286,12 @@ class _Compiler:
             f"{self.stream.label}{origin}: the mapping does not fit. " + "; ".join(self.problems) + ".",
             hint=f"The source has {columns}. Mend the mapping, or write `optional: true` where a column may be missing.",
         )
+
+
+def _each_item(sql: str, chunk: Chunk) -> str:
+    """SQL of a join that makes a row, with the column `item`, of each item of a list. Of a record that could not be taken apart, one."""
+    items = f"case when _malformed then [null] else {sql} end" if chunk.has_malformed else sql
+    return f"cross join lateral (select unnest({items}) as item)"
 
 
 def _as_name(sql: str, names: Sequence[str]) -> str:

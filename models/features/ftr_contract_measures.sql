@@ -1,5 +1,6 @@
--- What an account has signed, as of each date: all from the dates of its subscription periods. The next renewal is no column of a
--- source here, since that says when the contract renews as of today; it follows from the day on which the yearly term began.
+-- What an account has signed, as of each date: all from the dates of its subscription periods. The next renewal is not `renews_at`,
+-- which says when the contract renews as of today: it is the end of the term that was agreed when the period started, or follows
+-- from the day on which the yearly term began.
 
 with
 
@@ -27,35 +28,39 @@ subscriptions as (
 ),
 
 -- A period that starts on the day on which another of its product ended carries the term on.
-yearly_periods as (
+periods_with_terms as (
 
     select
         account_id,
         coalesce(product, '') as product_key,
         cast(started_at as date) as started_date,
         cast(ended_at as date) as ended_date,
+        cast(term_ends_at as date) as term_ends_date,
+        coalesce(billing_interval = 'year', false) as is_yearly,
         max(coalesce(cast(ended_at as date), date '9999-12-31')) over (
             partition by account_id, coalesce(product, '')
             order by started_at, ended_at
             rows between unbounded preceding and 1 preceding
         ) as ended_before_date
     from subscriptions
-    where billing_interval = 'year' and not is_trial
+    where (billing_interval = 'year' or term_ends_at is not null) and not is_trial
 
 ),
 
-yearly_terms as (
+terms as (
 
     select
         account_id,
         started_date,
         ended_date,
+        term_ends_date,
+        is_yearly,
         max(case when ended_before_date is null or ended_before_date < started_date then started_date end) over (
             partition by account_id, product_key
             order by started_date
             rows between unbounded preceding and current row
         ) as term_started_date
-    from yearly_periods
+    from periods_with_terms
 
 ),
 
@@ -64,8 +69,11 @@ running_terms as (
     select
         terms.account_id,
         dates.as_of_date,
-        {{ anniversary_from("terms.term_started_date", "dates.as_of_date") }} as renewal_date
-    from yearly_terms as terms
+        case
+            when terms.term_ends_date >= dates.as_of_date then terms.term_ends_date
+            when terms.is_yearly then {{ anniversary_from("terms.term_started_date", "dates.as_of_date") }}
+        end as renewal_date
+    from terms
     inner join dates
         on
             terms.started_date < dates.as_of_date

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -312,3 +313,71 @@ def test_a_path_with_a_quote_in_it_is_read(company):
     report = company.load()["usage_events"]
     assert (report.rows_inserted, report.rows_quarantined) == (1, 1)
     assert Path(company.query("select _file from raw_files.usage_events")[0][0]).name == "events of 'May'.csv"
+
+
+INVOICE_LINES = {
+    "invoice_id": "id || '-' || cast(item->>'line' as varchar)",
+    "account_id": "account",
+    "issued_at": "day",
+    "amount_usd": "item->>'price'",
+}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first load", "later load"])
+def test_each_item_of_a_list_is_a_row(company, again):
+    company.write("accounts.csv", "id,name,created\n1,One,2024-01-01\n")
+    unnested = {"files": "orders*", "unnest": "json_extract(lines, '$[*]')", "columns": INVOICE_LINES}
+    company.streams(accounts=ACCOUNTS, invoices=unnested)
+    if again:
+        company.write("orders-0.jsonl", '{"id": "Z", "account": 1, "day": "2024-01-01", "lines": [{"line": 1, "price": 9}]}\n')
+        company.load()
+    orders = [
+        {"id": "A", "account": 1, "day": "2024-02-01", "lines": [{"line": 1, "price": 1.5}, {"line": 2, "price": "x"}]},
+        {"id": "B", "account": 1, "day": "2024-02-02", "lines": []},
+        {"id": "C", "account": 1, "day": "2024-02-03", "lines": [{"line": 1, "price": 4}]},
+    ]
+    text = "\n".join(json.dumps(order) for order in orders) + '\n["no object"]\n'
+    company.write("orders-1.jsonl", text)
+    report = company.load()["invoices"]
+    assert (report.rows_read, report.rows_inserted, report.rows_quarantined) == (4, 2, 2)
+    assert company.query(
+        "select invoice_id, cast(amount_usd as varchar) from raw_files.invoices where invoice_id <> 'Z-1' order by all"
+    ) == [("A-1", "1.50"), ("C-1", "4.00")]
+    assert company.query("select invoice_id, _row, _reason from quarantine.invoices order by _row") == [
+        ("A-2", 1, "wrong_type"),
+        (None, 4, "malformed_row"),
+    ]
+
+
+def test_items_come_of_a_list_that_a_join_brings(company):
+    company.write("accounts.csv", "id,name,created\n1,One,2024-01-01\n2,Two,2024-01-01\n")
+    company.write("enrolled.csv", "account,course\n1,maths\n2,maths\n2,arts\n")
+    company.write("due.csv", "course,work,day\nmaths,a,2024-02-01\nmaths,b,2024-03-01\narts,a,2024-04-01\n")
+    due = "(select course, list({'work': work, 'day': day}) as works from due group by course)"
+    company.streams(
+        accounts=ACCOUNTS,
+        invoices={
+            "files": "enrolled*",
+            "lookups": {"due": "due.csv"},
+            "join": f"left join {due} using (course)",
+            "unnest": "works",
+            "columns": {
+                "invoice_id": "account || course || item.work",
+                "account_id": "account",
+                "issued_at": "item.day",
+                "amount_usd": 1,
+            },
+        },
+    )
+    report = company.load()["invoices"]
+    assert (report.rows_read, report.rows_inserted) == (5, 5)
+    found = company.query("select invoice_id from raw_files.invoices order by 1")
+    assert [row[0] for row in found] == ["1mathsa", "1mathsb", "2artsa", "2mathsa", "2mathsb"]
+
+
+def test_what_is_no_list_cannot_be_unnested(company):
+    company.write("accounts.csv", "id,name,created\n1,One,2024-01-01\n")
+    company.streams(accounts={**ACCOUNTS, "unnest": "name"}, usage_events=EVENTS)
+    report = company.load()["accounts"]
+    assert report.status == "stopped"
+    assert "`unnest`: " in report.message
