@@ -1,7 +1,9 @@
 -- How an account buys and pays, as of each date. A payment counts from the day it was made. Failed payments have no date of their
 -- own: they are known when the invoice was paid in the end, or after the two weeks in which cards are tried again. The same
 -- two weeks stand for an invoice that was voided.
+-- Under contracts bills come as agreed, which is no habit of buying: purchases are measured where inactivity is churn.
 {% set known_after_days = 14 %}
+{% set buys = var("churn")["definition"] == "inactivity" %}
 
 with
 
@@ -95,7 +97,7 @@ purchases as (
         cast(issued_at as date) as purchase_date,
         sum(amount_usd) as amount_usd
     from invoices
-    where amount_usd > 0
+    where amount_usd > 0 and {{ buys }}
     group by account_id, cast(issued_at as date)
 
 ),
@@ -137,6 +139,7 @@ joined as (
         accounts.account_id,
         accounts.as_of_date,
         accounts.has_invoices,
+        accounts.has_invoices and {{ buys }} as has_purchases,
         bills.failed_payments_45d,
         bills.failed_payments_90d,
         bills.overdue_usd,
@@ -178,14 +181,14 @@ final as (
     select
         account_id,
         as_of_date,
-        {% for count in [
-            "failed_payments_45d", "failed_payments_90d", "overdue_days", "unpaid_days", "purchases_30d", "purchases_90d",
-            "purchases_180d", "purchases_ever"
-        ] -%}
+        {% for count in ["failed_payments_45d", "failed_payments_90d", "overdue_days", "unpaid_days"] -%}
             cast({{ measured(count, "has_invoices") }} as bigint) as {{ count }},
         {% endfor -%}
+        {% for count in ["purchases_30d", "purchases_90d", "purchases_180d", "purchases_ever"] -%}
+            cast({{ measured(count, "has_purchases") }} as bigint) as {{ count }},
+        {% endfor -%}
         cast({{ measured("overdue_usd", "has_invoices") }} as double) as overdue_usd,
-        cast({{ measured("purchased_90d_usd", "has_invoices") }} as double) as purchased_90d_usd,
+        cast({{ measured("purchased_90d_usd", "has_purchases") }} as double) as purchased_90d_usd,
         late_days_avg_365d,
         case
             when buying_for_days >= 180
