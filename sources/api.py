@@ -131,6 +131,12 @@ def limiter(account: str, requests: int, seconds: float) -> Limiter:
     return Limiter(requests, seconds)
 
 
+def access(source: ApiSource, address: str, header: Mapping[str, str], *, requests: int, seconds: float) -> Access:
+    """A way into the account at `address` with a `header` that stays as it is; `requests` are allowed in any `seconds`."""
+    pace = limiter(address, requests, seconds)
+    return Access(Client(address, headers=lambda: header, limiter=pace, timeout=source.timeout_seconds))
+
+
 class Api:
     """Asks one vendor, patiently: with retries, and with words for what it refuses."""
 

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Fatal
-from core.http import Answer, Client, document_of, secure
+from core.http import Answer, document_of, secure
 from core.source_settings import ExportSource, PostHogSource, SourceConfig
 from core.warehouse import literal
 from sources import files
-from sources.api import Access, ApiStream, Ask, Page, Record, Resource, Vendor, limiter
+from sources.api import Access, ApiStream, Ask, Page, Record, Resource, Vendor, access, limiter
 from sources.base import Stream, StreamId
 
 BURST_A_MINUTE = 240
@@ -174,15 +174,7 @@ def _address(source: PostHogSource) -> str:
 
 def _connect(source: PostHogSource) -> Access:
     header = {"Authorization": f"Bearer {source.key.get_secret_value()}"}
-    address = _address(source)
-    return Access(
-        Client(
-            address,
-            headers=lambda: header,
-            limiter=limiter(address, BURST_A_MINUTE, 60.0),
-            timeout=source.timeout_seconds,
-        )
-    )
+    return access(source, _address(source), header, requests=BURST_A_MINUTE, seconds=60.0)
 
 
 def _told(answer: Answer) -> str | None:

@@ -29,10 +29,10 @@ from decimal import Decimal
 from typing import Any
 
 from core.errors import Fatal
-from core.http import Answer, Client, document_of, secure
+from core.http import Answer, document_of, secure
 from core.source_settings import ApiSource, SourceConfig, StripeSource
 from sources import stripe_mrr
-from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, limiter
+from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, access
 from sources.base import StreamId
 
 BASE_URL = "https://api.stripe.com"
@@ -440,10 +440,9 @@ def _source(ask: Ask) -> StripeSource:
 
 
 def _connect(source: StripeSource) -> Access:
-    address = secure(source.base_url or BASE_URL)
     header = {"Authorization": f"Bearer {source.key.get_secret_value()}", "Stripe-Version": source.api_version}
-    pace = limiter(address, source.requests_per_second, 1.0)
-    return Access(Client(address, headers=lambda: header, limiter=pace, timeout=source.timeout_seconds))
+    address = secure(source.base_url or BASE_URL)
+    return access(source, address, header, requests=source.requests_per_second, seconds=1.0)
 
 
 def _told(answer: Answer) -> str | None:

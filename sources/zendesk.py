@@ -24,9 +24,22 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from core.http import Answer, Client, document_of, documents_in, secure
+from core.http import Answer, document_of, documents_in, secure
 from core.source_settings import ApiSource, SourceConfig, ZendeskSource
-from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, limiter, moment
+from sources.api import (
+    Access,
+    ApiStream,
+    Ask,
+    Document,
+    Page,
+    Position,
+    Record,
+    Resource,
+    Vendor,
+    access,
+    limiter,
+    moment,
+)
 from sources.base import StreamId
 
 PAGE_ROWS = 1000
@@ -240,15 +253,7 @@ def _connect(source: ZendeskSource) -> Access:
     token = source.token.get_secret_value()
     by_agent = f"Basic {b64encode(f'{source.email}/token:{token}'.encode()).decode()}"
     header = {"Authorization": by_agent if source.email else f"Bearer {token}"}
-    address = _address(source)
-    return Access(
-        Client(
-            address,
-            headers=lambda: header,
-            limiter=limiter(address, REQUESTS_A_MINUTE, 60.0),
-            timeout=source.timeout_seconds,
-        )
-    )
+    return access(source, _address(source), header, requests=REQUESTS_A_MINUTE, seconds=60.0)
 
 
 def _told(answer: Answer) -> str | None:
