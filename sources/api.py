@@ -499,3 +499,8 @@ def moment(text: Any) -> datetime | None:
 def naive(at: datetime) -> datetime:
     """A moment in UTC without a zone; one without a zone is in UTC."""
     return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo is not None else at
+
+
+def unix_seconds(at: datetime) -> int:
+    """Seconds since 1970 of a moment in UTC without a zone."""
+    return int(at.replace(tzinfo=UTC).timestamp())

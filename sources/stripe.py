@@ -32,7 +32,7 @@ from core.errors import Fatal
 from core.http import Answer, document_of, secure
 from core.source_settings import ApiSource, SourceConfig, StripeSource
 from sources import stripe_mrr
-from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, access
+from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, access, unix_seconds
 from sources.base import StreamId
 
 BASE_URL = "https://api.stripe.com"
@@ -90,7 +90,7 @@ def _list(kind: Kind, ask: Ask, position: Position) -> Page:
     """A page of the list. What happened up to `known_to` is surely in it: that was asked for before the first page."""
     follows = _source(ask).changes == "events"
     known_to = int(position["known_to"]) if position else _newest_event(ask) if follows else 0
-    since = None if ask.since is None else int(ask.since.replace(tzinfo=UTC).timestamp())
+    since = None if ask.since is None else unix_seconds(ask.since)
     ask.memo["is_listing"] = True
     document = ask.api.get(
         kind.path,
