@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, model_validator
 
-from core.blocks import NAME, RetryConfig, Strict, secrets_in
+from core.blocks import NAME, RetryConfig, Strict
 from core.contract import ENTITIES
 from core.errors import UserError
 
@@ -143,11 +143,6 @@ class BucketConfig(Strict):
                 raise ValueError(f"`endpoint`: {error}") from error
         return self
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Every secret of the block, for striking it out of what others say."""
-        return tuple(secrets_in(self))
-
 
 class SourceConfig(Strict):
     """A system that data comes from, read through a connector: what all of them have."""
@@ -178,11 +173,6 @@ class SourceConfig(Strict):
             if not NAME.fullmatch(name):
                 raise ValueError(f"stream name {name!r} must be lower case letters, digits and underscores")
         return self
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Every secret of the block, for striking it out of what others say."""
-        return tuple(secrets_in(self))
 
 
 class FilesSource(SourceConfig):
