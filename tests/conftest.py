@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -270,6 +271,18 @@ def new_home(tmp_path_factory: pytest.TempPathFactory, parsed: Callable[[bool], 
         return Home(folder / "var", config, env)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def built_in_source() -> Callable[[str], str]:
+    """The block of a source in the built-in configuration, for a home that has another one in its place."""
+    text = (PROJECT / "config" / "tenure.yml").read_text(encoding="utf-8")
+
+    def block(name: str) -> str:
+        (found,) = re.findall(rf"^  {name}:\n(?:    .*\n|\n)+", text, re.MULTILINE)
+        return str(found)
+
+    return block
 
 
 @dataclass(frozen=True)
