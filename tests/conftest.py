@@ -115,6 +115,10 @@ class Home:
         with warehouse.warehouse(path or self.path / "serving.duckdb", read_only=True) as connection:
             return warehouse.rows(connection, sql)
 
+    def scores(self) -> list[dict[str, Any]]:
+        """The published scores, in the order of accounts."""
+        return self.ask("select * from reverse_etl.customer_scores order by account_id")
+
 
 MOMENTS = {
     "marts.source_freshness": ("newest_load_at",),
@@ -302,7 +306,6 @@ def world(new_home: Callable[..., Home], refused: dict[str, str]) -> World:
     return World(home, first, published_rows(home.path / "serving.duckdb"))
 
 
-SCORES = "select * from reverse_etl.customer_scores order by account_id"
 GATE = ("churn:\n", "model: {min_churn_events: 10, gate: {max_ece_above_noise: 0.5}}\n\nchurn:\n")
 """A small company: its test window is too small for the usual demands."""
 
@@ -340,7 +343,7 @@ def lived(new_home: Callable[..., Home], tmp_path_factory: pytest.TempPathFactor
     def live(name: str) -> None:
         told[name] = home.must("run")
         told[f"{name}_rows"] = published_rows(home.path / "serving.duckdb")
-        told[f"{name}_scores"] = home.ask(SCORES)
+        told[f"{name}_scores"] = home.scores()
 
     live("first")
     reader = subprocess.Popen(
