@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import sandbox
+from core.source_settings import default_streams
 from sandbox import posthog
 from sandbox.serve import serving
 
@@ -95,6 +96,10 @@ def test_batch_exports_give_the_same(company: Any, standin: Any, format_: str) -
     assert uses(company) == TOLD
     assert company.query("select account_id, name from raw_posthog.accounts") == [("a", "A")]
     assert {report.status for report in company.load().values()} == {"unchanged"}
+
+
+def test_queries_and_batch_exports_leave_out_the_same_events() -> None:
+    assert default_streams("posthog")["events"]["where"] == default_streams("posthog_export")["events"]["where"]
 
 
 def test_an_event_that_was_taken_in_late_arrives(by_api: Any, standin: Any) -> None:
