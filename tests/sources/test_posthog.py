@@ -149,7 +149,9 @@ def test_the_other_types_of_groups_are_no_accounts(by_api: Any, standin: Any) ->
 
 
 @pytest.mark.timeout(120)
-def test_the_sandbox_product_by_queries_and_by_exports_is_that_of_its_files(company: Any) -> None:
+def test_the_sandbox_product_by_queries_and_by_exports_is_that_of_its_files(
+    company: Any, product_files: dict[str, Any]
+) -> None:
     sandbox.generate(company.home, accounts=40, months=3)
     product = company.home / "sandbox" / "data" / "product"
     for day in range(2):
@@ -177,22 +179,7 @@ def test_the_sandbox_product_by_queries_and_by_exports_is_that_of_its_files(comp
                 product={
                     "connector": "files",
                     "path": str(product),
-                    "streams": {
-                        "accounts": {
-                            "files": "workspaces/*.parquet",
-                            "columns": {"account_id": "id", "name": "name", "created_at": "created_at"},
-                        },
-                        "usage_events": {
-                            "files": "events/*.parquet",
-                            "columns": {
-                                "event_id": "event_id",
-                                "account_id": "workspace_id",
-                                "user_id": "user_id",
-                                "event_name": "event",
-                                "occurred_at": "timestamp",
-                            },
-                        },
-                    },
+                    "streams": product_files,
                 },
             )
             company.loads += 60 * 24 * 400
