@@ -174,6 +174,11 @@ class SourceConfig(Strict):
                 raise ValueError(f"stream name {name!r} must be lower case letters, digits and underscores")
         return self
 
+    @property
+    def entities(self) -> frozenset[str]:
+        """What its streams fill."""
+        return frozenset(stream.entity for stream in self.streams.values())
+
 
 class FilesSource(SourceConfig):
     """Files in a folder or a bucket."""
@@ -217,8 +222,7 @@ class ExportSource(FilesSource):
 
     @model_validator(mode="after")
     def _of_one_mind(self) -> ExportSource:
-        entities = {stream.entity for stream in self.streams.values()}
-        if self.account_source is not None and "accounts" in entities:
+        if self.account_source is not None and "accounts" in self.entities:
             raise ValueError(
                 "`account_source` says that another source has the accounts: name the streams without `groups`"
             )
