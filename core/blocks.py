@@ -20,14 +20,21 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret of the block, for striking it out of what others say."""
+        return tuple(_secrets_in(self))
 
-def secrets_in(value: Any) -> list[str]:
+
+def _secrets_in(value: Any) -> list[str]:
     if isinstance(value, SecretStr):
         return [value.get_secret_value()]
     if isinstance(value, BaseModel):
-        return [found for name in type(value).model_fields for found in secrets_in(getattr(value, name))]
+        return [found for name in type(value).model_fields for found in _secrets_in(getattr(value, name))]
+    if isinstance(value, dict):
+        return _secrets_in(list(value.values()))
     if isinstance(value, (tuple, list)):
-        return [found for item in value for found in secrets_in(item)]
+        return [found for item in value for found in _secrets_in(item)]
     return []
 
 

@@ -186,7 +186,7 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _coherent(self) -> Config:
-        entities = {stream.entity for source in self.sources.values() for stream in source.streams.values()}
+        entities = {entity for source in self.sources.values() for entity in source.entities}
         if not entities & set(FACT_ENTITIES):
             raise ValueError(f"sources: at least one stream must fill one of {', '.join(FACT_ENTITIES)}")
         if "accounts" not in entities and not self.identity.derive_accounts:
@@ -194,11 +194,10 @@ class Config(Strict):
         for name, source in self.sources.items():
             if not NAME.fullmatch(name):
                 raise ValueError(f"source name {name!r} must be lower case letters, digits and underscores")
-            has_accounts = any(stream.entity == "accounts" for stream in source.streams.values())
             referred = source.account_source
             if referred is not None and referred not in self.sources:
                 raise ValueError(f"sources.{name}.account_source: there is no source {referred!r}")
-            if not has_accounts and referred is None and not self.identity.derive_accounts:
+            if "accounts" not in source.entities and referred is None and not self.identity.derive_accounts:
                 raise ValueError(
                     f"sources.{name} has no accounts stream: set account_source to the source whose account ids it uses"
                 )

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, model_validator
 
-from core.blocks import NAME, RetryConfig, Strict, secrets_in
+from core.blocks import NAME, RetryConfig, Strict
 from core.contract import ENTITIES
 from core.errors import UserError
 
@@ -144,11 +144,6 @@ class BucketConfig(Strict):
                 raise ValueError(f"`endpoint`: {error}") from error
         return self
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Every secret of the block, for striking it out of what others say."""
-        return tuple(secrets_in(self))
-
 
 class SourceConfig(Strict):
     """A system that data comes from, read through a connector: what all of them have."""
@@ -181,9 +176,9 @@ class SourceConfig(Strict):
         return self
 
     @property
-    def secrets(self) -> tuple[str, ...]:
-        """Every secret of the block, for striking it out of what others say."""
-        return tuple(secrets_in(self))
+    def entities(self) -> frozenset[str]:
+        """What its streams fill."""
+        return frozenset(stream.entity for stream in self.streams.values())
 
 
 class FilesSource(SourceConfig):
@@ -228,8 +223,7 @@ class ExportSource(FilesSource):
 
     @model_validator(mode="after")
     def _of_one_mind(self) -> ExportSource:
-        entities = {stream.entity for stream in self.streams.values()}
-        if self.account_source is not None and "accounts" in entities:
+        if self.account_source is not None and "accounts" in self.entities:
             raise ValueError(
                 "`account_source` says that another source has the accounts: name the streams without `groups`"
             )

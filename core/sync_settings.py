@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from core.blocks import NAME, RetryConfig, Strict, secrets_in
+from core.blocks import NAME, RetryConfig, Strict
 
 
 class FieldConfig(Strict):
@@ -55,11 +55,6 @@ class SyncConfig(Strict):
     stand_in: bool = False
     guards: GuardConfig = GuardConfig()
     retry: RetryConfig = RetryConfig()
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Every secret of the block, for striking it out of what others say."""
-        return tuple(secrets_in(self))
 
 
 class HubSpotConfig(SyncConfig):

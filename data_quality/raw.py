@@ -154,8 +154,7 @@ def _account_lists(connection: Connection, config: Config) -> dict[str, str]:
     """For each source that lists accounts, the raw table with its list."""
     found = {}
     for source, settings in config.sources.items():
-        has_accounts = any(stream.entity == "accounts" for stream in settings.streams.values())
-        if has_accounts and table_exists(connection, f"raw_{settings.connector}", "accounts"):
+        if "accounts" in settings.entities and table_exists(connection, f"raw_{settings.connector}", "accounts"):
             found[source] = f"raw_{settings.connector}.accounts"
     return found
 

@@ -131,6 +131,12 @@ def limiter(account: str, requests: int, seconds: float) -> Limiter:
     return Limiter(requests, seconds)
 
 
+def access(source: ApiSource, address: str, header: Mapping[str, str], *, requests: int, seconds: float) -> Access:
+    """A way into the account at `address` with a `header` that stays as it is; `requests` are allowed in any `seconds`."""
+    pace = limiter(address, requests, seconds)
+    return Access(Client(address, headers=lambda: header, limiter=pace, timeout=source.timeout_seconds))
+
+
 class Api:
     """Asks one vendor, patiently: with retries, and with words for what it refuses."""
 
@@ -493,3 +499,8 @@ def moment(text: Any) -> datetime | None:
 def naive(at: datetime) -> datetime:
     """A moment in UTC without a zone; one without a zone is in UTC."""
     return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo is not None else at
+
+
+def unix_seconds(at: datetime) -> int:
+    """Seconds since 1970 of a moment in UTC without a zone."""
+    return int(at.replace(tzinfo=UTC).timestamp())

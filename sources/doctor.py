@@ -191,7 +191,7 @@ def _finding(
         stream,
         config,
         derived_accounts=tenure.config.identity.derive_accounts,
-        by_user=any(other.entity == "memberships" for other in source.streams.values()),
+        by_user="memberships" in source.entities,
     )
     quarantined = report.rows_quarantined if report else 0
     found = StreamFinding(

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Fatal
-from core.http import Answer, Client, document_of, secure
+from core.http import Answer, document_of, secure
 from core.source_settings import ExportSource, PostHogSource, SourceConfig
 from core.warehouse import literal
 from sources import files
-from sources.api import Access, ApiStream, Ask, Page, Record, Resource, Vendor, limiter
+from sources.api import Access, ApiStream, Ask, Page, Record, Resource, Vendor, access, limiter
 from sources.base import Stream, StreamId
 
 BURST_A_MINUTE = 240
@@ -50,27 +50,20 @@ def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_d
 
 def _groups(ask: Ask) -> Page:
     """The groups of the type that is an account, by their last change; their properties beside them."""
-    assert isinstance(ask.source, PostHogSource)
     page = _changed(
         ask,
         select=f"key, {_utc('created_at')} as created, {_utc('updated_at')} as changed, properties",
         table="groups",
         moment="updated_at",
         key="key",
-        where=f"index = {ask.source.group_type}",
+        where=f"index = {_settings(ask).group_type}",
     )
     return Page([{**_object(one["properties"]), **one} for one in page.records], page.position, page.is_end)
 
 
 def _events(ask: Ask) -> Page:
-    return _changed(
-        ask,
-        select=f"toString(uuid) as id, event, distinct_id, {_utc('timestamp')} as happened, {_utc('created_at')} as changed, properties",
-        table="events",
-        moment="created_at",
-        key="toString(uuid)",
-        where="true" if ask.since is None else f"timestamp >= {_at(_text(ask.since))}",
-    )
+    where = "true" if ask.since is None else f"timestamp >= {_at(_text(ask.since))}"
+    return _changed_events(ask, "properties", where=where)
 
 
 def _members(ask: Ask) -> Page:
@@ -78,11 +71,10 @@ def _members(ask: Ask) -> Page:
 
     The stretch ends at the run's moment; its pairs come page by page.
     """
-    assert isinstance(ask.source, PostHogSource)
     since = ask.position.get("since", _BEGINNING)
     until = ask.position.get("until") or _text(ask.now - LEFT_OUT)
     after = ask.position.get("after", "")
-    group = f"ifNull($group_{ask.source.group_type}, '')"
+    group = f"ifNull($group_{_settings(ask).group_type}, '')"
     pair = f"concat(distinct_id, ' ', {group})"
     found = _query(
         ask,
@@ -90,27 +82,31 @@ def _members(ask: Ask) -> Page:
         f" where created_at >= {_at(since)} and created_at < {_at(until)} and {group} != '' and {pair} > {literal(after)}"
         " group by id, distinct_id, group_key order by id",
     )
-    if len(found) == ask.source.page_rows:
+    if len(found) == _settings(ask).page_rows:
         return Page(found, {"since": since, "until": until, "after": found[-1]["id"]}, is_end=False)
     return Page(found, {"since": max(since, _back(until))}, is_end=True)
 
 
 def _identities(ask: Ask) -> Page:
     """Which ids are one person."""
+    told = "JSONExtractString(properties, '$anon_distinct_id') as anon_distinct_id, JSONExtractString(properties, 'alias') as alias"
+    return _changed_events(ask, told, where="event in ('$identify', '$create_alias')")
+
+
+def _changed_events(ask: Ask, told: str, *, where: str) -> Page:
+    """Events with what is `told` by their properties, in the order in which PostHog took them in."""
     return _changed(
         ask,
-        select=f"toString(uuid) as id, event, distinct_id, JSONExtractString(properties, '$anon_distinct_id') as anon_distinct_id,"
-        f" JSONExtractString(properties, 'alias') as alias, {_utc('timestamp')} as happened, {_utc('created_at')} as changed",
+        select=f"toString(uuid) as id, event, distinct_id, {_utc('timestamp')} as happened, {_utc('created_at')} as changed, {told}",
         table="events",
         moment="created_at",
         key="toString(uuid)",
-        where="event in ('$identify', '$create_alias')",
+        where=where,
     )
 
 
 def _changed(ask: Ask, *, select: str, table: str, moment: str, key: str, where: str) -> Page:
     """Records in the order of `moment` and `key`, from where the last page ended."""
-    assert isinstance(ask.source, PostHogSource)
     since, after = ask.position.get("since", _BEGINNING), ask.position.get("after")
     beyond = f"{moment} >= {_at(since)}"
     if after is not None:
@@ -119,7 +115,7 @@ def _changed(ask: Ask, *, select: str, table: str, moment: str, key: str, where:
     found = _query(
         ask, f"select {select} from {table} where {where} and {beyond} and {moment} < {until} order by {moment}, {key}"
     )
-    if len(found) == ask.source.page_rows:
+    if len(found) == _settings(ask).page_rows:
         last = found[-1]
         return Page(found, {"since": last["changed"], "after": last.get("id") or last["key"]}, is_end=False)
     # A run that found nothing begins the next one where it began.
@@ -129,15 +125,14 @@ def _changed(ask: Ask, *, select: str, table: str, moment: str, key: str, where:
 
 def _query(ask: Ask, sql: str) -> list[Record]:
     """The rows of a query's answer, at most a page of them. `force_blocking` asks for what is there now instead of an earlier answer."""
-    assert isinstance(ask.source, PostHogSource)
-    limit = ask.source.page_rows
-    queries = limiter(f"{_address(ask.source)} queries", ask.source.queries_per_hour, 3600.0)
-    body = {"query": {"kind": "HogQLQuery", "query": f"{sql} limit {limit}"}, "refresh": "force_blocking"}
-    path = f"/api/projects/{ask.source.project}/query/"
+    source = _settings(ask)
+    queries = limiter(f"{_address(source)} queries", source.queries_per_hour, 3600.0)
+    body = {"query": {"kind": "HogQLQuery", "query": f"{sql} limit {source.page_rows}"}, "refresh": "force_blocking"}
+    path = f"/api/projects/{source.project}/query/"
     document = ask.api.send("POST", path, holds="results", of=list, limiter=queries, json=body)
     columns, results = document.get("columns"), document["results"]
     if not isinstance(columns, list) or any(len(row) != len(columns) for row in results):
-        raise Fatal(f"{_address(ask.source)} answered with rows that do not fit their columns: {str(columns)[:200]}.")
+        raise Fatal(f"{_address(source)} answered with rows that do not fit their columns: {str(columns)[:200]}.")
     return [dict(zip(columns, row, strict=True)) for row in results]
 
 
@@ -168,21 +163,18 @@ def _text(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
+def _settings(ask: Ask) -> PostHogSource:
+    assert isinstance(ask.source, PostHogSource)
+    return ask.source
+
+
 def _address(source: PostHogSource) -> str:
     return secure(source.base_url or f"https://{source.region}.posthog.com")
 
 
 def _connect(source: PostHogSource) -> Access:
     header = {"Authorization": f"Bearer {source.key.get_secret_value()}"}
-    address = _address(source)
-    return Access(
-        Client(
-            address,
-            headers=lambda: header,
-            limiter=limiter(address, BURST_A_MINUTE, 60.0),
-            timeout=source.timeout_seconds,
-        )
-    )
+    return access(source, _address(source), header, requests=BURST_A_MINUTE, seconds=60.0)
 
 
 def _told(answer: Answer) -> str | None:

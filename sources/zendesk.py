@@ -21,12 +21,26 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from core.http import Answer, Client, document_of, documents_in, secure
+from core.http import Answer, document_of, documents_in, secure
 from core.source_settings import ApiSource, SourceConfig, ZendeskSource
-from sources.api import Access, ApiStream, Ask, Document, Page, Position, Record, Resource, Vendor, limiter, moment
+from sources.api import (
+    Access,
+    ApiStream,
+    Ask,
+    Document,
+    Page,
+    Position,
+    Record,
+    Resource,
+    Vendor,
+    access,
+    limiter,
+    moment,
+    unix_seconds,
+)
 from sources.base import StreamId
 
 PAGE_ROWS = 1000
@@ -167,7 +181,7 @@ def _ratings(ask: Ask) -> Page:
     tickets = _by_id(ask, "tickets", (one.get("ticket_id") for one in found))
     owners = {one["id"]: tickets.get(str(one.get("ticket_id"))) for one in found}
     moments = [at for at in (moment(one.get("updated_at")) for one in found) if at is not None]
-    newest = max([position.get("newest", 0), *(_seconds(at) for at in moments)])
+    newest = max([position.get("newest", 0), *(unix_seconds(at) for at in moments)])
     meta = document.get("meta") or {}
     has_more = bool(meta.get("has_more") and meta.get("after_cursor"))
     ahead = {"start_time": began, "newest": newest, "after": meta.get("after_cursor")}
@@ -224,12 +238,7 @@ def _export(ask: Ask, path: str, name: str, **params: Any) -> Document:
 
 
 def _start(ask: Ask) -> int:
-    return 0 if ask.since is None else _seconds(ask.since)
-
-
-def _seconds(at: datetime) -> int:
-    """Seconds since 1970 of a moment in UTC."""
-    return int(at.replace(tzinfo=UTC).timestamp())
+    return 0 if ask.since is None else unix_seconds(ask.since)
 
 
 def _address(source: ZendeskSource) -> str:
@@ -240,15 +249,7 @@ def _connect(source: ZendeskSource) -> Access:
     token = source.token.get_secret_value()
     by_agent = f"Basic {b64encode(f'{source.email}/token:{token}'.encode()).decode()}"
     header = {"Authorization": by_agent if source.email else f"Bearer {token}"}
-    address = _address(source)
-    return Access(
-        Client(
-            address,
-            headers=lambda: header,
-            limiter=limiter(address, REQUESTS_A_MINUTE, 60.0),
-            timeout=source.timeout_seconds,
-        )
-    )
+    return access(source, _address(source), header, requests=REQUESTS_A_MINUTE, seconds=60.0)
 
 
 def _told(answer: Answer) -> str | None:

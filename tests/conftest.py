@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -113,6 +114,10 @@ class Home:
         """Rows of the published copy."""
         with warehouse.warehouse(path or self.path / "serving.duckdb", read_only=True) as connection:
             return warehouse.rows(connection, sql)
+
+    def scores(self) -> list[dict[str, Any]]:
+        """The published scores, in the order of accounts."""
+        return self.ask("select * from reverse_etl.customer_scores order by account_id")
 
 
 MOMENTS = {
@@ -272,6 +277,18 @@ def new_home(tmp_path_factory: pytest.TempPathFactory, parsed: Callable[[bool], 
     return make
 
 
+@pytest.fixture(scope="session")
+def built_in_source() -> Callable[[str], str]:
+    """The block of a source in the built-in configuration, for a home that has another one in its place."""
+    text = (PROJECT / "config" / "tenure.yml").read_text(encoding="utf-8")
+
+    def block(name: str) -> str:
+        (found,) = re.findall(rf"^  {name}:\n(?:    .*\n|\n)+", text, re.MULTILINE)
+        return str(found)
+
+    return block
+
+
 @dataclass(frozen=True)
 class World:
     """The session's company: its home, and what the first run said."""
@@ -289,7 +306,6 @@ def world(new_home: Callable[..., Home], refused: dict[str, str]) -> World:
     return World(home, first, published_rows(home.path / "serving.duckdb"))
 
 
-SCORES = "select * from reverse_etl.customer_scores order by account_id"
 GATE = ("churn:\n", "model: {min_churn_events: 10, gate: {max_ece_above_noise: 0.5}}\n\nchurn:\n")
 """A small company: its test window is too small for the usual demands."""
 
@@ -327,7 +343,7 @@ def lived(new_home: Callable[..., Home], tmp_path_factory: pytest.TempPathFactor
     def live(name: str) -> None:
         told[name] = home.must("run")
         told[f"{name}_rows"] = published_rows(home.path / "serving.duckdb")
-        told[f"{name}_scores"] = home.ask(SCORES)
+        told[f"{name}_scores"] = home.scores()
 
     live("first")
     reader = subprocess.Popen(

@@ -13,7 +13,6 @@ from sandbox import segment
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).parents[2]
 SURVEYS = """  surveys:
     connector: files
     path: ${TENURE_HOME}/sandbox/data/product
@@ -67,15 +66,10 @@ COMPARED = (
 """Tables that do not say which source told a row: surveys are a source of their own here."""
 
 
-def product() -> str:
-    """The product's block of the built-in configuration."""
-    text = (PROJECT / "config" / "tenure.yml").read_text(encoding="utf-8")
-    return text[text.index("  product:\n    connector") : text.index("identity:\n")]
-
-
 @pytest.fixture(scope="module", params=["posthog", "segment"])
-def home(request: pytest.FixtureRequest, new_home: Callable[..., Any]) -> Any:
-    made = new_home(request.param, (product(), {"posthog": POSTHOG, "segment": SEGMENT}[request.param] + SURVEYS))
+def home(request: pytest.FixtureRequest, new_home: Callable[..., Any], built_in_source: Callable[[str], str]) -> Any:
+    block = {"posthog": POSTHOG, "segment": SEGMENT}[request.param]
+    made = new_home(request.param, (built_in_source("product"), block + SURVEYS))
     if request.param == "segment":
         sandbox.generate(made.path, accounts=150, months=8, seed=7)
         assert segment.export(made.path / "sandbox" / "data" / "product", made.path / "exports")

@@ -24,15 +24,7 @@ from ml.model import ChurnModel
 from ml.score import score
 from ml.train import train
 
-SCORES = "select * from reverse_etl.customer_scores order by account_id"
-
 pytestmark = pytest.mark.timeout(1200)
-
-
-@pytest.fixture(scope="module")
-def scored(lived: dict[str, Any]) -> dict[str, Any]:
-    """The company that has lived through three runs, and how it is now."""
-    return lived
 
 
 def ask(home: Any, sql: str) -> list[dict[str, Any]]:
@@ -54,12 +46,12 @@ def copied(tenure: Tenure) -> Iterator[Connection]:
         yield connection
 
 
-def test_the_first_run_trains_tests_and_scores_every_customer(scored: dict[str, Any]) -> None:
-    published = scored["first"]["published"]
+def test_the_first_run_trains_tests_and_scores_every_customer(lived: dict[str, Any]) -> None:
+    published = lived["first"]["published"]
     model = published["model"]
     assert model["state"] == "champion", model["decision"]
     assert model["test"]["metrics"]["roc_auc"]["value"] > 0.6
-    scores = scored["first_scores"]
+    scores = lived["first_scores"]
     assert len(scores) == published["customers"]
     assert all(0 < row["churn_probability"] < 1 for row in scores)
     # Who is safe may have nothing notable against him.
@@ -67,24 +59,24 @@ def test_the_first_run_trains_tests_and_scores_every_customer(scored: dict[str, 
     assert sum(row["reason_1_text"] is not None for row in scores) > 0.9 * len(scores)
     failed = {check["check_name"] for check in published["failed_checks"] if check["table_name"] == "ml.churn_scores"}
     assert not failed & {"stale", "labels", "outcomes"}
-    found = scored["home"].ask("select watch, state from quality.model_watch")
+    found = lived["home"].ask("select watch, state from quality.model_watch")
     assert {(row["watch"], row["state"]) for row in found} == {("stale", "ok"), ("labels", "ok"), ("outcomes", "ok")}
     assert sum(row["churn_tier"] == "high" for row in scores) == 50
     worth = published["worth_a_call"]
     assert [row["mrr_at_risk_usd"] for row in worth] == sorted((r["mrr_at_risk_usd"] for r in worth), reverse=True)
 
 
-def test_nothing_new_trains_nothing_scores_nothing_and_changes_no_row(scored: dict[str, Any]) -> None:
-    assert scored["second_scores"] == scored["first_scores"]
+def test_nothing_new_trains_nothing_scores_nothing_and_changes_no_row(lived: dict[str, Any]) -> None:
+    assert lived["second_scores"] == lived["first_scores"]
     trained = ask(
-        scored["home"],
+        lived["home"],
         "select count(*) as n from ml.trainings where as_of_date = (select min(as_of_date) from ml.trainings)",
     )
     assert trained[0]["n"] == 1
 
 
-def test_the_test_window_of_each_training_is_published_once(scored: dict[str, Any]) -> None:
-    home = scored["home"]
+def test_the_test_window_of_each_training_is_published_once(lived: dict[str, Any]) -> None:
+    home = lived["home"]
     tested = home.ask(
         "select model_version, count(*) as n, count(distinct as_of_date) as dates, sum(scores) as scores from"
         " quality.model_backtest where kind = 'test' group by model_version order by model_version"
@@ -99,8 +91,8 @@ def test_the_test_window_of_each_training_is_published_once(scored: dict[str, An
     assert all(row["n"] == row["dates"] > 0 for row in tested)
 
 
-def test_a_training_that_was_killed_before_it_was_written_down_is_written_down_once(scored: dict[str, Any]) -> None:
-    home, now = scored["home"], datetime(2025, 1, 9)
+def test_a_training_that_was_killed_before_it_was_written_down_is_written_down_once(lived: dict[str, Any]) -> None:
+    home, now = lived["home"], datetime(2025, 1, 9)
     tenure = settings.load(home.config, home.path)
     kept = "select * from ml.churn_backtest where kind = 'test' order by model_version, as_of_date"
     moments = ("measured_at", "run_id")
@@ -122,10 +114,10 @@ def test_a_training_that_was_killed_before_it_was_written_down_is_written_down_o
 
 
 @pytest.mark.slow
-def test_a_search_is_tracked_trial_by_trial_and_leaves_nothing_behind(scored: dict[str, Any], tmp_path: Path) -> None:
+def test_a_search_is_tracked_trial_by_trial_and_leaves_nothing_behind(lived: dict[str, Any], tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    home = scored["home"]
+    home = lived["home"]
     tenure = settings.load(home.config, home.path)
     model = tenure.config.model.model_copy(update={"search_minutes": 0.05})
     # Another home's registry: the company's own versions stay as they are.
@@ -148,15 +140,15 @@ def test_a_search_is_tracked_trial_by_trial_and_leaves_nothing_behind(scored: di
     assert not (tmp_path / "search").exists()
 
 
-def test_reasons_and_changes_add_up(scored: dict[str, Any]) -> None:
-    home = scored["home"]
+def test_reasons_and_changes_add_up(lived: dict[str, Any]) -> None:
+    home = lived["home"]
     off = ask(
         home,
         "select max(abs(s.base_probability + r.total - s.probability)) as off, count(*) as n from ml.churn_scores as s join"
         " (select account_id, as_of_date, model_version, sum(contribution) as total from ml.churn_reasons"
         "  where kind in ('up', 'down', 'other') group by all) as r using (account_id, as_of_date, model_version)",
     )[0]
-    assert off["n"] == len(scored["first_scores"]) + len(scored["third_scores"])
+    assert off["n"] == len(lived["first_scores"]) + len(lived["third_scores"])
     assert off["off"] < 1e-4
     moved = ask(
         home,
@@ -172,21 +164,21 @@ def test_reasons_and_changes_add_up(scored: dict[str, Any]) -> None:
     assert moved["off"] < 1e-4
 
 
-def test_a_week_later_scores_say_what_changed(scored: dict[str, Any]) -> None:
-    changed = [row for row in scored["third_scores"] if row["churn_probability_change_7d"] is not None]
+def test_a_week_later_scores_say_what_changed(lived: dict[str, Any]) -> None:
+    changed = [row for row in lived["third_scores"] if row["churn_probability_change_7d"] is not None]
     assert len(changed) > 200
-    before = {row["account_id"]: row for row in scored["first_scores"]}
+    before = {row["account_id"]: row for row in lived["first_scores"]}
     for row in changed:
         was = before[row["account_id"]]["churn_probability"]
         assert row["churn_probability_change_7d"] == pytest.approx(row["churn_probability"] - was, abs=2e-4)
         assert row["change_reason_text"]
-    home = scored["home"]
+    home = lived["home"]
     dates = home.ask("select count(distinct as_of_date) as n from reverse_etl.customer_scores_history")
     assert dates[0]["n"] == 2
 
 
-def test_any_past_score_is_rebuilt_from_its_version_and_date(scored: dict[str, Any]) -> None:
-    home = scored["home"]
+def test_any_past_score_is_rebuilt_from_its_version_and_date(lived: dict[str, Any]) -> None:
+    home = lived["home"]
     tenure = settings.load(home.config, home.path)
     store = registry.connect(home.path)
     past = ask(home, "select min(as_of_date) as day, any_value(model_version) as version from ml.churn_scores")[0]
@@ -205,9 +197,9 @@ def test_any_past_score_is_rebuilt_from_its_version_and_date(scored: dict[str, A
 
 
 @pytest.fixture(scope="module")
-def in_use(scored: dict[str, Any]) -> tuple[ChurnModel, pd.DataFrame]:
+def in_use(lived: dict[str, Any]) -> tuple[ChurnModel, pd.DataFrame]:
     """The champion, and the rows that it scored last."""
-    home = scored["home"]
+    home = lived["home"]
     store = registry.connect(home.path)
     champion = store.champion()
     assert champion is not None
@@ -248,17 +240,17 @@ def test_what_can_only_raise_the_risk_never_lowers_it(in_use: tuple[ChurnModel, 
         assert (feature.direction * np.diff(risks, axis=0) >= -1e-9).all(), feature.name
 
 
-def test_the_card_prints_the_random_split_beside_the_forward_test(scored: dict[str, Any]) -> None:
-    answer = scored["home"].run("model", "card")
+def test_the_card_prints_the_random_split_beside_the_forward_test(lived: dict[str, Any]) -> None:
+    answer = lived["home"].run("model", "card")
     assert answer.code == 0
     assert "random" in answer.out.lower()
-    listed = scored["home"].must("model", "list")
+    listed = lived["home"].must("model", "list")
     assert [version["state"] for version in listed["versions"]].count("champion") == 1
 
 
 @pytest.mark.slow
-def test_a_registry_that_is_down_is_a_clear_error_and_published_scores_stay(scored: dict[str, Any]) -> None:
-    home = scored["home"]
+def test_a_registry_that_is_down_is_a_clear_error_and_published_scores_stay(lived: dict[str, Any]) -> None:
+    home = lived["home"]
     text = home.config.read_text(encoding="utf-8")
     before = (home.path / "serving.duckdb").read_bytes()
     home.config.write_text(text.replace("model: {", "model: {tracking_uri: 'http://127.0.0.1:9', "), encoding="utf-8")
@@ -273,17 +265,17 @@ def test_a_registry_that_is_down_is_a_clear_error_and_published_scores_stay(scor
     assert (home.path / "serving.duckdb").read_bytes() == before
 
 
-def test_a_store_that_lost_its_models_is_an_error_and_no_base_rate(scored: dict[str, Any], tmp_path: Path) -> None:
-    config = scored["home"].config
-    with copied(settings.load(config, scored["home"].path)) as connection:
+def test_a_store_that_lost_its_models_is_an_error_and_no_base_rate(lived: dict[str, Any], tmp_path: Path) -> None:
+    config = lived["home"].config
+    with copied(settings.load(config, lived["home"].path)) as connection:
         with pytest.raises(Fatal, match=r"holds no model, but this warehouse knows version \d+"):
             score(connection, settings.load(config, tmp_path), now=datetime(2026, 1, 1), run_id="later")
         assert warehouse.scalar(connection, "select count(*) from ml.churn_scores") == 0
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_clear_error_and_published_scores_stay(scored: dict[str, Any]) -> None:
-    home = scored["home"]
+def test_a_full_disk_is_a_clear_error_and_published_scores_stay(lived: dict[str, Any]) -> None:
+    home = lived["home"]
     before = (home.path / "serving.duckdb").read_bytes()
     # No file may grow beyond this: what a full disk looks like to a process.
     limited = ["bash", "-c", 'ulimit -f 2000; exec "$@"', "-", *home.command("run", "--retrain", "--json")]
@@ -298,8 +290,8 @@ def test_a_full_disk_is_a_clear_error_and_published_scores_stay(scored: dict[str
 
 
 @pytest.mark.slow
-def test_a_model_that_no_longer_sees_what_it_learned_is_not_published(scored: dict[str, Any]) -> None:
-    home = scored["home"]
+def test_a_model_that_no_longer_sees_what_it_learned_is_not_published(lived: dict[str, Any]) -> None:
+    home = lived["home"]
     text = home.config.read_text(encoding="utf-8")
     before = (home.path / "serving.duckdb").read_bytes()
     watch = "watch: {warn_psi: 0.0001, block_psi: 0.001, max_drifted_share: 0.01, max_stale_days: 0}, "
@@ -325,10 +317,10 @@ def test_a_model_that_no_longer_sees_what_it_learned_is_not_published(scored: di
 
 
 @pytest.mark.slow
-def test_renaming_companies_moves_no_score(scored: dict[str, Any]) -> None:
-    home = scored["home"]
+def test_renaming_companies_moves_no_score(lived: dict[str, Any]) -> None:
+    home = lived["home"]
     home.must("run")
-    before, names = home.ask(SCORES), "select account_id, account_name from marts.accounts order by account_id"
+    before, names = home.scores(), "select account_id, account_name from marts.accounts order by account_id"
     called = {row["account_id"]: row["account_name"] for row in home.ask(names)}
     by_name = {
         row["account_id"]
@@ -347,7 +339,7 @@ def test_renaming_companies_moves_no_score(scored: dict[str, Any]) -> None:
     home.must("run")
     now = {row["account_id"]: row["account_name"] for row in home.ask(names)}
     assert {account for account in now if now[account] != called[account]} == set(chosen)
-    assert home.ask(SCORES) == before
+    assert home.scores() == before
 
 
 @pytest.mark.slow
@@ -357,7 +349,7 @@ def test_too_few_departures_give_everybody_the_base_rate_and_say_so(new_home: Ca
     model = document["published"]["model"]
     assert model["state"] == "refused"
     assert "min_churn_events" in model["decision"]
-    scores = home.ask(SCORES)
+    scores = home.scores()
     assert {row["is_fallback"] for row in scores} == {True}
     assert {row["churn_tier"] for row in scores} == {"unknown"}
     assert len({row["churn_probability"] for row in scores}) == 1

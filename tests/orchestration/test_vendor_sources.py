@@ -10,7 +10,6 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).parents[2]
 HUBSPOT = """  crm:
     connector: hubspot
     stand_in: true
@@ -50,17 +49,11 @@ SUPPORT = """  support:
 """
 
 
-def block(name: str, following: str) -> str:
-    """A source of the built-in configuration."""
-    text = (PROJECT / "config" / "tenure.yml").read_text(encoding="utf-8")
-    return text[text.index(f"  {name}:\n    connector") : text.index(f"  {following}:\n    connector")]
-
-
 @pytest.fixture(scope="module")
-def home(new_home: Callable[..., Any]) -> Any:
+def home(new_home: Callable[..., Any], built_in_source: Callable[[str], str]) -> Any:
     """A company whose CRM is HubSpot, whose billing is Stripe and whose support is Zendesk, after its first run."""
-    blocks = (("crm", "billing", HUBSPOT), ("billing", "support", BILLING), ("support", "product", SUPPORT))
-    made = new_home("vendors", *((block(name, following), text) for name, following, text in blocks))
+    blocks = {"crm": HUBSPOT, "billing": BILLING, "support": SUPPORT}
+    made = new_home("vendors", *((built_in_source(name), text) for name, text in blocks.items()))
     made.must("run")
     return made
 
@@ -112,11 +105,13 @@ MERGER = (
 )
 
 
-def test_two_crms_after_a_merger_are_one_company(new_home: Callable[..., Any]) -> None:
+def test_two_crms_after_a_merger_are_one_company(
+    new_home: Callable[..., Any], built_in_source: Callable[[str], str]
+) -> None:
     """Both know the same customers by ids of their own; HubSpot comes first, and knows no countries."""
     home = new_home(
         "merger",
-        (block("crm", "billing"), MERGER),
+        (built_in_source("crm"), MERGER),
         ("precedence: [crm, billing,", "precedence: [crm, acquired, billing,"),
         accounts=80,
         months=4,

@@ -131,3 +131,32 @@ class Company:
 @pytest.fixture
 def company(tmp_path: Path) -> Iterator[Company]:
     return Company(tmp_path)
+
+
+@pytest.fixture
+def product_files() -> dict[str, Any]:
+    """The streams of the sandbox company's product as it is in files: its workspaces and events."""
+    return {
+        "accounts": {
+            "files": "workspaces/*.parquet",
+            "columns": {
+                "account_id": "id",
+                "name": "name",
+                "domain": "domain",
+                "created_at": "created_at",
+                "crm_account_id": "crm_id",
+            },
+        },
+        "usage_events": {
+            "files": "events/*.parquet",
+            "columns": {
+                "event_id": "event_id",
+                "account_id": "workspace_id",
+                "user_id": "user_id",
+                "event_name": "event",
+                "occurred_at": "timestamp",
+                "quantity": "quantity",
+                "product": "product",
+            },
+        },
+    }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import sandbox
+from core.source_settings import default_streams
 from sandbox import posthog
 from sandbox.serve import serving
 
@@ -97,6 +98,10 @@ def test_batch_exports_give_the_same(company: Any, standin: Any, format_: str) -
     assert {report.status for report in company.load().values()} == {"unchanged"}
 
 
+def test_queries_and_batch_exports_leave_out_the_same_events() -> None:
+    assert default_streams("posthog")["events"]["where"] == default_streams("posthog_export")["events"]["where"]
+
+
 def test_an_event_that_was_taken_in_late_arrives(by_api: Any, standin: Any) -> None:
     standin.group("a", at="2024-05-01 08:00:00")
     standin.capture([used("u", "20 09", "a")])
@@ -144,7 +149,9 @@ def test_the_other_types_of_groups_are_no_accounts(by_api: Any, standin: Any) ->
 
 
 @pytest.mark.timeout(120)
-def test_the_sandbox_product_by_queries_and_by_exports_is_that_of_its_files(company: Any) -> None:
+def test_the_sandbox_product_by_queries_and_by_exports_is_that_of_its_files(
+    company: Any, product_files: dict[str, Any]
+) -> None:
     sandbox.generate(company.home, accounts=40, months=3)
     product = company.home / "sandbox" / "data" / "product"
     for day in range(2):
@@ -172,22 +179,7 @@ def test_the_sandbox_product_by_queries_and_by_exports_is_that_of_its_files(comp
                 product={
                     "connector": "files",
                     "path": str(product),
-                    "streams": {
-                        "accounts": {
-                            "files": "workspaces/*.parquet",
-                            "columns": {"account_id": "id", "name": "name", "created_at": "created_at"},
-                        },
-                        "usage_events": {
-                            "files": "events/*.parquet",
-                            "columns": {
-                                "event_id": "event_id",
-                                "account_id": "workspace_id",
-                                "user_id": "user_id",
-                                "event_name": "event",
-                                "occurred_at": "timestamp",
-                            },
-                        },
-                    },
+                    "streams": product_files,
                 },
             )
             company.loads += 60 * 24 * 400

@@ -12,34 +12,9 @@ import sandbox
 from core.errors import UserError
 from sandbox import segment
 
-FILES = {
-    "accounts": {
-        "files": "workspaces/*.parquet",
-        "columns": {
-            "account_id": "id",
-            "name": "name",
-            "domain": "domain",
-            "created_at": "created_at",
-            "crm_account_id": "crm_id",
-        },
-    },
-    "usage_events": {
-        "files": "events/*.parquet",
-        "columns": {
-            "event_id": "event_id",
-            "account_id": "workspace_id",
-            "user_id": "user_id",
-            "event_name": "event",
-            "occurred_at": "timestamp",
-            "quantity": "quantity",
-            "product": "product",
-        },
-    },
-}
-
 
 @pytest.mark.timeout(120)
-def test_the_sandbox_product_day_by_day(company: Any) -> None:
+def test_the_sandbox_product_day_by_day(company: Any, product_files: dict[str, Any]) -> None:
     sandbox.generate(company.home, accounts=40, months=3)
     product = company.home / "sandbox" / "data" / "product"
     own = {"quantity": "properties->>'quantity'", "product": "properties->>'product'"}
@@ -53,7 +28,7 @@ def test_the_sandbox_product_day_by_day(company: Any) -> None:
                 "tracks": {"columns": own},
             },
         },
-        product={"connector": "files", "path": str(product), "streams": FILES},
+        product={"connector": "files", "path": str(product), "streams": product_files},
     )
     for day in range(2):
         if day:
@@ -63,7 +38,7 @@ def test_the_sandbox_product_day_by_day(company: Any) -> None:
         reports = company.load()
         assert {report.message for report in reports.values()} == {None}
         for entity in ("accounts", "usage_events"):
-            names = ", ".join(FILES[entity]["columns"])
+            names = ", ".join(product_files[entity]["columns"])
             asked = f"select {names} from raw_{{}}.{entity} order by all"
             rows = company.query(asked.format("segment"))
             assert len(rows) >= 40

@@ -12,11 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 
-@pytest.fixture
-def segment(company: Any) -> Any:
-    """A company whose product is read from Segment's exports."""
+def reading_segment(company: Any) -> Any:
+    """The company, with a product that is read from Segment's exports."""
     company.data.mkdir(parents=True)
     return company.sources(product={"connector": "segment", "path": str(company.data)})
+
+
+@pytest.fixture
+def segment(company: Any) -> Any:
+    return reading_segment(company)
 
 
 _number = iter(range(1, 1_000_000))
@@ -168,9 +172,7 @@ def test_the_order_of_deliveries_does_not_matter(segment: Any, tmp_path: Any) ->
     ]
     found = []
     for order in ((0, 1, 2, 3), (3, 2, 1, 0)):
-        other = type(segment)(tmp_path / str(order))
-        other.data.mkdir(parents=True)
-        other.sources(product={"connector": "segment", "path": str(other.data)})
+        other = reading_segment(type(segment)(tmp_path / str(order)))
         for turn, number in enumerate(order):
             deliver(other, f"{turn:02}", *days[number])
             other.load()
@@ -258,6 +260,11 @@ _statements = st.one_of(
 _events = st.tuples(_moments, st.sampled_from((*USERS, *VISITORS)), st.sampled_from((None, None, *ACCOUNTS)))
 
 
+def named(who: str) -> dict[str, str]:
+    """A user or visitor as a call names them."""
+    return {"userId" if who in USERS else "anonymousId": who}
+
+
 def expected(statements: list[tuple[int, Any]], events: list[tuple[int, str, str | None]]) -> list[tuple[Any, ...]]:
     """The rule, as a person would follow it."""
     names: dict[str, str] = {}
@@ -287,23 +294,21 @@ def test_however_it_is_delivered_every_event_ends_at_the_account_of_its_user(com
     statements = list(enumerate(data.draw(st.lists(_statements, min_size=1, max_size=6))))
     events = data.draw(st.lists(_events, min_size=1, max_size=6))
     calls = [
-        group(account, f"{at + 1:02}T12:00:00", **({"userId": who} if who in USERS else {"anonymousId": who}))
+        group(account, f"{at + 1:02}T12:00:00", **named(who))
         if kind == "group"
         else call("identify", f"{at + 1:02}T12:00:00", anonymousId=who, userId=account)
         for _, (kind, at, who, account) in statements
     ] + [
         track(
             f"{at + 1:02}T12:00:00",
-            **({"userId": who} if who in USERS else {"anonymousId": who}),
+            **named(who),
             context={"groupId": account} if account else {},
         )
         for at, who, account in events
     ]
     # Accounts are there from the beginning: what waits for an account is another test.
     founded = [group(account, "01T00:00:00", anonymousId=f"founder of {account}") for account in ACCOUNTS]
-    other = type(company)(Path(tempfile.mkdtemp(dir=company.folder)))
-    other.data.mkdir(parents=True)
-    other.sources(product={"connector": "segment", "path": str(other.data)})
+    other = reading_segment(type(company)(Path(tempfile.mkdtemp(dir=company.folder))))
     cut = data.draw(st.integers(0, len(calls)))
     order = data.draw(st.permutations(calls))
     deliver(other, "00", *founded)
