@@ -143,7 +143,11 @@ ENTITIES: dict[str, Entity] = {
                 _time("ended_at", "End of the period, exclusive; NULL while it runs", future=True),
                 _text("end_reason", "Why it ended; completed and migrated are no churn"),
                 _time("renews_at", "Next renewal", future=True),
-                _time("term_ends_at", "End of the term as agreed at the start of the period, whatever became of it", future=True),
+                _time(
+                    "term_ends_at",
+                    "End of the term as agreed at the start of the period, whatever became of it",
+                    future=True,
+                ),
                 _text("billing_interval", "month or year"),
                 Column("is_trial", "boolean", "Whether it is a trial; trials carry no MRR"),
                 _time("updated_at", "When the source last changed the row"),

@@ -55,9 +55,9 @@ class CsvOptions(Strict):
 class StreamConfig(Strict):
     """One stream of a source: what it reads and how it becomes an entity of the contract.
 
-    `where` leaves other rows of the source alone; `unnest` is SQL of a list whose items are the rows (`item`); `fields` are keys of JSON lines that none may have. `partial` rows tell only what
-    changed: what one leaves out stays as it was told before. `deleted_at` is SQL over a table's columns: since when its row is
-    deleted, NULL while it is there.
+    `where` leaves other rows of the source alone; `unnest` is SQL of a list whose items are the rows (`item`); `fields` are keys of
+    JSON lines that none may have. `partial` rows tell only what changed: what one leaves out stays as it was told before. `deleted_at`
+    is SQL over a table's columns: since when its row is deleted, NULL while it is there.
     """
 
     entity: str
@@ -191,6 +191,11 @@ class FilesSource(SourceConfig):
         for name, stream in self.streams.items():
             if not stream.files:
                 raise ValueError(f"stream {name} needs `files`: a path or glob below the source's `path`")
+            absolute = [pattern for pattern in (*stream.files, *stream.lookups.values()) if pattern.startswith("/")]
+            if absolute:
+                raise ValueError(
+                    f"stream {name}: {absolute[0]} must be a path or glob below the source's `path`, without it"
+                )
         if self.path is None:
             raise ValueError(f"a {self.connector} source needs `path`: the folder or bucket its files are in")
         if isinstance(self.path, str) and not self.path.startswith(BUCKETS):

@@ -1,6 +1,6 @@
--- What an account has signed, as of each date: all from the dates of its subscription periods. The next renewal is not `renews_at`,
--- which says when the contract renews as of today: it is the end of the term that was agreed when the period started, or follows
--- from the day on which the yearly term began.
+-- What an account has signed, as of each date: all from the dates of its subscription periods. The next renewal is not
+-- `renews_at`, which says when the contract renews as of today: it is the end of the term that was agreed when the period began,
+-- or follows from the day on which the yearly term began.
 
 with
 

@@ -49,6 +49,7 @@ def test_the_good_one_is_read(tmp_path: Path) -> None:
         (crm(streams={"subscriptions": FACTS}), "no stream fills accounts"),
         (crm(streams={"customers": FACTS}), "no entity is called 'customers'"),
         (crm(streams={"subscriptions": {**FACTS, "columns": {"mrr": "x"}}}), "subscriptions has no column mrr; it has"),
+        (crm(streams={"subscriptions": {**FACTS, "files": "/data/x.csv"}}), "/data/x.csv must be a path or glob below"),
         (crm(account_source="erp"), "there is no source 'erp'"),
         (crm(path="ftp://host/x"), "`path` is neither a folder nor a bucket, which begins with s3://"),
         (crm(bucket={"region": "eu-west-1"}), "`bucket` is for a `path` that begins with s3://"),

@@ -150,12 +150,39 @@ OULAD_ENROLMENTS = """
         ('2014J', date '2014-10-01')) as starts (presentation, day) on starts.presentation = r.code_presentation
 """
 
+# Each assignment that fell due while somebody was enrolled, and when it was handed in.
+OULAD_DUE = """
+    with starts (presentation, day) as (values ('2013B', date '2013-02-01'), ('2013J', date '2013-10-01'),
+        ('2014B', date '2014-02-01'), ('2014J', date '2014-10-01'))
+    select r.id_student as student, starts.day + cast(a.date as integer) as due_on,
+        starts.day + cast(s.date_submitted as integer) as handed_in_on
+    from '{data}/student_registration.parquet' as r
+    join starts on starts.presentation = r.code_presentation
+    join '{data}/assessment.parquet' as a on a.code_module = r.code_module and a.code_presentation = r.code_presentation
+    left join '{data}/student_assessment.parquet' as s on s.id_assessment = a.id_assessment and s.id_student = r.id_student
+    where a.assessment_type <> 'Exam' and a.date > r.date_registration
+        and (r.date_unregistration is null or a.date < r.date_unregistration)
+"""
+
+OULAD_DUE_BY_MONTH = f"""
+    select cast(date_trunc('month', due_on) as date) as month, [count(*), count(handed_in_on)] as value
+    from ({OULAD_DUE}) group by month order by month
+"""
+
+OULAD_OWED = f"""
+    with dates as (select cast(unnest(generate_series(date '2013-03-01', date '2015-05-01', interval 1 month)) as date) as day)
+    select day as month, count(*) as value from dates
+    join ({OULAD_DUE}) on due_on < day and due_on >= day - 365 and (handed_in_on is null or handed_in_on >= day)
+    group by day order by day
+"""
+
 OULAD_COUNTS = f"""
     select count(*) as enrolments, count(distinct student) as students,
         count(*) filter (where started is null) as without_start,
         count(*) filter (where started is not null and left_on < course_ended) as canceled,
         count(*) filter (where started is not null and (left_on is null or left_on >= course_ended)) as completed,
-        (select count(*) from '{{data}}/student_assessment.parquet') as submissions
+        (select count(*) from '{{data}}/student_assessment.parquet') as submissions,
+        (select count(*) from ({OULAD_DUE})) as due
     from ({OULAD_ENROLMENTS})
 """
 

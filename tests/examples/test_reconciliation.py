@@ -80,6 +80,7 @@ def test_oulad_reads_every_enrolment_and_quarantines_those_without_a_start(oulad
             0,
             counted["without_start"],
         ),
+        "invoices": (counted["due"], counted["due"], 0, 0),
         "usage_events": (counted["submissions"], counted["submissions"], 0, 0),
     }
     ends = oulad.ask(
@@ -96,6 +97,27 @@ def test_oulad_active_enrolments_by_month_are_those_of_the_registrations(oulad):
     found = {month: int(value) for month, value in oulad.monthly("end_mrr_usd").items() if value}
     assert max(expected.values()) > 10_000
     assert found == expected
+
+
+def test_oulad_students_owe_what_fell_due_and_was_not_handed_in(oulad):
+    expected = {month: tuple(counts) for month, counts in oulad.raw_monthly(raw.OULAD_DUE_BY_MONTH).items()}
+    found = oulad.ask(
+        "select cast(date_trunc('month', due_at) as date) as month, count(*) as due, count(paid_at) as handed_in"
+        " from marts.invoices group by month order by month"
+    )
+    assert len(expected) > 20
+    assert {row["month"]: (row["due"], row["handed_in"]) for row in found} == expected
+
+
+def test_oulad_features_count_what_was_owed_as_it_stood(oulad):
+    expected = oulad.raw_monthly(raw.OULAD_OWED)
+    found = oulad.home.ask(
+        "select as_of_date as month, cast(sum(overdue_usd) as bigint) as owed from features.ftr_account_snapshots"
+        " where as_of_date <= date '2015-05-01' group by as_of_date order by as_of_date",
+        oulad.home.path / "warehouse.duckdb",
+    )
+    assert max(expected.values()) > 10_000
+    assert {row["month"]: row["owed"] for row in found if row["owed"]} == expected
 
 
 def test_oulad_labels_are_those_of_the_registrations(oulad):

@@ -329,7 +329,9 @@ def test_each_item_of_a_list_is_a_row(company, again):
     unnested = {"files": "orders*", "unnest": "json_extract(lines, '$[*]')", "columns": INVOICE_LINES}
     company.streams(accounts=ACCOUNTS, invoices=unnested)
     if again:
-        company.write("orders-0.jsonl", '{"id": "Z", "account": 1, "day": "2024-01-01", "lines": [{"line": 1, "price": 9}]}\n')
+        company.write(
+            "orders-0.jsonl", '{"id": "Z", "account": 1, "day": "2024-01-01", "lines": [{"line": 1, "price": 9}]}\n'
+        )
         company.load()
     orders = [
         {"id": "A", "account": 1, "day": "2024-02-01", "lines": [{"line": 1, "price": 1.5}, {"line": 2, "price": "x"}]},
