@@ -90,15 +90,18 @@ def load_stream(
     """
     loader = _Loader(connection, stream, tenure, now=now, run_id=run_id)
     prepare(connection)
+    begun = False
     try:
         while True:
             with transaction(connection):
-                loader.load(full=full, sample_rows=sample_rows)
+                if not begun:
+                    loader.begin(full=full)
+                loader.load(full=full and not begun, sample_rows=sample_rows)
                 report = loader.report(finished_at=now)
                 ledger.record(connection, report)
             if not stream.progress().has_more:
                 return report
-            loader.committed, full = loader.counts, False
+            loader.committed, begun = loader.counts, True
     except (Fatal, Retriable) as error:
         if isinstance(error, Retriable) and error.retry_after is None and not last_attempt:
             raise
@@ -136,22 +139,27 @@ class _Loader:
         self.inserted_at_once = 0
         self.may_repeat = False
 
-    def load(self, *, full: bool, sample_rows: int | None) -> None:
+    def begin(self, *, full: bool) -> None:
+        """What is done once, before the first stretch: accounts and users are loaded by then, and stay as they are."""
         self._note_known_accounts()
         self._note_known_users()
-        self.inserted_at_once, self.may_repeat = 0, False
-        known = set(ledger.known_files(self.connection, self.id))
         if full:
             self._forget_rows(
                 f"not coalesce({periods.KEPT_WHEN_FULL}, false)" if self.stream.config.periods else "true"
             )
             self.connection.execute(f"delete from {self.quarantine} where {self._mine()}")
+        self._reassign()
+
+    def load(self, *, full: bool, sample_rows: int | None) -> None:
+        """Load a stretch."""
+        self.inserted_at_once, self.may_repeat = 0, False
+        known = set(ledger.known_files(self.connection, self.id))
+        if full:
             ledger.forget_files(self.connection, self.id, sorted(known))
         self.is_first = not any(
             scalar(self.connection, f"select 1 from {table} where {self._mine()} limit 1")
             for table in (self.table, self.quarantine)
         )
-        self._reassign()
         read = 0
         with closing(self.stream.chunks(self.connection, full=full, sample_rows=sample_rows)) as chunks:
             for chunk in chunks:
