@@ -554,7 +554,7 @@ class _Loader:
         """Of rows with one key keep the latest; how many were taken out."""
         if not self._note_repeated(table, where):
             return 0
-        self._carry_over(table, table)
+        self._carry_over(table, table, keys="select key from temp.repeated")
         content = [f"{identifier(name)} desc nulls last" for name in self.entity.column_names]
         order = ", ".join([*(["updated_at desc nulls last"] if self.has_version else []), "_file desc", *content])
         removed = self.connection.execute(
@@ -564,9 +564,9 @@ class _Loader:
         ).fetchone()
         return int(removed[0]) if removed else 0
 
-    def _carry_over(self, table: str, others: str) -> None:
-        """What versions of a row in `table` take from `others` with the same key: the earliest of columns that keep it, and, where rows
-        tell only what changed, the last that was told of what they leave out."""
+    def _carry_over(self, table: str, others: str, *, keys: str) -> None:
+        """What versions of a row in `table` take from `others` with the same key, one of `keys`: the earliest of columns that keep it,
+        and, where rows tell only what changed, the last that was told of what they leave out."""
 
         def mine(relation: str) -> str:
             return self._mine() if relation == self.table else "true"
@@ -583,7 +583,10 @@ class _Loader:
                 value, lacks = f"arg_max({column}, {last}) filter ({column} is not null)", f"t.{column} is null"
             else:
                 continue
-            told = f"select {self.key} as key, {value} as value from {others} where {mine(others)} group by {self.key}"
+            told = (
+                f"select {self.key} as key, {value} as value from {others}"
+                f" where {mine(others)} and {self.key} in ({keys}) group by {self.key}"
+            )
             self.connection.execute(
                 f"update {table} as t set {column} = o.value{stamp} from ({told}) as o"
                 f" where o.key = t.{self.key} and o.value is not null and {lacks} and {mine(table)}",
@@ -599,8 +602,9 @@ class _Loader:
         )
         if not scalar(self.connection, "select 1 from temp.matched limit 1"):
             return
-        self._carry_over("temp.batch", self.table)
-        self._carry_over(self.table, "temp.batch")
+        of_batch = f"select {self.key} from temp.batch"
+        self._carry_over("temp.batch", self.table, keys=of_batch)
+        self._carry_over(self.table, "temp.batch", keys=of_batch)
         same = " and ".join(
             f"b.{identifier(n)} is not distinct from e.{identifier(n)}" for n in self.entity.column_names
         )
