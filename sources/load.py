@@ -231,8 +231,7 @@ class _Loader:
 
     @property
     def _checks_accounts(self) -> bool:
-        streams = self.tenure.config.sources[self.id.account_source].streams.values()
-        return self.entity.name != "accounts" and any(stream.entity == "accounts" for stream in streams)
+        return self.entity.name != "accounts" and "accounts" in self.tenure.config.sources[self.id.account_source].entities
 
     def _note_known_accounts(self) -> None:
         if not self._checks_accounts:
@@ -245,8 +244,7 @@ class _Loader:
 
     def _memberships(self) -> str | None:
         """The table in which the source says who its users are, if it does and rows of this entity have users."""
-        streams = self.tenure.config.sources[self.id.source].streams.values()
-        said = self.entity.user is not None and any(stream.entity == "memberships" for stream in streams)
+        said = self.entity.user is not None and "memberships" in self.tenure.config.sources[self.id.source].entities
         return f"{self.id.raw_schema}.memberships" if said else None
 
     def _note_known_users(self) -> None:
