@@ -231,7 +231,9 @@ class _Loader:
 
     @property
     def _checks_accounts(self) -> bool:
-        return self.entity.name != "accounts" and "accounts" in self.tenure.config.sources[self.id.account_source].entities
+        return (
+            self.entity.name != "accounts" and "accounts" in self.tenure.config.sources[self.id.account_source].entities
+        )
 
     def _note_known_accounts(self) -> None:
         if not self._checks_accounts:
