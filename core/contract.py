@@ -127,7 +127,7 @@ ENTITIES: dict[str, Entity] = {
             key="subscription_id",
             happened_at="started_at",
             ended_at="ended_at",
-            ordered=(("started_at", "ended_at"), ("started_at", "term_ends_at")),
+            ordered=(("started_at", "ended_at"),),
             columns=(
                 _text(
                     "subscription_id",

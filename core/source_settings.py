@@ -173,6 +173,10 @@ class SourceConfig(Strict):
         for name in self.streams:
             if not NAME.fullmatch(name):
                 raise ValueError(f"stream name {name!r} must be lower case letters, digits and underscores")
+            if self.streams[name].unnest is not None and not isinstance(self, FilesSource):
+                raise ValueError(
+                    f"stream {name}: `unnest` is for files; of a table, name a view that has a row for each item"
+                )
         return self
 
     @property

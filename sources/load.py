@@ -291,6 +291,8 @@ class _Loader:
         )
         if self.stream.config.join:
             self._check_join(chunk, self.stream.config.join)
+        if self.stream.config.unnest and self.is_first:
+            self._check_items(chunk, mapped, self.stream.config.unnest)
         if not self.is_first:
             self._merge(chunk, mapped)
         elif chunk.is_text and chunk.counted is not None:
@@ -443,6 +445,17 @@ class _Loader:
             raise Fatal(
                 f"{self.id.label}: `join` turns {before} rows into {after}.",
                 hint="Use a left join, to at most one row for each row of the source.",
+            )
+
+    def _check_items(self, chunk: Chunk, mapped: Mapped, unnest: str) -> None:
+        """A list that is not where it is looked for would leave a stream empty without a word."""
+        taken_apart = "where not _malformed" if chunk.has_malformed else ""
+        found = f"select 1 from {mapped.source(chunk.relation)} {taken_apart} limit 1"
+        records = scalar(self.connection, f"select count(*) from {chunk.relation} {taken_apart}")
+        if records and scalar(self.connection, found) is None:
+            raise Fatal(
+                f"{self.id.label}: `unnest` finds no item in any of {records} records: {unnest}",
+                hint="Look at a record: is the list there, under this name, and is it a list?",
             )
 
     def _origins_of_broken(self, chunk: Chunk, judged: str) -> list[str]:

@@ -201,11 +201,13 @@ class _Compiler:
     def columns(self) -> tuple[tuple[MappedColumn, ...], tuple[tuple[str, str], ...] | None]:
         entity = self.stream.entity
         source = f"{self.chunk.relation} {self.join}"
-        for name, clause in (("join", self.config.join or ""), ("unnest", self.join)):
-            problem = self._try(f"select 1 from {self.chunk.relation} {clause} limit 0")
-            if problem is not None:
-                self.problems.append(f"`{name}`: {problem}")
-                self._stop()
+        joined = f"{self.chunk.relation} {self.config.join or ''}"
+        problem = self._try(f"select 1 from {joined} limit 0")
+        if problem is not None:
+            self.problems.append(f"`join`: {problem}")
+            self._stop()
+        if self.config.unnest:
+            self._check_list(self.config.unnest, joined)
         names = self._names(source)
         mappings: Mapping[str, ColumnMapping] = {
             name: mapping.model_copy(update={"sql": _as_name(mapping.sql, names)})
@@ -224,6 +226,14 @@ class _Compiler:
         types = {name: self._type_of(name, mapping, source) for name, mapping in mappings.items()}
         self._stop()
         return tuple(self._column(column, mappings, types, source) for column in entity.columns), group
+
+    def _check_list(self, unnest: str, joined: str) -> None:
+        kind = self._type_of("`unnest`", ColumnMapping(sql=unnest), joined)
+        self._stop()
+        if kind is not None and not kind.endswith("]"):
+            advice = f"; of JSON, write json_extract({unnest}, '$[*]')" if kind in ("VARCHAR", "JSON") else ""
+            self.problems.append(f"`unnest`: {unnest} is of type {kind}, which is no list{advice}")
+            self._stop()
 
     def _column(
         self, column: Column, mappings: Mapping[str, ColumnMapping], types: Mapping[str, str | None], source: str
@@ -282,6 +292,7 @@ class _Compiler:
             return
         origin = f" ({self.chunk.files[0].path})" if self.chunk.files else ""
         columns = ", ".join(name for name in self._names(self.chunk.relation))
+        columns += ", and `item` is what `unnest` finds" if self.config.unnest else ""
         raise Fatal(
             f"{self.stream.label}{origin}: the mapping does not fit. " + "; ".join(self.problems) + ".",
             hint=f"The source has {columns}. Mend the mapping, or write `optional: true` where a column may be missing.",

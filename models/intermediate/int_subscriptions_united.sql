@@ -32,7 +32,10 @@ united as (
         subscriptions.started_at,
         case when subscriptions.ended_at < {{ as_of() }} then subscriptions.ended_at end as ended_at,
         case when subscriptions.ended_at < {{ as_of() }} then subscriptions.end_reason end as end_reason,
-        coalesce(subscriptions.renews_at, subscriptions.term_ends_at) as renews_at,
+        coalesce(
+            subscriptions.renews_at,
+            case when subscriptions.ended_at < {{ as_of() }} then null else subscriptions.term_ends_at end
+        ) as renews_at,
         subscriptions.term_ends_at,
         subscriptions.billing_interval,
         coalesce(subscriptions.is_trial, false) as is_trial

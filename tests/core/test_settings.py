@@ -13,6 +13,7 @@ from core.errors import UserError
 
 STREAM = {"files": "accounts.csv", "columns": {"account_id": "id", "name": "name"}}
 FACTS = {"files": "subscriptions.csv", "columns": {"subscription_id": "id", "account_id": "account"}}
+TABLE = {"table": "subscriptions", "columns": {"subscription_id": "id", "account_id": "account"}}
 GOOD: dict[str, Any] = {
     "company": "Example Ltd",
     "sources": {
@@ -50,6 +51,10 @@ def test_the_good_one_is_read(tmp_path: Path) -> None:
         (crm(streams={"customers": FACTS}), "no entity is called 'customers'"),
         (crm(streams={"subscriptions": {**FACTS, "columns": {"mrr": "x"}}}), "subscriptions has no column mrr; it has"),
         (crm(streams={"subscriptions": {**FACTS, "files": "/data/x.csv"}}), "/data/x.csv must be a path or glob below"),
+        (
+            crm(connector="database", path=None, url="sqlite://", streams={"subscriptions": {**TABLE, "unnest": "x"}}),
+            "`unnest` is for files; of a table, name a view",
+        ),
         (crm(account_source="erp"), "there is no source 'erp'"),
         (crm(path="ftp://host/x"), "`path` is neither a folder nor a bucket, which begins with s3://"),
         (crm(bucket={"region": "eu-west-1"}), "`bucket` is for a `path` that begins with s3://"),

@@ -377,9 +377,17 @@ def test_items_come_of_a_list_that_a_join_brings(company):
     assert [row[0] for row in found] == ["1mathsa", "1mathsb", "2artsa", "2mathsa", "2mathsb"]
 
 
-def test_what_is_no_list_cannot_be_unnested(company):
+@pytest.mark.parametrize(
+    ("unnest", "told"),
+    [
+        ("name", "`unnest`: name is of type VARCHAR, which is no list; of JSON, write json_extract(name, '$[*]')"),
+        ("nam", "`unnest` ← nam: "),
+        ("[]::varchar[]", "`unnest` finds no item in any of 1 records: []::varchar[]"),
+    ],
+)
+def test_what_is_no_list_cannot_be_unnested(company, unnest, told):
     company.write("accounts.csv", "id,name,created\n1,One,2024-01-01\n")
-    company.streams(accounts={**ACCOUNTS, "unnest": "name"}, usage_events=EVENTS)
+    company.streams(accounts={**ACCOUNTS, "unnest": unnest}, usage_events=EVENTS)
     report = company.load()["accounts"]
     assert report.status == "stopped"
-    assert "`unnest`: " in report.message
+    assert told in report.message
