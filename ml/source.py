@@ -6,7 +6,6 @@ Lives here: the queries on schema `features` and the choice of rows. Must not li
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -61,13 +60,14 @@ def training_data(connection: Connection, features: tuple[Feature, ...], *, max_
         for row in rows(connection, f"select distinct as_of_date from {TRAINING} order by as_of_date desc")
     ]
     count = int(scalar(connection, f"select count(*) from {TRAINING}"))
-    share = min(1.0, max_rows / count) if count else 1.0
-    kept = [dates[int(place / share)] for place in range(math.ceil(len(dates) * share))]
+    kept = thinned(dates, rows=count, max_rows=max_rows)
     frame = _read(
         connection,
         TRAINING,
         features,
-        where=f"as_of_date in ({', '.join(f'date {str(day)!r}' for day in kept)})" if share < 1 else "true",
+        where=f"as_of_date in ({', '.join(f'date {str(day)!r}' for day in kept)})"
+        if len(kept) < len(dates)
+        else "true",
         extra=("has_churned",),
     )
     known = [feature.name for feature in features if frame[feature.name].notna().any()]
@@ -83,6 +83,14 @@ def training_data(connection: Connection, features: tuple[Feature, ...], *, max_
         amount=AMOUNT,
         segment="_segment" if segment is not None else None,
     )
+
+
+def thinned(dates: Sequence[date], *, rows: int, max_rows: int) -> list[date]:
+    """As many of `dates`, evenly spread from the first on, as make up about `max_rows` of their `rows` rows; all where they fit."""
+    if rows <= max_rows:
+        return list(dates)
+    # Whole numbers: a share of floating point can point one place behind the last date.
+    return [dates[place * rows // max_rows] for place in range(-(-len(dates) * max_rows // rows))]
 
 
 def scoring_frame(connection: Connection, features: tuple[Feature, ...]) -> pd.DataFrame:
