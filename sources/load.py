@@ -138,6 +138,8 @@ class _Loader:
         self.is_first = False
         self.inserted_at_once = 0
         self.may_repeat = False
+        self.has_items = False
+        self.itemless = 0
 
     def begin(self, *, full: bool) -> None:
         """What is done once, before the first stretch: accounts and users are loaded by then, and stay as they are."""
@@ -148,14 +150,14 @@ class _Loader:
                 f"not coalesce({periods.KEPT_WHEN_FULL}, false)" if self.stream.config.periods else "true"
             )
             self.connection.execute(f"delete from {self.quarantine} where {self._mine()}")
+            ledger.forget_files(self.connection, self.id, sorted(ledger.known_files(self.connection, self.id)))
         self._reassign()
 
     def load(self, *, full: bool, sample_rows: int | None) -> None:
         """Load a stretch."""
         self.inserted_at_once, self.may_repeat = 0, False
+        self.has_items, self.itemless = not self.stream.config.unnest, 0
         known = set(ledger.known_files(self.connection, self.id))
-        if full:
-            ledger.forget_files(self.connection, self.id, sorted(known))
         self.is_first = not any(
             scalar(self.connection, f"select 1 from {table} where {self._mine()} limit 1")
             for table in (self.table, self.quarantine)
@@ -166,6 +168,11 @@ class _Loader:
                 self._forget_files([file.path for file in chunk.files if file.path in known])
                 self._load_chunk(chunk)
                 read += len(chunk.files)
+        if self.itemless and not self.has_items:
+            raise Fatal(
+                f"{self.id.label}: `unnest` finds no item in any of {self.itemless} records: {self.stream.config.unnest}",
+                hint="Look at a record: is the list there, under this name, and is it a list?",
+            )
         self._add(files=read)
         if self.may_repeat:
             removed = self._keep_latest(self.table, self._mine())
@@ -291,8 +298,8 @@ class _Loader:
         )
         if self.stream.config.join:
             self._check_join(chunk, self.stream.config.join)
-        if self.stream.config.unnest and self.is_first:
-            self._check_items(chunk, mapped, self.stream.config.unnest)
+        if self.is_first and not self.has_items:
+            self._look_for_items(chunk, mapped)
         if not self.is_first:
             self._merge(chunk, mapped)
         elif chunk.is_text and chunk.counted is not None:
@@ -447,16 +454,13 @@ class _Loader:
                 hint="Use a left join, to at most one row for each row of the source.",
             )
 
-    def _check_items(self, chunk: Chunk, mapped: Mapped, unnest: str) -> None:
-        """A list that is not where it is looked for would leave a stream empty without a word."""
+    def _look_for_items(self, chunk: Chunk, mapped: Mapped) -> None:
+        """A list that is not where it is looked for would leave a stream empty without a word: count the records without any."""
         taken_apart = "where not _malformed" if chunk.has_malformed else ""
-        found = f"select 1 from {mapped.source(chunk.relation)} {taken_apart} limit 1"
-        records = scalar(self.connection, f"select count(*) from {chunk.relation} {taken_apart}")
-        if records and scalar(self.connection, found) is None:
-            raise Fatal(
-                f"{self.id.label}: `unnest` finds no item in any of {records} records: {unnest}",
-                hint="Look at a record: is the list there, under this name, and is it a list?",
-            )
+        found = scalar(self.connection, f"select 1 from {mapped.source(chunk.relation)} {taken_apart} limit 1")
+        self.has_items = found is not None
+        if not self.has_items:
+            self.itemless += int(scalar(self.connection, f"select count(*) from {chunk.relation} {taken_apart}"))
 
     def _origins_of_broken(self, chunk: Chunk, judged: str) -> list[str]:
         """What to look through for broken rows: all files, since knowing which of them would mean to read them too."""

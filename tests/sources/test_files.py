@@ -377,6 +377,19 @@ def test_items_come_of_a_list_that_a_join_brings(company):
     assert [row[0] for row in found] == ["1mathsa", "1mathsb", "2artsa", "2mathsa", "2mathsb"]
 
 
+def test_a_piece_whose_lists_are_empty_stops_nothing_where_others_have_items(company, monkeypatch):
+    monkeypatch.setattr("sources.files.CHUNK_BYTES", 100)
+    company.write("accounts.csv", "id,name,created\n1,One,2024-01-01\n")
+    unnested = {"files": "orders*", "unnest": "json_extract(lines, '$[*]')", "columns": INVOICE_LINES}
+    company.streams(accounts=ACCOUNTS, invoices=unnested)
+    company.write("orders-1.jsonl", '{"id": "A", "account": 1, "day": "2024-02-01", "lines": []}\n')
+    company.write(
+        "orders-2.jsonl", '{"id": "B", "account": 1, "day": "2024-02-01", "lines": [{"line": 1, "price": 2}]}\n'
+    )
+    report = company.load()["invoices"]
+    assert (report.status, report.rows_read, report.rows_inserted) == ("loaded", 1, 1)
+
+
 @pytest.mark.parametrize(
     ("unnest", "told"),
     [
