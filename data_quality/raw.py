@@ -510,14 +510,17 @@ class _Measure:
                 expects.append(Expect("freshness", severity, "at_least", "stale_after_days", says, other="age_days"))
         return tuple(expects)
 
+    def _can_judge(self, check: str) -> bool:
+        """Whether the table has the check, and the columns for it; where it has not, the gate is told."""
+        if check in self.specs and not self.fits:
+            self.gate.skip(check, "the table's columns are not those of the contract")
+        return check in self.specs and self.fits
+
     # --- chronology --------------------------------------------------------------------------------------------
 
     def chronology(self) -> None:
         """One record per source: how many of its rows happened before their account was created."""
-        if "chronology" not in self.specs:
-            return
-        if not self.fits:
-            self.gate.skip("chronology", "the table's columns are not those of the contract")
+        if not self._can_judge("chronology"):
             return
         import pandas as pd
 
@@ -541,10 +544,7 @@ class _Measure:
 
     def terms(self) -> None:
         """One record per source: whether it forgets the terms of subscriptions that ended."""
-        if "terms" not in self.specs:
-            return
-        if not self.fits:
-            self.gate.skip("terms", "the table's columns are not those of the contract")
+        if not self._can_judge("terms"):
             return
         import pandas as pd
 
@@ -564,10 +564,7 @@ class _Measure:
 
     def volume(self) -> None:
         """One record per source and judged day: rows, and the band they should lie in."""
-        if "volume" not in self.specs:
-            return
-        if not self.fits:
-            self.gate.skip("volume", "the table's columns are not those of the contract")
+        if not self._can_judge("volume"):
             return
         if self.new_rows == 0:
             self.gate.skip("volume", "no new rows")
