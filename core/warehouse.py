@@ -23,6 +23,7 @@ Connection = duckdb.DuckDBPyConnection
 Error = duckdb.Error
 BinderError = duckdb.BinderException
 _BETWEEN_INTERRUPTS = 0.05
+_MERGES_AT_ONCE = 100
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -103,6 +104,15 @@ def warehouse(
         yield connection
     finally:
         connection.close()
+
+
+def merge_parts(connection: Connection, *, wanted: bool) -> None:
+    """Whether tables that are written from here on, until the file is closed, have their small parts merged when it is.
+
+    Each load appends a part to its table, and what was deleted keeps its place in the others until they are merged. A day that is
+    added to a year of events writes 100,000 rows anew for it.
+    """
+    connection.execute(f"set max_vacuum_tasks = {_MERGES_AT_ONCE if wanted else 0}")
 
 
 def side_by_side(

@@ -14,7 +14,7 @@ import dagster as dg
 from core import clock, settings
 from core.errors import Retriable
 from core.settings import Tenure
-from core.warehouse import Connection, rows, side_by_side
+from core.warehouse import Connection, merge_parts, rows, side_by_side
 from orchestration import stand_ins
 from orchestration.instance import WRITERS
 from orchestration.resources import Warehouse
@@ -102,6 +102,8 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
             warehouse.open() as connection,
         ):
             ledger.ensure_tables(connection, streams)
+            # Once a week is often enough: it takes a third of what the load of an ordinary day takes.
+            merge_parts(connection, wanted=ledger.is_first_of_week(connection, settings.utc_now()))
             found = _load_all(connection, wanted, load)
             for key, members in chosen.items():
                 reports = [outcome for m in members for outcome in [found[m]] if isinstance(outcome, LoadReport)]

@@ -222,6 +222,14 @@ def save_cursor(connection: Connection, stream: StreamId, cursor: str | None, no
     )
 
 
+def is_first_of_week(connection: Connection, now: datetime) -> bool:
+    """Whether nothing was loaded yet in the week (from Monday on) of `now`."""
+    asked = (
+        "select 1 from ledger.loads where date_trunc('week', finished_at) = date_trunc('week', ?::timestamp) limit 1"
+    )
+    return scalar(connection, asked, [now]) is None
+
+
 def next_moment(connection: Connection, now: datetime) -> datetime:
     """`now`, or just after the last load if the clock was set back: what is loaded later must be stamped later."""
     last = scalar(connection, "select max(finished_at) from ledger.loads")

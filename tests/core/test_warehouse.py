@@ -1,4 +1,4 @@
-"""Work side by side in one open database: in the order that was asked for, and all of it ends when a part goes wrong."""
+"""The warehouse's file: work side by side in it, and the parts of its tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.warehouse import Connection, scalar, side_by_side, transaction, warehouse
+from core.warehouse import Connection, merge_parts, scalar, side_by_side, transaction, warehouse
 
 ENDLESS = "select count(*) from range(1_000_000_000_000) as a (i) where hash(i) = 1"
 
@@ -55,3 +55,21 @@ def test_when_one_goes_wrong_the_others_stop_and_leave_nothing(tmp_path: Path, f
         assert time.monotonic() - started < 30
         assert scalar(connection, "select count(*) from numbers") == 0
         assert "last" not in seen
+
+
+def test_parts_of_a_table_are_merged_when_the_file_is_closed_where_that_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+
+    def appended(*, merging: bool) -> tuple[int, int]:
+        """Rows and parts after one more load."""
+        with warehouse(path) as connection:
+            merge_parts(connection, wanted=merging)
+            connection.execute("insert into events select i from range(20_000) as a (i)")
+        with warehouse(path) as connection:
+            parts = "select count(distinct row_group_id) from pragma_storage_info('events')"
+            return scalar(connection, "select count(*) from events"), scalar(connection, parts)
+
+    with warehouse(path) as connection:
+        connection.execute("create table events (n bigint)")
+    assert [appended(merging=False) for _ in range(3)] == [(20_000, 1), (40_000, 2), (60_000, 3)]
+    assert appended(merging=True) == (80_000, 1)
