@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,9 @@ from ml import evaluate, reasons, registry, source, split
 from ml.features import catalogue
 from ml.judge import TEST_DATES
 from sandbox.hazard import DRIVERS
+
+if TYPE_CHECKING:
+    from ml.model import ChurnModel
 
 SAYS: dict[str, tuple[str, ...]] = {
     "falling_usage": (
@@ -120,7 +123,6 @@ def measure(home: Path) -> dict[str, Any]:
     rows = rows[known].reset_index(drop=True)
     place = np.flatnonzero(known.to_numpy())
     early = rows["as_of"].dt.day <= 7
-    points = _points(tested, test.where(place))
     return {
         "version": version.number,
         "rows": len(rows),
@@ -129,7 +131,7 @@ def measure(home: Path) -> dict[str, Any]:
         "all_dates": _against_oracle(rows),
         "first_week_of_a_month": _against_oracle(rows[early]) if early.any() else None,
         "ece": _calibration(rows),
-        "reasons": _reasons(points, rows, departures),
+        "reasons": _reasons(_told(tested, test.where(place).features), rows, departures),
     }
 
 
@@ -169,33 +171,32 @@ def _calibration(rows: pd.DataFrame) -> dict[str, float]:
     return {"ece": found, "noise_floor": floor.value or 0.0, "above": found - (floor.value or 0.0)}
 
 
-def _points(model: Any, test: Any) -> Any:
-    contributions, base = model.contributions(test.features)
-    return reasons.probability_points(contributions, base, model.feature_names)
+def _told(model: ChurnModel, features: pd.DataFrame) -> pd.DataFrame:
+    """What is told of each row: the features that speak for the reasons that raise its score, by rank."""
+    contributions, base = model.contributions(features)
+    points = reasons.probability_points(contributions, base, model.feature_names)
+    wordings = {feature.name: feature.wording for feature in catalogue()}
+    told: pd.DataFrame = reasons.reasons(points, features, wordings).to_pandas()
+    return told[told["kind"] == "up"]
 
 
-def _reasons(points: Any, rows: pd.DataFrame, departures: pd.DataFrame) -> dict[str, Any]:
-    names = np.array(points.names)
-    order = np.argsort(-points.points, axis=1, kind="stable")[:, : reasons.TOP]
-    sizes = np.take_along_axis(points.points, order, axis=1)
-    told = np.where(_is_told(points, sizes), names[order], "")
-    top5, top3 = told[:, :5], told[:, :3]
-    meaningless = np.isin(top5, MEANINGLESS)
-    by_feature = {
-        name: float(np.mean((top5 == name).any(axis=1))) for name in sorted({*MEANINGLESS} & {*names.tolist()})
-    }
+def _reasons(told: pd.DataFrame, rows: pd.DataFrame, departures: pd.DataFrame) -> dict[str, Any]:
+    everybody = len(rows)
+    meaningless = told[told["feature"].isin(MEANINGLESS)]
+    by_feature = meaningless.groupby("feature")["row"].nunique() / everybody
+    first_three = told[told["rank"] <= 3].groupby("row")["feature"].agg(set)
     found = rows.reset_index().merge(departures, on="account_id")
     left_in = (found["left_at"] - found["as_of"]).dt.days
     found = found[(left_in >= 0) & (left_in < 90) & (found["label"] == 1) & (found["main_driver"] != "noise")]
     found = found.assign(left_in=left_in).drop_duplicates("index")
     pairs = zip(found["index"], found["main_driver"], strict=True)
-    found["hit"] = [not set(SAYS[driver]).isdisjoint(top3[row]) for row, driver in pairs]
+    found["hit"] = [not first_three.get(row, set()).isdisjoint(SAYS[driver]) for row, driver in pairs]
     soon = found[found["left_in"] <= 31]
     by_driver = soon.groupby("main_driver")["hit"].agg(["mean", "size"])
     return {
-        "rows_with_a_meaningless_reason": float(meaningless.any(axis=1).mean()),
-        "by_meaningless_feature": by_feature,
-        "reasons_per_row": float((top5 != "").sum(axis=1).mean()),
+        "rows_with_a_meaningless_reason": meaningless["row"].nunique() / everybody,
+        "by_meaningless_feature": {str(name): float(share) for name, share in by_feature.items()},
+        "reasons_per_row": len(told) / everybody,
         "driver_among_top_three": {
             "left_within_31_days": {"share": float(soon["hit"].mean()), "rows": len(soon)},
             "left_within_90_days": {"share": float(found["hit"].mean()), "rows": len(found)},
@@ -204,10 +205,6 @@ def _reasons(points: Any, rows: pd.DataFrame, departures: pd.DataFrame) -> dict[
             str(driver): {"share": float(row["mean"]), "rows": int(row["size"])} for driver, row in by_driver.iterrows()
         },
     }
-
-
-def _is_told(points: Any, sizes: Any) -> Any:
-    return sizes > np.array(reasons.NOTABLE) * points.base_probability
 
 
 def _arguments() -> argparse.Namespace:

@@ -47,6 +47,8 @@ class Feature:
     direction: int
     kind: Kind
     texts: Mapping[str, str]
+    theme: str | None = None
+    """Features of one theme are one reason together."""
     grows: bool = False
     """Whether it grows with the company's history: that it does is no drift."""
 
@@ -59,7 +61,7 @@ class Feature:
         """How reasons speak of it. A category's own text is a source's: it is not repeated."""
         say = self.texts.get
         texts = say("positive"), say("one"), say("negative"), say("zero"), say("missing")
-        return Wording(self.name, self.label, self.unit, *texts)
+        return Wording(self.name, self.label, self.unit, *texts, theme=self.theme)
 
 
 def catalogue(path: Path = CATALOGUE) -> tuple[Feature, ...]:
@@ -77,6 +79,7 @@ def page(features: tuple[Feature, ...]) -> str:
         "What the churn model may know of an account, one row per account and as-of date in `features.ftr_account_snapshots`. Every value",
         "is made only of what had happened before the as-of date. NULL means that nobody measured it, 0 that it was measured and is none.",
         "↑ marks a feature of which more can only raise the risk, ↓ one of which more can only lower it.",
+        "Features of one theme tell of one thing: they are one reason of a score together, and the one with most part in it speaks.",
         "",
         "This page is made from the catalogue by `python -m ml.features > docs/features.md`.",
     ]
@@ -85,11 +88,11 @@ def page(features: tuple[Feature, ...]) -> str:
             "",
             f"## {family.capitalize()}",
             "",
-            "| feature | name | unit | needs | what it is |",
-            "|---|---|---|---|---|",
+            "| feature | name | unit | theme | needs | what it is |",
+            "|---|---|---|---|---|---|",
         ]
         lines += [
-            f"| `{f.name}` {_ARROWS[f.direction]} | {f.label} | {f.unit} | {f.needs} | {f.description} |".replace(
+            f"| `{f.name}` {_ARROWS[f.direction]} | {f.label} | {f.unit} | {f.theme or ''} | {f.needs} | {f.description} |".replace(
                 "`  |", "` |"
             )
             for f in features
@@ -113,6 +116,7 @@ def _feature(column: Mapping[str, Any]) -> Feature:
         direction=meta["direction"],
         kind=KINDS.get(column["data_type"], "numeric"),
         texts=meta["texts"],
+        theme=meta.get("theme"),
         grows=meta.get("grows", False),
     )
 

@@ -12,6 +12,10 @@ live here: computing contributions (`ml/shap.py`, `ml/model.py`), the catalogue'
 p - p0 the one in which every feature acts all along the way at its own constant pace. It keeps sign and order of the
 contributions in log-odds, needs no order of the features, and costs one factor per account.
 
+**Themes.** Features of one theme ("payments": failed ones, overdue amount, days late) tell of one thing, and a model shares its
+effect among them as chance has it. They are one reason together: its points are the sum of theirs, and the one among them that
+moves the score most in its direction speaks for it. Shares of a sum are the sum of shares, so nothing of the above changes.
+
 **Words.** A sentence comes from the feature's `Wording` and from numbers. Text of a source is not repeated, unless the
 wording allows it, as for a user's own flat table; then it is cut to 40 printable characters.
 """
@@ -39,8 +43,7 @@ TOP = 5
 NOTABLE = (0.05, 0.05, 0.075, 0.15, 0.15)
 """What the first, second, … reason has to move the probability by, as a share of the base: 0.2 points for the first where 4 %
 leave. Of smaller ones many are what a model learned by chance, and nobody would call a customer for them; the further down a
-list, the more of them. On four sandbox companies (seeds 3, 7, 11, 19), whose truth is known, 1 to 4 % of the rows had a reason
-that means nothing."""
+list, the more of them. A theme of k features has to move it sqrt(k) times as much: what chance gives each of them adds up so."""
 LONGEST_TEXT = 40
 NOTHING = 1e-9
 """Values closer to 0 than this are 0."""
@@ -70,6 +73,8 @@ class Wording:
     missing: str | None = None
     repeats_text: bool = False
     """Whether a category's own text may be repeated."""
+    theme: str | None = None
+    """Features with the same theme are one reason together; without one, it is a theme of its own."""
 
 
 @dataclass(frozen=True)
@@ -106,28 +111,33 @@ def reasons(
     top: int = TOP,
     notable: Sequence[float] = NOTABLE,
 ) -> pa.Table:
-    """The long table of reasons: `row`, `kind`, `rank`, `feature`, `code`, `text`, `value`, `contribution`.
+    """The long table of reasons: `row`, `kind`, `rank`, `theme`, `feature`, `code`, `text`, `value`, `contribution`.
 
-    Per account (`row`: its place in `points`): up to `top` features that raise the score ("up", the largest first), up to `top`
+    Per account (`row`: its place in `points`): up to `top` themes that raise the score ("up", the largest first), up to `top`
     that lower it ("down"), and one row "other" with all the rest; base_probability + sum of contributions = probability.
-    A feature that moves the probability by less than its place's `notable` of the base (the last one's beyond the end) is no
-    reason of its own: it is part of the rest.
+    `contribution` is the theme's; `feature`, and with it code, text and value, is the one that has most part in it.
+    A theme that moves the probability by less than its place's `notable` of the base (the last one's beyond the end), times the
+    square root of how many features it has, is no reason of its own: it is part of the rest.
     `features` (n rows, in the same order) has at least the columns `points.names`: numbers or pandas categories, NaN where
     missing; `value` is the number, NULL for categories. `wordings` by feature; one that is not there speaks by its name.
     """
-    up, down = _largest(points.points, top), _largest(-points.points, top)
+    speaker = _Sentences(points.names, features, wordings)
+    themes = _Themes.of(points.names, wordings)
+    sums = themes.sums(points.points)
+    up, down = _largest(sums, top), _largest(-sums, top)
     places = np.concatenate([up, down], axis=1)
-    sizes = np.take_along_axis(points.points, places, axis=1)
-    least = np.array([notable[min(place, len(notable) - 1)] for place in range(up.shape[1])])
-    chosen = np.abs(sizes) > np.concatenate([least, least]) * points.base_probability
+    sizes = np.take_along_axis(sums, places, axis=1)
+    shares = np.array([notable[min(place, len(notable) - 1)] for place in range(up.shape[1])])
+    least = np.concatenate([shares, shares]) * np.sqrt(themes.counts[places]) * points.base_probability
+    chosen = np.abs(sizes) > least
     chosen[:, : up.shape[1]] &= sizes[:, : up.shape[1]] > 0
     chosen[:, up.shape[1] :] &= sizes[:, up.shape[1] :] < 0
     rest = points.probability - points.base_probability - np.where(chosen, sizes, 0.0).sum(axis=1)
     kinds = ["up"] * up.shape[1] + ["down"] * down.shape[1] + ["other"]
     ranks = [*range(1, up.shape[1] + 1), *range(1, down.shape[1] + 1), 0]
-    long = _Long.of(places, sizes, chosen, [(rest, np.ones(len(points), dtype=np.bool_))], kinds, ranks)
-    speaker = _Sentences(points.names, features, wordings)
-    return long.table(points.names, speaker)
+    spoken = themes.speaking(points.points, places, sizes)
+    long = _Long.of(spoken, sizes, chosen, [(rest, np.ones(len(points), dtype=np.bool_))], kinds, ranks)
+    return long.table(points.names, themes, speaker)
 
 
 def changes(
@@ -149,22 +159,25 @@ def changes(
     """
     if now.names != then.names:
         raise ValueError("the points of both times must have the same features")
+    speaker = _Movements(now.names, features_then, features_now, wordings)
+    themes = _Themes.of(now.names, wordings)
     moved = now.points - then.points
-    places = _largest(np.abs(moved), top)
-    sizes = np.take_along_axis(moved, places, axis=1)
+    sums = themes.sums(moved)
+    places = _largest(np.abs(sums), top)
+    sizes = np.take_along_axis(sums, places, axis=1)
     chosen = np.abs(sizes) > 0
     rest = now.probability - then.probability - np.where(chosen, sizes, 0.0).sum(axis=1)
     model = np.zeros(len(now)) if previous is None else then.probability - previous
     count = places.shape[1]
     long = _Long.of(
-        places,
+        themes.speaking(moved, places, sizes),
         sizes,
         chosen,
         [(rest, np.ones(len(now), dtype=np.bool_)), (model, ~np.isnan(model) & (model != 0))],
         ["change"] * count + ["change_other", "model"],
         [*range(1, count + 1), 0, 0],
     )
-    return long.table(now.names, _Movements(now.names, features_then, features_now, wordings))
+    return long.table(now.names, themes, speaker)
 
 
 def amount(value: float) -> str:
@@ -185,6 +198,45 @@ def _largest(values: Floats, top: int) -> Integers:
         places = np.broadcast_to(np.arange(count), values.shape).copy()
     order = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
     return np.take_along_axis(places, order, axis=1)
+
+
+@dataclass(frozen=True)
+class _Themes:
+    """Which features (places in the names) are one theme."""
+
+    names: list[str]
+    """(f,) the theme of each feature."""
+    members: list[Integers]
+    """(g,) the features of each theme, in the order of their names: sums do not depend on the order of columns."""
+    counts: Integers
+    """(g,) how many they are."""
+
+    @classmethod
+    def of(cls, features: tuple[str, ...], wordings: Mapping[str, Wording]) -> _Themes:
+        names = [(wordings[name].theme if name in wordings else None) or name for name in features]
+        found: dict[str, list[int]] = {}
+        for place in sorted(range(len(features)), key=lambda place: features[place]):
+            found.setdefault(names[place], []).append(place)
+        members = [np.array(found[name]) for name in dict.fromkeys(names)]
+        return cls(names, members, np.array([len(places) for places in members]))
+
+    def sums(self, values: Floats) -> Floats:
+        """(n, g) sums of `values` (n, f) by theme."""
+        if len(self.members) == len(self.names):
+            return values
+        edges = np.cumsum([0, *self.counts[:-1]])
+        result: Floats = np.add.reduceat(values[:, np.concatenate(self.members)], edges, axis=1)
+        return result
+
+    def speaking(self, values: Floats, themes: Integers, sums: Floats) -> Integers:
+        """(n, t) for each of `themes` (n, t) the feature whose value is the largest in the direction of the theme's sum (n, t)."""
+        result: Integers = np.array([places[0] for places in self.members])[themes]
+        for theme, places in enumerate(self.members):
+            if len(places) > 1:
+                row, column = np.nonzero(themes == theme)
+                directed = values[np.ix_(row, places)] * np.sign(sums[row, column])[:, None]
+                result[row, column] = places[np.argmax(directed, axis=1)]
+        return result
 
 
 @dataclass(frozen=True)
@@ -215,7 +267,7 @@ class _Long:
         contribution = np.column_stack([sizes, *(size for size, _ in more)])[keep]
         return cls(row, column, place, contribution, kinds, ranks)
 
-    def table(self, names: tuple[str, ...], speaker: _Sentences | _Movements) -> pa.Table:
+    def table(self, names: tuple[str, ...], themes: _Themes, speaker: _Sentences | _Movements) -> pa.Table:
         import pyarrow as pa
 
         count = len(self.row)
@@ -238,12 +290,14 @@ class _Long:
             all_codes += [f"{speaker.wording(place).code}.{case}" for case in CASES]
             texts[mine] = len(all_texts) + said.text
             all_texts += said.texts
+        features = np.where(self.place < 0, len(names), self.place)
         return pa.table(
             {
                 "row": self.row,
                 "kind": _strings(self.kinds, self.column),
                 "rank": np.array(self.ranks, dtype=np.int32)[self.column],
-                "feature": _strings([*names, None], np.where(self.place < 0, len(names), self.place)),
+                "theme": _strings([*themes.names, None], features),
+                "feature": _strings([*names, None], features),
                 "code": _strings(all_codes, codes),
                 "text": _strings(all_texts, texts),
                 "value": pa.array(value, mask=np.isnan(value)),

@@ -292,7 +292,7 @@ def _append(connection: Connection, found: pa.Table, batch: pd.DataFrame, score:
     connection.register("batch", batch[["account_id"]].assign(row=np.arange(len(batch))))
     connection.execute(
         "insert into ml.churn_reasons by name select account_id, cast(? as date) as as_of_date,"
-        " cast(? as varchar) as model_version, kind, rank, feature, code, text, value, contribution"
+        " cast(? as varchar) as model_version, kind, rank, theme, feature, code, text, value, contribution"
         " from found join batch using (row)",
         [score.as_of_date, score.model_version],
     )

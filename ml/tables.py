@@ -57,6 +57,7 @@ TABLES: dict[str, dict[str, str]] = {
         "model_version": "varchar",
         "kind": "varchar",
         "rank": "integer",
+        "theme": "varchar",
         "feature": "varchar",
         "code": "varchar",
         "text": "varchar",

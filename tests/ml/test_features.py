@@ -50,6 +50,7 @@ def test_every_feature_is_explained(catalogue: tuple[Feature, ...]) -> None:
         assert feature.needs in ENTITIES, feature.name
         assert feature.direction in (-1, 0, 1), feature.name
         assert feature.label, feature.name
+        assert feature.theme is None or sum(f.theme == feature.theme for f in catalogue) > 1, feature.name
         assert {"positive", "missing"} <= feature.texts.keys() <= {"positive", "one", "negative", "zero", "missing"}
         assert len({f.label for f in catalogue}) == len(catalogue)
 

@@ -70,6 +70,44 @@ def test_base_and_reasons_sum_to_the_score(
 
 
 @settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), width=st.integers(1, 12), themes=st.integers(1, 6))
+def test_features_of_a_theme_are_one_reason_and_the_one_that_moves_most_speaks(
+    seed: int, width: int, themes: int
+) -> None:
+    random = np.random.default_rng(seed)
+    names = [f"f{i}" for i in range(width)]
+    theme_of = {name: f"theme {random.integers(themes)}" for name in names}
+    wordings = {name: Wording(name, name, theme=theme) for name, theme in theme_of.items()}
+    now, then = (probability_points(random.normal(size=(10, width)), -1.0, names) for _ in range(2))
+    frame = pd.DataFrame(random.normal(size=(10, width)), columns=names)
+
+    def members(theme: str) -> list[int]:
+        return [place for place, name in enumerate(names) if theme_of[name] == theme]
+
+    told = reasons(now, frame, wordings, notable=(0.1,)).to_pandas()
+    assert np.allclose(
+        now.base_probability + told.groupby("row")["contribution"].sum(), now.probability, rtol=0, atol=1e-12
+    )
+    for row, mine in told[told["theme"].notna()].groupby("row"):
+        assert mine["theme"].is_unique
+        own = now.points[row]
+        for one in mine.itertuples():
+            parts = own[members(one.theme)]
+            assert np.isclose(one.contribution, parts.sum(), rtol=0, atol=1e-15)
+            assert own[names.index(one.feature)] == (max(parts) if one.kind == "up" else min(parts))
+        least = {theme: 0.1 * now.base_probability * np.sqrt(len(members(theme))) for theme in theme_of.values()}
+        sums = {theme: own[members(theme)].sum() for theme in theme_of.values()}
+        assert set(mine["theme"]) >= set(sorted((t for t in sums if sums[t] > least[t]), key=lambda t: -sums[t])[:5])
+        assert all(abs(sums[theme]) > least[theme] for theme in mine["theme"])
+    moved = changes(now, then, frame, frame, wordings).to_pandas()
+    first = moved[(moved["kind"] == "change") & (moved["rank"] == 1)].reset_index(drop=True)
+    by_theme = np.column_stack(
+        [(now.points - then.points)[:, members(f"theme {i}")].sum(axis=1) for i in range(themes)]
+    )
+    assert np.allclose(first["contribution"].abs(), np.abs(by_theme).max(axis=1), rtol=0, atol=1e-15)
+
+
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), width=st.integers(1, 12), other_model=st.booleans())
 def test_what_changed_sums_to_the_difference_of_the_scores(seed: int, width: int, other_model: bool) -> None:
     random = np.random.default_rng(seed)
@@ -190,7 +228,7 @@ def test_the_table_has_its_columns_also_for_no_account_and_for_odd_types() -> No
     features = pd.DataFrame({"x": pd.array([True, None], dtype="boolean"), "y": pd.array([1, None], dtype="Int64")})
     points = probability_points(np.array([[0.5, -0.5], [0.2, -0.1]]), 0.0, ["x", "y"])
     table = reasons(points, features, {"x": Wording("flag", "Flag", positive="Has it")}, notable=(0.0,))
-    assert table.column_names == ["row", "kind", "rank", "feature", "code", "text", "value", "contribution"]
+    assert table.column_names == [*("row", "kind", "rank", "theme", "feature", "code", "text", "value", "contribution")]
     rows = table.to_pylist()
     assert [(r["row"], r["kind"], r["code"], r["value"]) for r in rows] == [
         (0, "up", "flag.positive", 1.0),
@@ -210,10 +248,11 @@ def test_an_account_has_the_same_reasons_alone_or_in_a_batch_and_columns_may_be_
     names = [f"f{i:02}" for i in range(40)]
     contributions = random.normal(size=(50, 40))
     features = pd.DataFrame(random.normal(size=(50, 40)), columns=names)
-    batch = reasons(probability_points(contributions, -1.0, names), features, {}).to_pandas()
+    wordings = {name: Wording(name, name, theme=str(place % 9)) for place, name in enumerate(names)}
+    batch = reasons(probability_points(contributions, -1.0, names), features, wordings).to_pandas()
     mine = batch[batch["row"] == 17].drop(columns="row").reset_index(drop=True)
     shuffled = features[names[::-1]].iloc[17:18]
-    alone = reasons(probability_points(contributions[17:18], -1.0, names), shuffled, {}).to_pandas()
+    alone = reasons(probability_points(contributions[17:18], -1.0, names), shuffled, wordings).to_pandas()
     pd.testing.assert_frame_equal(mine, alone.drop(columns="row"), check_exact=True)
 
 
