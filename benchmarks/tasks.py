@@ -307,11 +307,10 @@ def explain(rows: str, columns: str, trees: str, depth: str, out: str, threads: 
     )
     wanted = {**recipe.SMALL, "max_depth": int(depth), "min_child_weight": 5}
     model = _trained(data, wanted, rounds=int(trees), threads=int(threads))
+    rose, fell = "Usage rose {value} % against its level", "Usage fell {value} %"
     wordings = {
-        name: reasons.Wording(
-            name, name, "%", positive="Usage rose {value} % against its level", negative="Usage fell {value} %"
-        )
-        for name in model.feature_names
+        name: reasons.Wording(name, name, "%", positive=rose, negative=fell, theme=f"theme {place // 4}")
+        for place, name in enumerate(model.feature_names)
     }
     begun, cpu = time.perf_counter(), time.process_time()
     base = model.explainer.base

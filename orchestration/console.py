@@ -365,6 +365,13 @@ def show_examination(company: str, found: Examination, *, config: Path | None) -
     OUT.print(f"Account ids known: {known or 'none'}")
     if found.is_healthy:
         show_next("tenure run", config=config)
+        return
+    broken = [f"{stream.source}/{stream.stream}" for stream in found.streams if stream.status == "broken"]
+    OUT.print(
+        f"[red]✗ Nothing would be loaded from {escape(', '.join(broken))}.[/] Mend what is said of it above.",
+        soft_wrap=True,
+    )
+    show_next("tenure doctor", config=config)
 
 
 def _show_access(found: Examination) -> None:
@@ -378,7 +385,7 @@ def _show_access(found: Examination) -> None:
         [
             {
                 "stream": f"{stream.source}/{stream.stream}",
-                "may": stream.status != "broken",
+                "may": stream.message is None,
                 "rows of one page": stream.rows_read,
                 "needs": stream.needs,
                 "quota": stream.quota,

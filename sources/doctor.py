@@ -62,7 +62,8 @@ class BrokenRow:
 class StreamFinding:
     """What a stream would bring.
 
-    status: ok; warning (rows would be quarantined, or a required column is empty); broken (it would stop: `message`).
+    status: ok; warning (rows would be quarantined, or there are none); broken (it would stop: `message`, or all of its rows would
+    be quarantined, since no row has a required column).
     `files` and `bytes` are those of the whole input (None for a table); the counts are those of what was read, which is
     a part of it when `is_sample`. `judges_accounts` says whether rows of unknown accounts could be told. A vendor's streams
     have `needs`, what the credentials must be allowed, and the vendor's own words about its `quota`.
@@ -103,7 +104,7 @@ class Examination:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether no stream would stop."""
+        """Whether every stream would load."""
         return all(stream.status != "broken" for stream in self.streams)
 
 
@@ -216,9 +217,9 @@ def _finding(
 
 
 def _status(finding: StreamFinding) -> Literal["ok", "warning", "broken"]:
-    if finding.message is not None:
+    if finding.message is not None or finding.required_missing:
         return "broken"
-    return "warning" if finding.rows_quarantined or finding.required_missing or not finding.rows_read else "ok"
+    return "warning" if finding.rows_quarantined or not finding.rows_read else "ok"
 
 
 def _columns(

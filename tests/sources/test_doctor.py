@@ -78,7 +78,7 @@ def test_required_columns_that_are_not_mapped_or_never_filled_are_named(app):
     app.write("events.csv", HEAD + "1,login,,\n")
     found = by_name(app.examine())["usage_events"]
     assert found.required_missing == ("event_name", "occurred_at")
-    assert found.status == "warning"
+    assert found.status == "broken"
 
 
 def test_large_inputs_are_sampled_from_all_over_and_it_says_so(app):
