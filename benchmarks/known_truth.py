@@ -34,6 +34,7 @@ from ml.judge import TEST_DATES
 from sandbox.hazard import DRIVERS
 
 if TYPE_CHECKING:
+    from ml.dataset import Dataset
     from ml.model import ChurnModel
 
 SAYS: dict[str, tuple[str, ...]] = {
@@ -130,7 +131,7 @@ def measure(home: Path) -> dict[str, Any]:
         "events": int(rows["label"].sum()),
         "all_dates": _against_oracle(rows),
         "first_week_of_a_month": _against_oracle(rows[early]) if early.any() else None,
-        "ece": _calibration(rows),
+        "ece": _calibration(rows, test.where(place)),
         "reasons": _reasons(_told(tested, test.where(place).features), rows, departures),
     }
 
@@ -164,11 +165,14 @@ def _against_oracle(rows: pd.DataFrame) -> dict[str, float]:
     return {"model_auc": model, "oracle_auc": oracle, "ratio": model / oracle, "auc_with_hidden_noise": with_noise}
 
 
-def _calibration(rows: pd.DataFrame) -> dict[str, float]:
+def _calibration(rows: pd.DataFrame, test: Dataset) -> dict[str, float]:
+    """ECE beside that of a calibrated model: with the windows that rows share, and as if each row stood for itself."""
     label, probability = rows["label"].to_numpy(), rows["model"].to_numpy()
-    floor = evaluate.noise_floor(probability, seed=7)
+    windows = evaluate.Windows.of(test, settings.ChurnConfig().horizon_days)
+    floor = evaluate.noise_floor(probability, seed=7, windows=windows).value or 0.0
+    single = evaluate.noise_floor(probability, seed=7).value or 0.0
     found = evaluate.metrics(label.astype(np.float64), probability)["ece"] or 0.0
-    return {"ece": found, "noise_floor": floor.value or 0.0, "above": found - (floor.value or 0.0)}
+    return {"ece": found, "noise_floor": floor, "above": found - floor, "above_floor_of_single_rows": found - single}
 
 
 def _told(model: ChurnModel, features: pd.DataFrame) -> pd.DataFrame:

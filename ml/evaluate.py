@@ -9,7 +9,8 @@ defined (one class only, no amounts) is None.
 - ROC AUC: chance that a row that left scores above one that stayed, ties count half.
 - PR AUC: average precision, the mean of the precision at each departure (not the trapezoid, which flatters).
 - ECE: mean distance of predicted from observed share over 10 bins of equal mass, weighted by their rows. It is never 0: a
-  perfectly calibrated model of that size has the `ece_floor` (labels drawn from the model's own probabilities).
+  perfectly calibrated model of that size has the `ece_floor` (labels drawn from the model's own probabilities; rows of one
+  account share what happens while the windows of both are open, since four dates a week apart are not four times the proof).
 - Intervals: percentiles 2.5 and 97.5 over resamples of whole accounts (Efron 1979, cluster form), since rows of one account
   are not independent. A resample repeats rows, which adds noise to every bin: the interval of the ECE is moved down by the
   mean of that excess.
@@ -88,13 +89,18 @@ def evaluate(
     capacity: int,
     seed: int,
     train: Dataset | None = None,
+    horizon_days: int | None = None,
     resamples: int = 200,
     ranking_only: bool = False,
 ) -> Evaluation:
-    """Judge `probability` (n,) on the labelled rows of `test`; `ranking_only` for a score that is no probability."""
+    """Judge `probability` (n,) on the labelled rows of `test`; `ranking_only` for a score that is no probability.
+
+    `horizon_days` is how long from its date on a row's label is made; it is needed for an honest `ece_floor` of rows with dates.
+    """
     label = test.labels
     judge = _Judge(test, probability, capacity, ranking_only)
-    floor = Interval(None) if ranking_only else noise_floor(probability, seed=seed)
+    luck = None if horizon_days is None else Windows.of(test, horizon_days)
+    floor = Interval(None) if ranking_only else noise_floor(probability, seed=seed, windows=luck)
     segments: dict[str, dict[str, float | None]] = {}
     if test.segment is not None:
         for name in sorted(set(test.segment)):
@@ -155,20 +161,68 @@ def metrics(label: Floats, probability: Floats, *, ranking_only: bool = False) -
     return frame.metrics(np.ones(len(label)), ranking_only=ranking_only)
 
 
-def noise_floor(probability: Floats, *, seed: int, draws: int = 200) -> Interval:
-    """ECE when the labels are drawn from `probability` (n,) itself: mean, and percentiles 2.5 and 97.5 of `draws` draws."""
+@dataclass(frozen=True)
+class Windows:
+    """When the label of each of n rows is made: from its date on, `days` long."""
+
+    account: NDArray[np.intp]
+    """(n,) a number for the row's account."""
+    opens: NDArray[np.int64]
+    """(n,) the first day, counted from any day."""
+    days: int
+
+    @classmethod
+    def of(cls, data: Dataset, days: int) -> Windows | None:
+        """Those of `data`; None for a table without time, whose rows stand for themselves."""
+        if data.as_of is None:
+            return None
+        return cls(pd.factorize(data.entity)[0], data.as_of.astype("datetime64[D]").astype(np.int64), days)
+
+
+def noise_floor(probability: Floats, *, seed: int, draws: int = 200, windows: Windows | None = None) -> Interval:
+    """ECE when the labels are drawn from `probability` (n,) itself: mean, and percentiles 2.5 and 97.5 of `draws` draws.
+
+    With `windows`, rows of one account whose windows overlap share what happens there; without, each row is drawn for itself.
+    """
     if not len(probability):
         return Interval(None)
     random = np.random.default_rng([seed, 1])
-    ordered = np.sort(probability)
+    order = np.argsort(probability, kind="stable")
+    ordered = probability[order]
     starts = _bin_starts(len(ordered))
     predicted = np.add.reduceat(ordered, starts)
+    shared = None if windows is None else _departures(probability, windows)
     found = np.empty(draws)
     for draw in range(draws):
-        left = (random.random(len(ordered)) < ordered).astype(np.float64)
-        found[draw] = np.abs(np.add.reduceat(left, starts) - predicted).sum() / len(ordered)
+        left = random.random(len(ordered)) < ordered if shared is None else shared(random)[order]
+        found[draw] = np.abs(np.add.reduceat(left.astype(np.float64), starts) - predicted).sum() / len(ordered)
     low, high = np.quantile(found, [0.025, 0.975])
     return Interval(float(found.mean()), float(low), float(high))
+
+
+def _departures(probability: Floats, windows: Windows) -> Callable[[np.random.Generator], NDArray[np.bool_]]:
+    """How to draw labels (n,), each true with its `probability`, of accounts that leave at a moment.
+
+    An account has points in time, each with a size, and a row has left when a point in its window is no larger than the row's
+    hazard: a Poisson process that each row thins for itself (Lewis and Shedler 1979). So rows may disagree about the risk and yet
+    share the moment. Only the smallest point between two days on which any window opens or closes matters; it is
+    exponential.
+    """
+    opens, place = np.unique(windows.opens, return_inverse=True)
+    edges = np.unique(np.concatenate([opens, opens + windows.days]))
+    spans = list(zip(np.searchsorted(edges, opens), np.searchsorted(edges, opens + windows.days), strict=True))
+    lengths = np.diff(edges)
+    accounts = int(windows.account.max()) + 1
+    with np.errstate(divide="ignore"):
+        hazard = -np.log1p(-probability) / windows.days
+
+    def draw(random: np.random.Generator) -> NDArray[np.bool_]:
+        smallest = random.exponential(size=(accounts, len(lengths))) / lengths
+        by_window = np.column_stack([smallest[:, first:last].min(axis=1) for first, last in spans])
+        left: NDArray[np.bool_] = by_window[windows.account, place] <= hazard
+        return left
+
+    return draw
 
 
 def curves(label: Floats, probability: Floats, *, points: int = 200) -> dict[str, dict[str, list[float]]]:

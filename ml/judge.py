@@ -123,10 +123,13 @@ def judge(
     )
     probability = fitted.model.probability(test.features)
     options: dict[str, Any] = {"capacity": model_config.capacity, "seed": model_config.seed}
-    evaluation = evaluate.evaluate(test, probability, train=train, **options)
+    horizon = config.churn.horizon_days
+    evaluation = evaluate.evaluate(test, probability, train=train, horizon_days=horizon, **options)
     baselines = evaluate.baselines(train, test, recency=recency, directions=directions)
     judged = {
-        name: evaluate.evaluate(test, found.score, ranking_only=not found.is_probability, **options)
+        name: evaluate.evaluate(
+            test, found.score, horizon_days=horizon, ranking_only=not found.is_probability, **options
+        )
         for name, found in baselines.items()
     }
     regression = evaluate.compare(test, probability, baselines["logistic_regression"].score, **options)

@@ -242,7 +242,8 @@ def _judged(
     options: dict[str, Any] = {"capacity": max(1, round(TOP_SHARE * len(first.data) / dates)), "seed": seed}
 
     def judge(scores: Callable[[Tested], Floats]) -> Evaluation:
-        return _mean([evaluate.evaluate(one.data, scores(one), **options) for one in tested])
+        horizon = horizon_days or None
+        return _mean([evaluate.evaluate(one.data, scores(one), horizon_days=horizon, **options) for one in tested])
 
     evaluation = judge(lambda one: one.probability)
     baselines = {"prior": judge(lambda one: one.prior), "logistic_regression": judge(lambda one: one.regression)}

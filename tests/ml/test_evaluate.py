@@ -8,6 +8,8 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from ml import evaluate
@@ -75,6 +77,37 @@ def test_a_calibrated_model_stays_at_its_noise_floor_and_a_shifted_one_does_not(
     floor = evaluate.noise_floor(probability, seed=1)
     assert floor.low <= evaluate.metrics(data.labels, probability)["ece"] <= floor.high * 1.3  # type: ignore[operator]
     assert evaluate.metrics(data.labels, probability * 0.8)["ece"] > 3 * floor.high  # type: ignore[operator]
+
+
+def test_dates_whose_windows_overlap_are_not_more_proof() -> None:
+    _, probability = scored(1000)
+    once = evaluate.noise_floor(probability, seed=1).value
+    assert once is not None
+    account, four = np.tile(np.arange(1000), 4), np.tile(probability, 4)
+
+    def floor(apart_days: int) -> float:
+        opens = np.repeat(np.arange(4) * apart_days, 1000)
+        found = evaluate.noise_floor(four, seed=1, windows=evaluate.Windows(account, opens, days=90)).value
+        assert found is not None
+        return found
+
+    assert floor(0) == pytest.approx(once, rel=0.05)
+    assert floor(90) == pytest.approx(evaluate.noise_floor(four, seed=1).value, rel=0.05)
+    assert floor(90) < floor(45) < floor(7) < floor(0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(days=st.integers(1, 120), apart=st.integers(1, 60), seed=st.integers(0, 100))
+def test_what_luck_draws_has_the_probabilities_that_were_asked_for(days: int, apart: int, seed: int) -> None:
+    wanted = np.array([0.0, 0.03, 0.4, 1.0])
+    rows, dates = 4000, 3
+    probability = np.tile(wanted, rows * dates)
+    account = np.repeat(np.arange(rows), len(wanted) * dates)
+    opens = np.tile(np.repeat(np.arange(dates) * apart, len(wanted)), rows)
+    draw = evaluate._departures(probability, evaluate.Windows(account, opens, days))
+    left = draw(np.random.default_rng(seed)).reshape(rows, dates, len(wanted)).mean(axis=(0, 1))
+    assert np.allclose(left, wanted, atol=0.04)
+    assert (left[0], left[-1]) == (0.0, 1.0)
 
 
 def test_the_teams_list_is_counted_per_date() -> None:
