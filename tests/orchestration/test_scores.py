@@ -56,7 +56,7 @@ def test_the_first_run_trains_tests_and_scores_every_customer(lived: dict[str, A
     assert all(0 < row["churn_probability"] < 1 for row in scores)
     # Who is safe may have nothing notable against him.
     assert all(row["reason_1_text"] or row["churn_tier"] == "low" for row in scores)
-    assert sum(row["reason_1_text"] is not None for row in scores) > 0.9 * len(scores)
+    assert sum(row["reason_1_text"] is not None for row in scores) > 0.8 * len(scores)
     failed = {check["check_name"] for check in published["failed_checks"] if check["table_name"] == "ml.churn_scores"}
     assert not failed & {"stale", "labels", "outcomes"}
     found = lived["home"].ask("select watch, state from quality.model_watch")
