@@ -279,7 +279,8 @@ class _Measure:
             self.connection,
             "select run_id, source, stream, status, message, rows_read, rows_inserted, rows_updated, rows_unchanged,"
             " rows_superseded, rows_quarantined, coalesce(rows_deleted, 0) as rows_deleted,"
-            " coalesce(rows_ended, 0) as rows_ended, rows_released, coalesce(rows_reassigned, 0) as rows_reassigned from ledger.loads"
+            " coalesce(rows_ended, 0) as rows_ended, rows_released, coalesce(rows_reassigned, 0) as rows_reassigned,"
+            " coalesce(rows_withdrawn, 0) as rows_withdrawn from ledger.loads"
             f" where connector = $connector and entity = $entity and {unguarded(self.table.name, self.run, 'run_id')}"
             " order by started_at, source, stream",
             connector=self.table.connector,
@@ -299,6 +300,8 @@ class _Measure:
             load.update(
                 rows_accounted=done, rows_in_table=None, rows_at_least=None, rows_at_most=None, quarantine_rows=None
             )
+            # A row that had been loaded and went back to quarantine was read by an earlier run.
+            load["rows_to_quarantine"] = load["rows_quarantined"] + load["rows_withdrawn"]
             stream = (load["source"], load["stream"])
             # A second load of the stream under the same run id overwrites rows of the first: then only the sum is judged.
             if [(other["source"], other["stream"]) for other in once].count(stream) == 1 and load in once:
@@ -379,7 +382,7 @@ class _Measure:
                     "accounting",
                     accounting,
                     "equal",
-                    "rows_quarantined",
+                    "rows_to_quarantine",
                     "Rows quarantined are kept",
                     other="quarantine_rows",
                 ),
@@ -452,7 +455,8 @@ class _Measure:
         )[0]["n"]
         if read == 0:
             return {"judged_rows": 0, "quarantined_rows": 0, "quarantined_share": None, "reasons": ""}
-        basis = "new"
+        # What went back to quarantine was not read by these loads.
+        basis, new = "new", f"{new} and _loaded_at is null"
         if read < FEW_ROWS:
             basis, new = "all", "true"
             kept = profile.count(self.connection, quarantine, where)
@@ -676,10 +680,10 @@ class _LoadWords:
         if expect.column == "rows_read":
             off = abs(load["rows_read"] - load["rows_accounted"])
             observed = f"{number(load['rows_read'])} rows read, {number(load['rows_accounted'])} accounted for"
-        elif expect.column == "rows_quarantined":
-            off = abs(load["rows_quarantined"] - load["quarantine_rows"])
+        elif expect.column == "rows_to_quarantine":
+            off = abs(load["rows_to_quarantine"] - load["quarantine_rows"])
             observed = (
-                f"{number(load['rows_quarantined'])} rows counted as quarantined,"
+                f"{number(load['rows_to_quarantine'])} rows counted as quarantined,"
                 f" {number(load['quarantine_rows'])} in quarantine.{self.table.entity.name}"
             )
         else:

@@ -189,6 +189,7 @@ def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport])
         "rows_deleted",
         "rows_released",
         "rows_reassigned",
+        "rows_withdrawn",
         "requests",
     )
     counts: dict[str, Any] = {name: sum(getattr(r, name) for r in reports) for name in counted}

@@ -245,6 +245,7 @@ def _in_words(metadata: dict[str, Any]) -> str:
         ("rows_deleted", "deleted"),
         ("rows_released", "released from quarantine"),
         ("rows_reassigned", "moved to another account"),
+        ("rows_withdrawn", "back in quarantine"),
     )
     parts = [f"{metadata[key]:,} {word}" for key, word in named if metadata.get(key)]
     return f"{metadata['rows_read']:,} rows read" + (": " + ", ".join(parts) if parts else "")

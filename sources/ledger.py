@@ -22,8 +22,9 @@ RAW_META = {
     "_loaded_at": "timestamp",
     "_run_id": "varchar",
 }
-BY_USER = {"_is_by_user": "boolean"}
-"""Whether the row's account was told by its user: it may turn out to be another. NULL where memberships are not read."""
+BY_USER = {"_is_by_user": "boolean", "_user_as_given": "varchar"}
+"""Whether the row's account was told by its user: it may turn out to be another. NULL where memberships are not read. And the user's id
+as the source gave it, where the row has the one that they are known by instead."""
 QUARANTINE_META = {
     "_source": "varchar",
     "_stream": "varchar",
@@ -32,9 +33,11 @@ QUARANTINE_META = {
     "_row": "bigint",
     "_reason": "varchar",
     "_detail": "varchar",
+    "_loaded_at": "timestamp",
     "_quarantined_at": "timestamp",
     "_run_id": "varchar",
 }
+"""`_loaded_at` is there for rows that had been loaded, until nothing said any more whose they are."""
 LEDGER = {
     "files": {
         "source": "varchar",
@@ -66,6 +69,7 @@ LEDGER = {
         "rows_ended": "bigint",
         "rows_released": "bigint",
         "rows_reassigned": "bigint",
+        "rows_withdrawn": "bigint",
         "cursor": "varchar",
         "requests": "bigint",
         "quota": "varchar",
@@ -114,7 +118,8 @@ class LoadReport:
     """The outcome of one stream in one run. read = inserted + updated + unchanged + superseded + quarantined + deleted.
 
     `rows_released` were in quarantine since an earlier run and are loaded now, `rows_ended` are periods that a newer one ended,
-    `rows_reassigned` were loaded before and belong to another user or account, as is known by now; they are not part of `rows_read`.
+    `rows_reassigned` were loaded before and belong to another user or account, as is known by now, and `rows_withdrawn` went back to
+    quarantine, since nothing says any more which account their user belongs to; they are not part of `rows_read`.
     A stream that stopped has the counts of the stretches that were committed. `requests` were
     made to a vendor, who told of its `quota`; `drift` says which of its fields are not what they were.
     """
@@ -140,6 +145,7 @@ class LoadReport:
     rows_deleted: int = 0
     rows_ended: int = 0
     rows_reassigned: int = 0
+    rows_withdrawn: int = 0
     requests: int = 0
     quota: str | None = None
     drift: str | None = None

@@ -23,10 +23,11 @@ from datetime import datetime
 from core.errors import Fatal, Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar, transaction
-from sources import ledger, periods, users
+from sources import ledger, periods
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.ledger import LoadReport
 from sources.mapping import Mapped, compile_mapping, effective_columns, only
+from sources.users import USER_COLUMNS, Users
 
 _TEMPORARY = (
     "batch",
@@ -58,6 +59,7 @@ class _Counts:
     ended: int = 0
     released: int = 0
     reassigned: int = 0
+    withdrawn: int = 0
 
 
 def prepare(connection: Connection) -> None:
@@ -130,9 +132,10 @@ class _Loader:
         self.table = f"{self.id.raw_schema}.{self.id.entity_name}"
         self.quarantine = f"quarantine.{self.id.entity_name}"
         self.key = identifier(self.entity.key)
-        self.memberships = self._memberships()
-        told = ["_is_by_user"] if self.memberships else []
-        self.names = ", ".join(identifier(name) for name in (*self.entity.column_names, *told))
+        says = self.entity.user is not None and "memberships" in tenure.config.sources[self.id.source].entities
+        self.users = Users(connection, self.id, now=now, run_id=run_id) if says else None
+        self.content = [identifier(name) for name in (*self.entity.column_names, *(USER_COLUMNS if says else ()))]
+        self.names = ", ".join(self.content)
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
         self.has_version = "updated_at" in self.entity.column_names
         self.is_first = False
@@ -144,7 +147,8 @@ class _Loader:
     def begin(self, *, full: bool) -> None:
         """What is done once, before the first stretch: accounts and users are loaded by then, and stay as they are."""
         self._note_known_accounts()
-        self._note_known_users()
+        if self.users is not None:
+            self.users.note_known()
         if full:
             self._forget_rows(
                 f"not coalesce({periods.KEPT_WHEN_FULL}, false)" if self.stream.config.periods else "true"
@@ -188,7 +192,8 @@ class _Loader:
 
     def report(self, *, finished_at: datetime, stopped: str | None = None) -> LoadReport:
         c = self.counts
-        moved = c.files or c.inserted or c.updated or c.quarantined or c.deleted or c.released or c.reassigned
+        read = c.files or c.inserted or c.updated or c.quarantined or c.deleted
+        moved = read or c.released or c.reassigned or c.withdrawn
         progress = self.stream.progress()
         return LoadReport(
             run_id=self.run_id,
@@ -209,6 +214,7 @@ class _Loader:
             rows_ended=c.ended,
             rows_released=c.released,
             rows_reassigned=c.reassigned,
+            rows_withdrawn=c.withdrawn,
             cursor=None if stopped else progress.cursor,
             requests=progress.requests,
             quota=progress.quota,
@@ -251,29 +257,13 @@ class _Loader:
             f" where _source = {literal(self.id.account_source)}"
         )
 
-    def _memberships(self) -> str | None:
-        """The table in which the source says who its users are, if it does and rows of this entity have users."""
-        said = self.entity.user is not None and "memberships" in self.tenure.config.sources[self.id.source].entities
-        return f"{self.id.raw_schema}.memberships" if said else None
-
-    def _note_known_users(self) -> None:
-        if self.memberships is not None:
-            users.note_known(self.connection, self.memberships, self.id.source)
-
-    def _moment(self, alias: str) -> str:
-        """SQL: when a row's user is asked for their account: when it happened, or now for what lasts."""
-        lasts = self.entity.ended_at is not None
-        return literal(f"{self.now}") + "::timestamp" if lasts else f"{alias}.{identifier(self.entity.happened_at)}"
-
     def _judged(self, mapped: Mapped, relation: str, *, numbered: bool) -> str:
         """SQL of the mapped rows with `_account_known`."""
         checked = f"({mapped.rows(relation, numbered=numbered)})"
-        if self.memberships is not None:
-            assert self.entity.user is not None
-            is_key = self.entity.user == self.entity.key
-            checked = users.told(checked, self.entity.user, self._moment("r"), is_key=is_key)
+        if self.users is not None:
+            checked = self.users.told(checked)
         if not self._checks_accounts:
-            known = "r.account_id is not null" if self.memberships is not None else "true"
+            known = "r.account_id is not null" if self.users is not None else "true"
             return f"(select r.*, {known} as _account_known from {checked} as r)"
         # Who a visitor turned out to be says nothing of an account.
         unsaid = " or r.account_id is null" if self.entity.name == "memberships" else ""
@@ -294,7 +284,7 @@ class _Loader:
             chunk,
             now=self.now,
             derived_accounts=self.tenure.config.identity.derive_accounts,
-            by_user=self.memberships is not None,
+            by_user=self.users is not None,
         )
         if self.stream.config.join:
             self._check_join(chunk, self.stream.config.join)
@@ -387,6 +377,7 @@ class _Loader:
             self._read_twice(chunk, mapped)
         if self.stream.config.periods:
             self._add(ended=periods.assign(self.connection, self.table, self._mine(), now=self.now, run_id=self.run_id))
+        self._forget_withdrawn()
         self._upsert()
 
     def _take_apart(self, chunk: Chunk, mapped: Mapped, counted: str, where: str = "true") -> tuple[int, int]:
@@ -480,18 +471,17 @@ class _Loader:
 
     def _note_broken(self, chunk: Chunk, mapped: Mapped, relation: str) -> int:
         """Put the rows of `relation`, all broken, into temp.broken with what is wrong with them; how many."""
+        typed = {self.entity.user: self.users.given()} if self.users is not None else {}
         given = ", ".join(
-            f"coalesce(cast({identifier(n)} as varchar), _given_{n}) as {identifier(n)}"
+            f"coalesce(cast({typed.get(n, identifier(n))} as varchar), _given_{n}) as {identifier(n)}"
             for n in self.entity.column_names
         )
         codes = " ".join(f"when {n} then {literal(f.code)}" for n, f in enumerate(mapped.faults, start=1))
         details = " ".join(f"when {n} then {f.detail}" for n, f in enumerate(mapped.faults, start=1))
         among = literal(f"' is not among the accounts of {self.id.account_source}")
         unknown = literal("account_id '") + f" || account_id || {among}"
-        if self.memberships is not None:
-            # A user's id may be an address: it is not repeated.
-            unsaid = literal(f"nothing says which account the user belongs to ({self.entity.user})")
-            unknown = f"case when account_id is null then {unsaid} else {unknown} end"
+        if self.users is not None:
+            unknown = f"case when account_id is null then {self.users.unsaid} else {unknown} end"
         reason = "case when account_id is null then 'unknown_user' else 'unknown_account' end"
         return self._read(
             chunk,
@@ -515,20 +505,33 @@ class _Loader:
         """Rows of a table that were quarantined before and are read again: their earlier record goes."""
         keys = f"{self.key} in (select {self.key} from temp.batch where {self.key} is not null)"
         origins = f"or ({self.key} is null and _quarantined_at < ? and _file in (select _file from temp.broken))"
-        self._forget_quarantined(f"{keys} {origins if any_broken else ''}", [self.now] if any_broken else [])
+        earlier = f"_loaded_at is null and ({keys} {origins if any_broken else ''})"
+        self._forget_quarantined(earlier, [self.now] if any_broken else [])
 
-    def _forget_quarantined(self, condition: str, parameters: Sequence[object] = ()) -> int:
-        """Delete records of quarantine; how many. Those of this very load count as superseded from then on."""
+    def _forget_withdrawn(self) -> None:
+        """What comes again replaces what had been loaded and is in quarantine since; where there are versions to compare or to complete
+        each other, both wait, and are settled when they are released."""
+        columns = self.stream.config.columns
+        is_settled = self.stream.config.partial or "updated_at" in columns or any(one.keep for one in columns.values())
+        if self.users is None or not self.has_key or is_settled:
+            return
+        broken = f"select {self.key} from {self.quarantine} where {self._mine()} and _quarantined_at = ? and _loaded_at is null"
+        came = f"select {self.key} from temp.batch union all {broken}"
+        self._forget_quarantined(f"_loaded_at is not null and {self.key} in ({came})", [self.now])
+
+    def _forget_quarantined(self, condition: str, parameters: Sequence[object] = ()) -> None:
+        """Delete records of quarantine. Those that this very load read count as superseded from then on."""
         where = f"where {self._mine()} and ({condition})"
+        mine = f"_quarantined_at = timestamp '{self.now}'"
         gone = self.connection.execute(
-            f"select count(*), count(*) filter (_quarantined_at = ?) from {self.quarantine} {where}",
-            [self.now, *parameters],
+            f"select count(*), count(*) filter ({mine} and _loaded_at is null), count(*) filter ({mine} and _loaded_at is not null)"
+            f" from {self.quarantine} {where}",
+            list(parameters),
         ).fetchone()
         assert gone is not None
         if gone[0]:
             self.connection.execute(f"delete from {self.quarantine} {where}", list(parameters))
-        self._add(quarantined=-gone[1], superseded=gone[1])
-        return int(gone[0])
+        self._add(quarantined=-gone[1], superseded=gone[1], withdrawn=-gone[2])
 
     def _quarantine_rejects(self, rejects: str) -> None:
         inserted = self.connection.execute(
@@ -572,7 +575,7 @@ class _Loader:
         if not self._note_repeated(table, where):
             return 0
         self._carry_over(table, table, keys="select key from temp.repeated")
-        content = [f"{identifier(name)} desc nulls last" for name in self.entity.column_names]
+        content = [f"{name} desc nulls last" for name in self.content]
         order = ", ".join([*(["updated_at desc nulls last"] if self.has_version else []), "_file desc", *content])
         removed = self.connection.execute(
             f"delete from {table} where rowid in (select id from (select rowid as id, row_number() over ("
@@ -595,17 +598,21 @@ class _Loader:
         for name, mapping in self.stream.config.columns.items():
             column = identifier(name)
             if mapping.keep == "earliest":
-                value, lacks = f"min({column})", f"o.value < t.{column}"
+                taken, lacks = f"arg_min({{0}}, {column})", f"o.value < t.{column}"
             elif self.stream.config.partial and name != self.entity.key:
-                value, lacks = f"arg_max({column}, {last}) filter ({column} is not null)", f"t.{column} is null"
+                taken, lacks = f"arg_max({{0}}, {last}) filter ({column} is not null)", f"t.{column} is null"
             else:
                 continue
+            values, carried = f"{taken.format(column)} as value", f"{column} = o.value"
+            if self.users is not None and name == self.entity.user:
+                values += f", {taken.format(self.users.given())} as given"
+                carried += ", _user_as_given = nullif(o.given, o.value)"
             told = (
-                f"select {self.key} as key, {value} as value from {others}"
+                f"select {self.key} as key, {values} from {others}"
                 f" where {mine(others)} and {self.key} in ({keys}) group by {self.key}"
             )
             self.connection.execute(
-                f"update {table} as t set {column} = o.value{stamp} from ({told}) as o"
+                f"update {table} as t set {carried}{stamp} from ({told}) as o"
                 f" where o.key = t.{self.key} and o.value is not null and {lacks} and {mine(table)}",
                 given,
             )
@@ -622,9 +629,7 @@ class _Loader:
         of_batch = f"select {self.key} from temp.batch"
         self._carry_over("temp.batch", self.table, keys=of_batch)
         self._carry_over(self.table, "temp.batch", keys=of_batch)
-        same = " and ".join(
-            f"b.{identifier(n)} is not distinct from e.{identifier(n)}" for n in self.entity.column_names
-        )
+        same = " and ".join(f"b.{name} is not distinct from e.{name}" for name in self.content)
         self.connection.execute(
             "create or replace temp table settled as select batch_row, table_row, case"
             f" when {same} then 'unchanged' when {self._is_older(released)} then 'superseded' else 'updated' end as outcome"
@@ -717,11 +722,11 @@ class _Loader:
         return " or ".join(found) or "false"
 
     def _forget_files(self, paths: list[str]) -> None:
-        """A file that changed: its quarantined rows are judged anew, and rows without keys are replaced."""
+        """A file that changed: its quarantined rows are judged anew, and rows without keys are replaced, loaded or not."""
         if not paths:
             return
         listed = f"_file in ({', '.join(literal(path) for path in paths)})"
-        self.connection.execute(f"delete from {self.quarantine} where {self._mine()} and {listed}")
+        self._forget_quarantined(f"{listed} and _loaded_at is null" if self.has_key else listed)
         if not self.has_key:
             self._forget_rows(listed)
 
@@ -732,14 +737,12 @@ class _Loader:
 
     def _release(self) -> None:
         """Load rows that waited in quarantine for an account that is known by now, or for a user whose account is."""
-        if not self._checks_accounts and self.memberships is None:
+        if not self._checks_accounts and self.users is None:
             return
         known = "account_id in (select account_id from temp.accounts_known)" if self._checks_accounts else "true"
         waits = f"_reason = 'unknown_account' and {known}"
-        if self.memberships is not None:
-            user = identifier(self.entity.user or "")
-            found = f"{user} in (select user_id from {users.KNOWN} where account_id is not null)"
-            waits = f"({waits} or _reason = 'unknown_user' and {found})"
+        if self.users is not None:
+            waits = f"({waits} or {self.users.found})"
         waiting = f"from {self.quarantine} where {self._mine()} and {waits}"
         waited = scalar(self.connection, f"select count(*) {waiting}")
         if not waited:
@@ -749,10 +752,8 @@ class _Loader:
             for column in self.entity.columns
         )
         typed = f"(select {columns}, _file {waiting})"
-        if self.memberships is not None:
-            assert self.entity.user is not None
-            is_key = self.entity.user == self.entity.key
-            typed = users.told(typed, self.entity.user, self._moment("r"), is_key=is_key)
+        if self.users is not None:
+            typed = self.users.told(typed)
         self.connection.execute(f"create or replace temp table batch as select {self.names}, _file from {typed}")
         self.connection.execute(f"delete {waiting}")
         before = self.counts
@@ -760,25 +761,10 @@ class _Loader:
         self.counts = replace(before, released=waited)
 
     def _reassign(self) -> None:
-        """Rows that were loaded before and belong to another user or account, by what was said since: they move there."""
-        if self.memberships is None:
+        """Rows that were loaded before and belong to another user or account, by what was said since: they move there, or back to
+        quarantine where it is nobody's."""
+        if self.users is None or not self.users.anything_said(since=ledger.last_loaded_at(self.connection, self.id)):
             return
-        last = ledger.last_loaded_at(self.connection, self.id)
-        if not users.anything_said(self.connection, self.memberships, self.id.source, since=last):
-            return
-        assert self.entity.user is not None
-        is_key = self.entity.user == self.entity.key
-        moved = users.note_misplaced(
-            self.connection, self.table, self._mine("e."), self.entity.user, self._moment("e"), is_key=is_key
-        )
-        if not moved:
-            return
-        self._note_restated_days("rowid in (select id from temp.misplaced)")
-        person = "" if is_key else f"{identifier(self.entity.user)} = m.person, "
-        self.connection.execute(
-            f"update {self.table} as e set {person}account_id = m.account_id,"
-            " _loaded_at = cast(? as timestamp), _run_id = cast(? as varchar)"
-            " from temp.misplaced as m where e.rowid = m.id",
-            [self.now, self.run_id],
-        )
-        self._add(reassigned=moved)
+        if self.users.note_misplaced(self._mine("e.")):
+            self._note_restated_days("rowid in (select id from temp.misplaced)")
+            self._add(withdrawn=self.users.withdraw(), reassigned=self.users.move())

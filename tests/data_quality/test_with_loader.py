@@ -138,6 +138,45 @@ def test_rows_that_wait_for_their_users_and_move_with_them_add_up(job: Job) -> N
     assert blocking_failures(job.run()) == []
 
 
+@pytest.mark.parametrize("kind", ["with ids", "without ids", "partial"])
+def test_rows_that_go_back_to_quarantine_add_up_also_when_their_file_comes_again(job: Job, kind: str) -> None:
+    members, events = MEMBERS["memberships"], {**MEMBERS["usage_events"], "partial": kind == "partial"}
+    if kind == "without ids":
+        events["columns"] = {name: sql for name, sql in events["columns"].items() if name != "event_id"}
+
+    def run(**files: str) -> None:
+        """A run that is refused for nothing but the many rows that wait."""
+        assert {failure.name for failure in blocking_failures(job.run(**files))} <= {"quarantine_share"}
+
+    job.stream(
+        memberships={**members, "columns": {**members["columns"], "known_as": "known"}},
+        usage_events=events,
+    )
+    header, first = "id,user,account,known,since\n", "id,user,event,at,n\ne1,x,login,2024-06-01,1\n"
+    told = "select user_id, account_id, quantity from raw_files.usage_events order by all"
+    waits = "select distinct user_id, quantity::double from quarantine.usage_events order by all"
+    run(
+        accounts="id,name,created\na1,Ant,2023-01-01\na2,Bee,2023-01-02\n",
+        members1=f"{header}m1,x,,u,2024-05-01\nm2,u,a1,,2024-05-01\n",
+        events1=first,
+    )
+    assert job.connection.execute(told).fetchall() == [("u", "a1", 1)]
+    run(members2=f"{header}m3,x,,w,2024-05-02\n")
+    assert job.connection.execute(told).fetchall() == []
+    assert job.connection.execute(waits).fetchall() == [("x", 1)]
+    run(members3=f"{header}m4,x,,u,2024-05-03\n")
+    assert job.connection.execute(told).fetchall() == [("u", "a1", 1)]
+    # Back to quarantine, and read again, in one run.
+    longer = f"{first}e2,x,login,2024-06-02,2\n"
+    run(members4=f"{header}m5,x,,w,2024-05-04\n", events1=longer)
+    assert job.connection.execute(told).fetchall() == []
+    assert job.connection.execute(waits).fetchall() == [("x", 1), ("x", 2)]
+    run(events1=f"{longer}e3,u,login,2024-06-03,3\n")
+    run(members5=f"{header}m6,w,a2,,2024-05-05\n")
+    assert job.connection.execute(told).fetchall() == [("u", "a1", 3), ("w", "a2", 1), ("w", "a2", 2)]
+    assert job.connection.execute(waits).fetchall() == []
+
+
 def test_a_broken_file_is_shown_and_does_not_block(job: Job) -> None:
     assert blocking_failures(job.run(accounts=ACCOUNTS, events1=EVENTS)) == []
     results = job.run(events2="other,columns\n1,2\n")

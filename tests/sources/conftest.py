@@ -91,6 +91,12 @@ class Company:
                 )
                 report = load_stream(connection, opened, tenure, now=self.now, run_id=f"run {self.loads}", **options)
                 assert report.adds_up, report
+                held = connection.execute(
+                    f"select count(*) from quarantine.{stream.entity_name} where _source = ? and _stream = ? and _run_id = ?",
+                    [stream.source, stream.stream, f"run {self.loads}"],
+                ).fetchone()[0]
+                assert held == report.rows_quarantined + report.rows_withdrawn, (held, report)
+                assert min(report.rows_quarantined, report.rows_withdrawn, report.rows_superseded) >= 0, report
                 reports[stream.stream] = report
         return reports
 
