@@ -31,6 +31,7 @@ from core.locks import RunLock, holder_of
 from core.settings import utc_now
 from core.sync_settings import SyncConfig
 from core.warehouse import Connection, rows, warehouse
+from core.words import counted
 
 Status = Literal["done", "partial", "deferred", "guarded", "stopped", "failed", "planned"]
 Progress = Callable[[str, int, int], object]
@@ -200,7 +201,7 @@ def sentence(counts: Tally) -> str:
         (counts.invalid, "invalid"),
     )
     parts = [f"{count:,} {word}" for count, word in named if count]
-    return f"{counts.source:,} rows: " + ", ".join(parts) if parts else "no rows"
+    return f"{counted(counts.source, 'row')}: " + ", ".join(parts) if parts else "no rows"
 
 
 Open = Callable[[FieldMapping], Destination | None]

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from core.words import counted
+
 METRICS: Mapping[str, tuple[str, str, bool]] = {
     "log_loss": ("Log loss", "lower is better; punishes confident mistakes", False),
     "pr_auc": ("PR AUC", "average precision over those who left", False),
@@ -124,8 +126,8 @@ def _data(facts: Facts) -> str:
     lines = [
         "## Data",
         "",
-        f"{_count(facts.rows, 'row')} of {_count(facts.accounts, 'account')} from `{facts.source}`{window}; "
-        f"{_count(facts.events, 'departure')} ({_percent(facts.events / facts.rows if facts.rows else None)}).",
+        f"{counted(facts.rows, 'row')} of {counted(facts.accounts, 'account')} from `{facts.source}`{window}; "
+        f"{counted(facts.events, 'departure')} ({_percent(facts.events / facts.rows if facts.rows else None)}).",
     ]
     if facts.split:
         rows = [
@@ -158,8 +160,8 @@ def _test(facts: Facts) -> str:
             row.append(_number(value["value"] if value else None, is_share))
         rows.append(row)
     tested = (
-        f"{_count(found['rows'], 'row')} of {_count(found['accounts'], 'account')}, "
-        f"{_count(found['events'], 'departure')} ({_percent(found['base_rate'])}); the team can call {found['capacity']:,} "
+        f"{counted(found['rows'], 'row')} of {counted(found['accounts'], 'account')}, "
+        f"{counted(found['events'], 'departure')} ({_percent(found['base_rate'])}); the team can call {found['capacity']:,} "
         "accounts per date. Intervals are from resampling whole accounts."
     )
     if not rows:
@@ -168,7 +170,7 @@ def _test(facts: Facts) -> str:
     meaning = "; ".join(f"{METRICS[name][0]}: {METRICS[name][1]}" for name in shown)
     few = ""
     if found["events"] < 100:
-        few = f"\n\n> With {_count(found['events'], 'departure')} the intervals are wide: read them before the values."
+        few = f"\n\n> With {counted(found['events'], 'departure')} the intervals are wide: read them before the values."
     return "\n".join(["## Test", "", tested + few, "", *_table(header, rows, numbers_from=1), "", f"{meaning}."])
 
 
@@ -203,7 +205,7 @@ def _over_time(facts: Facts) -> str:
         ]
         lines += [
             "",
-            f"Trained anew and tested forward on {_count(len(dates), 'date')}: "
+            f"Trained anew and tested forward on {counted(len(dates), 'date')}: "
             + ", ".join(f"{date['date']} (ROC AUC {_number(date['roc_auc'])})" for date in dates)
             + ".",
             "",
@@ -257,7 +259,7 @@ def _features(facts: Facts) -> str:
     ]
     rest = len(facts.features) - len(shown)
     if rest:
-        lines += ["", f"{_count(rest, 'more feature')} carry {_percent(sum(f.share for f in top[len(shown) :]))}."]
+        lines += ["", f"{counted(rest, 'more feature')} carry {_percent(sum(f.share for f in top[len(shown) :]))}."]
     return "\n".join(lines)
 
 
@@ -352,10 +354,6 @@ def _interval(metric: Mapping[str, float | None], is_share: bool) -> str:
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def _count(count: int, word: str) -> str:
-    return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
 def _plain(value: Any) -> str:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from core.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -154,7 +156,7 @@ def _measured(found: Evidence) -> Check | None:
     return Check(
         "measured",
         False,
-        f"With {found.events:,} departures in the test window nothing could be measured forward in time.",
+        f"With {counted(found.events, 'departure')} in the test window nothing could be measured forward in time.",
     )
 
 
@@ -169,7 +171,7 @@ def _ranks(found: Evidence, config: GateConfig) -> Check | None:
         return Check("ranks", False, sentence)
     if found.roc_auc_low is not None and found.roc_auc_low <= 0.5:
         sentence = (
-            f"ROC AUC {found.roc_auc:.3f} may be luck: with {found.events:,} departures its interval "
+            f"ROC AUC {found.roc_auc:.3f} may be luck: with {counted(found.events, 'departure')} its interval "
             f"reaches down to {found.roc_auc_low:.3f}, and guessing has 0.50."
         )
         return Check("ranks", False, sentence)

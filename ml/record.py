@@ -6,6 +6,8 @@ words (`card.py`).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from importlib import metadata
@@ -16,6 +18,7 @@ from ml.dataset import sample_accounts
 
 if TYPE_CHECKING:
     from core.settings import Config
+    from ml.evaluate import Difference
     from ml.features import Feature
     from ml.judge import Judgement
     from ml.registry import Key, Training
@@ -57,7 +60,11 @@ def training(
         ),
         decision=judgement.decision,
         metrics={
-            "test": metrics,
+            "test": {**metrics, "ece_floor": asdict(evaluation.ece_floor)},
+            "never_seen": evaluation.never_seen,
+            "segment": {_named(name): found for name, found in evaluation.by_segment.items()},
+            "against_regression": _differences(judgement.against_regression),
+            "against_champion": _differences(judgement.against_champion or {}),
             "baseline": {name: _values(found.metrics) for name, found in judgement.baselines.items()},
             "rolling": {part: judgement.rolling[part] for part in ("mean", "worst", "spread")},
             "random_split_auc": judgement.random_split_auc,
@@ -131,11 +138,24 @@ def _values(metrics: Any) -> dict[str, float | None]:
     return {name: interval.value for name, interval in metrics.items()}
 
 
+def _differences(found: Mapping[str, Difference]) -> dict[str, float | None]:
+    return {name: one.difference for name, one in found.items()}
+
+
+def _named(segment: str) -> str:
+    """A segment's name in signs that MLflow takes."""
+    return re.sub(r"[^\w\-. :/]", "_", segment)
+
+
+_FORM = ("winner", "parameters", "rounds", "boosters", "weight_of_trees", "penalty", "intercept", "slope", "left_out")
+"""What of a selection says how the model in use was made; all that was tried stands in the report."""
+
+
 def _params(config: Config, judgement: Judgement) -> dict[str, Any]:
     return {
         "churn": config.churn.model_dump(mode="json"),
         "split": judgement.split,
-        "winner": judgement.selection.get("winner"),
+        **{name: found for name, found in judgement.selection.items() if name in _FORM},
     }
 
 

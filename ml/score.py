@@ -19,6 +19,7 @@ import numpy as np
 from core.errors import Fatal
 from core.settings import TierConfig
 from core.warehouse import Connection, rows, scalar, transaction
+from core.words import counted
 from ml import reasons, source, tables
 from ml.features import Feature, catalogue
 from ml.reasons import Points
@@ -53,9 +54,9 @@ class ScoreOutcome:
     def metadata(self) -> dict[str, Any]:
         """For the asset: counts, and a sentence."""
         what = "base rate, no model is good enough" if self.model_version == FALLBACK else f"model {self.model_version}"
-        summary = f"{self.scored:,} accounts scored as of {self.as_of_date} ({what})"
+        summary = f"{counted(self.scored, 'account')} scored as of {self.as_of_date} ({what})"
         if not self.written and self.scored:
-            summary = f"nothing new: {self.scored:,} accounts have their scores as of {self.as_of_date} ({what})"
+            summary = f"nothing new: {counted(self.scored, 'account')} with scores as of {self.as_of_date} ({what})"
         return {
             "summary": summary,
             "dagster/row_count": self.scored,
@@ -85,7 +86,8 @@ def score(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str)
     version = FALLBACK if champion is None else str(champion.number)
     features = catalogue()
     features_hash = source.scoring_hash(connection, features)
-    if _is_done(connection, as_of, version, features_hash):
+    tiers = f"{config.tiers.model_dump_json()}, capacity {config.capacity}"
+    if _is_done(connection, as_of, version, features_hash, tiers):
         return _outcome(connection, as_of, version, written=0)
     frame = source.scoring_frame(connection, features)
     with transaction(connection):
@@ -104,8 +106,8 @@ def score(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str)
         _write_scores(connection, scored, version, is_fallback=champion is None, now=now, run_id=run_id)
         connection.execute(
             "insert into ml.scorings by name select ? as run_id, ? as scored_at, ? as as_of_date, ? as model_version,"
-            " ? as accounts, ? as features_hash",
-            [run_id, now, as_of, version, len(frame), features_hash],
+            " ? as accounts, ? as features_hash, ? as tiers",
+            [run_id, now, as_of, version, len(frame), features_hash, tiers],
         )
     return _outcome(connection, as_of, version, written=len(frame))
 
@@ -122,14 +124,14 @@ def _check_registry(connection: Connection, store: Registry) -> None:
         )
 
 
-def _is_done(connection: Connection, as_of: date, version: str, features_hash: str) -> bool:
-    """Whether the newest scores of this date are those of this version and of these very features."""
+def _is_done(connection: Connection, as_of: date, version: str, features_hash: str, tiers: str) -> bool:
+    """Whether the newest scores of this date are those of this version, of these very features and in these tiers."""
     newest = rows(
         connection,
-        "select model_version, features_hash from ml.scorings where as_of_date = ? order by scored_at desc limit 1",
+        "select model_version, features_hash, tiers from ml.scorings where as_of_date = ? order by scored_at desc limit 1",
         [as_of],
     )
-    return newest == [{"model_version": version, "features_hash": features_hash}]
+    return newest == [{"model_version": version, "features_hash": features_hash, "tiers": tiers}]
 
 
 def _outcome(connection: Connection, as_of: date, version: str, *, written: int) -> ScoreOutcome:

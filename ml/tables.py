@@ -36,6 +36,7 @@ TABLES: dict[str, dict[str, str]] = {
         "model_version": "varchar",
         "accounts": "bigint",
         "features_hash": "varchar",
+        "tiers": "varchar",
     },
     "churn_scores": {
         "account_id": "varchar",
@@ -106,7 +107,8 @@ TABLES: dict[str, dict[str, str]] = {
         "run_id": "varchar",
     },
 }
-"""Columns by table. A scoring is the scores of one date by one version; `features_hash` says of which features.
+"""Columns by table. A scoring is the scores of one date by one version; `features_hash` says of which features, `tiers` where they
+began.
 `trainings.report` is JSON: the evaluation, the selection and the decision in full. `watch` is one of `labels`, `stale`, `outcomes`."""
 
 

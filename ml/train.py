@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.warehouse import Connection, rows, scalar, transaction
+from core.words import counted
 from ml import monitor, record, source, tables
 from ml.features import RECENCY, catalogue
 from ml.judge import judge
@@ -198,7 +199,7 @@ def _refuse(sentence: str, found: Matured) -> TrainingOutcome:
 
 def _too_few(found: Matured, least: int) -> str:
     return (
-        f"no model yet: {found.churned_accounts} accounts are known to have left, and at least {least} are needed"
+        f"no model yet: {counted(found.churned_accounts, 'account')} known to have left, and at least {least} are needed"
         " (model.min_churn_events); every account gets the base rate until then"
     )
 

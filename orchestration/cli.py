@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a check or guard.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -91,19 +92,24 @@ def _tell(error: TenureError) -> None:
         console.print_error(error)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        typer.echo(f"tenure {metadata.version('tenure')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     context: typer.Context,
     config: Annotated[
         Path | None, typer.Option("--config", help="The company's settings.", show_default="config/tenure.yml")
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    if version:
-        from importlib import metadata
-
-        typer.echo(f"tenure {metadata.version('tenure')}")
-        raise typer.Exit
     context.obj = config
 
 
@@ -275,6 +281,8 @@ def query(
     from core import warehouse
     from orchestration import console
 
+    if not re.sub(r"--.*", "", sql).strip(" ;\n\t"):
+        raise UserError("There is no SQL to ask.", hint='`tenure query "show all tables"` lists what there is.')
     tenure = _tenure(context)
     path = tenure.warehouse_path if working else tenure.serving_path
     if not path.exists():

@@ -22,6 +22,8 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from core.words import counted
+
 if TYPE_CHECKING:
     from core.errors import TenureError
     from orchestration import runs
@@ -158,7 +160,7 @@ def show_published(published: Published) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
-    table.add_row("Accounts", f"{published.accounts:,}, of which {published.customers:,} are customers")
+    table.add_row("Accounts", _accounts(published))
     if published.mrr_usd is not None:
         table.add_row("MRR", f"${published.mrr_usd:,.2f} (ARR ${published.mrr_usd * 12:,.0f})")
     if published.mrr_usd is None and published.invoiced_usd is not None:
@@ -167,7 +169,7 @@ def show_published(published: Published) -> None:
     table.add_row("Quarantined", _quarantined(published.quarantined))
     checks = published.checks
     told = [f"{checks['passed']:,} passed"]
-    told += [_counted(checks["warnings"], "warning")] if checks["warnings"] else []
+    told += [counted(checks["warnings"], "warning")] if checks["warnings"] else []
     told += [f"{checks['critical']:,} critical"] if checks["critical"] else []
     table.add_row("Checks", ", ".join(told))
     if published.model is not None:
@@ -176,6 +178,11 @@ def show_published(published: Published) -> None:
     for sync in published.syncs:
         table.add_row("Synced", f"{escape(sync['destination'])}: {_synced(sync)}")
     OUT.print(table)
+
+
+def _accounts(published: Published) -> str:
+    customers = f"{published.customers:,} {'is a customer' if published.customers == 1 else 'are customers'}"
+    return f"{published.accounts:,}, of which {customers}"
 
 
 def _synced(sync: Mapping[str, Any]) -> str:
@@ -197,7 +204,7 @@ def _add_model(table: Table, model: Mapping[str, Any]) -> None:
         off = "–" if ece is None or noise is None else f"{ece:.3f} [dim](luck alone: {noise:.3f})[/]"
         table.add_row(
             "Churn model",
-            f"version {model['model_version']}, {state}; tested on {test['rows']:,} rows as of"
+            f"version {model['model_version']}, {state}; tested on {counted(test['rows'], 'row')} as of"
             f" {escape(test['window'])} that it had not seen",
         )
         table.add_row("", f"ROC AUC {auc}, lift in the top 10 % {lift}, calibration error {off}")
@@ -210,7 +217,7 @@ def _add_model(table: Table, model: Mapping[str, Any]) -> None:
         table.add_row("", f"[yellow]{escape(str(model['decision']))}[/]")
     if scores["scored"]:
         risk = f", ${scores['mrr_at_risk_usd']:,.0f} of MRR at risk" if scores["mrr_at_risk_usd"] is not None else ""
-        table.add_row("Scored", f"{scores['scored']:,} accounts, {scores['high']:,} in tier high{risk}")
+        table.add_row("Scored", f"{counted(scores['scored'], 'account')}, {scores['high']:,} in tier high{risk}")
 
 
 def _interval(metric: Mapping[str, Any], shape: str) -> str:
@@ -258,7 +265,7 @@ def _quarantined(counts: Mapping[str, int]) -> str:
     if not counts:
         return "nothing"
     reasons = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in counts.items())
-    return f"{sum(counts.values()):,} rows: {reasons}"
+    return f"{counted(sum(counts.values()), 'row')}: {reasons}"
 
 
 def show_next(*commands: str, config: Path | None) -> None:
@@ -269,6 +276,8 @@ def show_next(*commands: str, config: Path | None) -> None:
 
 
 _WIDEST = 10_000
+_LARGE = 100
+"""From here on, two decimals say enough of a number; a smaller one is written with four digits."""
 
 
 def show_table(title: str, records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
@@ -319,8 +328,10 @@ def _cell(value: Any, name: str = "") -> str:
         return "yes" if value else "no"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
-    if isinstance(value, (float, Decimal)):
-        return f"{value:,.2f}"
+    if isinstance(value, Decimal):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) >= _LARGE else f"{value:.4g}"
     if isinstance(value, int):
         return str(value) if "year" in name else f"{value:,}"
     return escape(str(value))
@@ -357,7 +368,7 @@ def show_status(
 
 def show_examination(company: str, found: Examination, *, config: Path | None) -> None:
     """What each stream would bring, and what is wrong with it."""
-    OUT.print(f"[bold]{escape(company)}[/]: {_counted(len(found.streams), 'stream')}, nothing was loaded\n")
+    OUT.print(f"[bold]{escape(company)}[/]: {counted(len(found.streams), 'stream')}, nothing was loaded\n")
     for stream in found.streams:
         _show_stream(stream)
     _show_access(found)
@@ -399,9 +410,9 @@ def _show_access(found: Examination) -> None:
 def _show_stream(stream: StreamFinding) -> None:
     mark = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "broken": "[red]✗[/]"}[stream.status]
     where = (
-        f"{_counted(stream.files, 'file')}, {_size(stream.bytes or 0)}" if stream.files is not None else _place(stream)
+        f"{counted(stream.files, 'file')}, {_size(stream.bytes or 0)}" if stream.files is not None else _place(stream)
     )
-    read = f"{'a sample of ' if stream.is_sample else ''}{_counted(stream.rows_read, 'row')} read"
+    read = f"{'a sample of ' if stream.is_sample else ''}{counted(stream.rows_read, 'row')} read"
     OUT.print(f"{mark} [bold]{stream.source}/{stream.stream}[/] → {stream.entity}  [dim]{where}; {read}[/]")
     if stream.message:
         OUT.print(f"    [red]{escape(stream.message)}[/]", soft_wrap=True)
@@ -429,10 +440,6 @@ def _place(stream: StreamFinding) -> str:
     if stream.files is not None:
         return "files"
     return "a table" if stream.needs is None else f"{stream.connector}'s API"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _size(count: int) -> str:

@@ -112,8 +112,11 @@ def _syncs(connection: Connection) -> list[dict[str, Any]]:
 
 
 def _model(connection: Connection) -> dict[str, Any] | None:
-    """The newest training: its decision, its test in numbers, and whose scores are published; None before the first."""
-    if not table_exists(connection, "quality", "model_trainings"):
+    """The newest training: its decision, its test in numbers, and whose scores are published; None before the first, and in a
+    replay, which publishes no scores."""
+    if not all(
+        table_exists(connection, *of) for of in (("quality", "model_trainings"), ("reverse_etl", "customer_scores"))
+    ):
         return None
     found = rows(
         connection,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from core import settings
 from core.errors import TenureError
+from core.words import counted
 from orchestration import dbt
 from orchestration.instance import PROCESS, end_killed_runs, open_instance
 
@@ -248,7 +249,7 @@ def _in_words(metadata: dict[str, Any]) -> str:
         ("rows_withdrawn", "back in quarantine"),
     )
     parts = [f"{metadata[key]:,} {word}" for key, word in named if metadata.get(key)]
-    return f"{metadata['rows_read']:,} rows read" + (": " + ", ".join(parts) if parts else "")
+    return f"{counted(metadata['rows_read'], 'row')} read" + (": " + ", ".join(parts) if parts else "")
 
 
 def last_runs(tenure: Tenure, *, limit: int) -> list[dict[str, Any]]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from core.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -201,7 +203,7 @@ def release(
     if not released:
         console.OUT.print(f"No {'such ' if keys else ''}row of {destination} is parked.")
         return
-    console.OUT.print(f"{_rows(released)} of {destination} will be sent in the next sync.")
+    console.OUT.print(f"{counted(released, 'row')} of {destination} will be sent in the next sync.")
     console.show_next(f"tenure sync {destination}", config=context.obj)
 
 
@@ -418,10 +420,6 @@ def _in_words(fields: dict[str, tuple[str | None, str | None]]) -> str:
     return "\n".join(f"{name}: {_or_dash(old)} → {_or_dash(new)}" for name, (old, new) in fields.items())
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
-
-
 def _values(count: int) -> str:
     return f"{count:,} value" if count == 1 else f"{count:,} values"
 
@@ -446,9 +444,9 @@ def _show_drift(context: typer.Context, destination: str, found: Drift) -> None:
     from orchestration import console
 
     console.OUT.print(
-        f"{_rows(found.read)} of {destination} read back: "
+        f"{counted(found.read, 'row')} of {destination} read back: "
         + (
-            f"{_values(len(found.drifted) - found.missing)} not ours, {_rows(found.missing)} not there."
+            f"{_values(len(found.drifted) - found.missing)} not ours, {counted(found.missing, 'row')} not there."
             if found.drifted
             else "all as they were sent."
         )

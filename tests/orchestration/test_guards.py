@@ -139,6 +139,7 @@ def test_a_mistake_in_the_configuration_is_named(
     ("arguments", "words"),
     [
         (("run", "--as-of", "tomorrow"), "is not a date"),
+        (("query", " ; -- nothing"), "no SQL"),
         (("run", "--as-of", "2999-01-01"), "outside"),
         (("run", "--as-of", "2024-01-01"), "Nothing has been loaded"),
         (("run", "--as-of", "2024-01-01", "--full"), "cannot be combined"),

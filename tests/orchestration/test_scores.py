@@ -40,7 +40,8 @@ def copied(tenure: Tenure) -> Iterator[Connection]:
         connection.execute(f"attach '{tenure.warehouse_path}' as warehouse (read_only)")
         for name in ("ml", "features", "ledger"):
             connection.execute(f"create schema {name}")
-        for name in ("ml.trainings", "ml.churn_backtest", "ml.drift", "features.ftr_churn_training", "ledger.clock"):
+        needed = ("ml.trainings", "ml.churn_backtest", "ml.drift", "ledger.clock")
+        for name in (*needed, "features.ftr_churn_training", "features.ftr_churn_scoring"):
             connection.execute(f"create table {name} as select * from warehouse.{name}")
         connection.execute("detach warehouse")
         yield connection
@@ -273,6 +274,22 @@ def test_a_store_that_lost_its_models_is_an_error_and_no_base_rate(lived: dict[s
         assert warehouse.scalar(connection, "select count(*) from ml.churn_scores") == 0
 
 
+def test_tiers_that_are_set_anew_hold_from_the_next_run_on(lived: dict[str, Any]) -> None:
+    home, now = lived["home"], datetime(2026, 1, 1)
+    tenure = settings.load(home.config, home.path)
+    tiers = settings.TierConfig(by="probability", high=0.2, medium=0.05)
+    model = tenure.config.model.model_copy(update={"tiers": tiers})
+    anew = tenure.model_copy(update={"config": tenure.config.model_copy(update={"model": model})})
+    with copied(tenure) as connection:
+        outcomes = [
+            score(connection, one, now=now, run_id=run) for one, run in ((tenure, "1"), (tenure, "2"), (anew, "3"))
+        ]
+        assert [outcome.written for outcome in outcomes] == [outcomes[0].scored, 0, outcomes[0].scored]
+        rows = warehouse.rows(connection, "select probability as p, tier from ml.churn_scores where run_id = '3'")
+    assert {row["tier"] for row in rows} == {"high", "medium", "low"}
+    assert all(row["tier"] == ("high" if row["p"] >= 0.2 else "medium" if row["p"] >= 0.05 else "low") for row in rows)
+
+
 @pytest.mark.slow
 def test_a_full_disk_is_a_clear_error_and_published_scores_stay(lived: dict[str, Any]) -> None:
     home = lived["home"]
@@ -357,3 +374,7 @@ def test_too_few_departures_give_everybody_the_base_rate_and_say_so(new_home: Ca
     told = home.run("status").out
     assert "There was too little to learn from: the base rate is used." in " ".join(told.split())
     assert "│ done " in told
+    replayed = home.must("run", "--as-of", "2024-09-01")
+    assert replayed["published"]["path"] != document["published"]["path"]
+    assert replayed["published"]["model"] is None
+    assert home.scores() == scores
