@@ -217,7 +217,7 @@ def _over_time(facts: Facts) -> str:
     if facts.random_split_auc is not None:
         lines += [
             "",
-            f"A random split of the rows would claim a ROC AUC of **{facts.random_split_auc:.3f}**; forward in time it is "
+            f"On a random split of the rows ROC AUC is **{facts.random_split_auc:.3f}**, forward in time it is "
             f"**{_number(forward)}**. The random split knows the future: rows of the same account, and of the same weeks, lie on "
             "both sides. Only the forward number can be expected of next month's scores.",
         ]

@@ -61,7 +61,7 @@ class Feature:
         """How reasons speak of it. A category's own text is a source's: it is not repeated."""
         say = self.texts.get
         texts = say("positive"), say("one"), say("negative"), say("zero"), say("missing")
-        return Wording(self.name, self.label, self.unit, *texts, theme=self.theme)
+        return Wording(self.name, self.label, self.unit, *texts, is_flag=self.kind == "boolean", theme=self.theme)
 
 
 def catalogue(path: Path = CATALOGUE) -> tuple[Feature, ...]:

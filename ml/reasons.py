@@ -73,6 +73,8 @@ class Wording:
     missing: str | None = None
     repeats_text: bool = False
     """Whether a category's own text may be repeated."""
+    is_flag: bool = False
+    """Whether the value is yes (1) or no (0)."""
     theme: str | None = None
     """Features with the same theme are one reason together; without one, it is a theme of its own."""
 
@@ -379,6 +381,8 @@ class _Column:
             return "not measured"
         if self.is_category:
             return self.words[int(readable)] if self.words else "recorded"
+        if self.wording.is_flag:
+            return "yes" if readable else "no"
         sign = "\N{MINUS SIGN}" if readable < 0 else ""
         return f"{sign}{_written(abs(readable))} {self.wording.unit}".rstrip()
 

@@ -212,7 +212,7 @@ class Registry:
             if word == LATEST or word == str(version.number) or word == version.state in (CHAMPION, CHALLENGER):
                 return version
         if not found:
-            raise UserError("No model has been trained yet.", hint="Run `tenure run`, or `tenure train --table FILE`.")
+            raise UserError("No model has been trained yet.", hint="Run `tenure run`.")
         if word in (CHAMPION, CHALLENGER):
             raise UserError(f"No version is the {word}.", hint="`tenure model list` shows the versions and why.")
         known = ", ".join(str(version.number) for version in found[:10]) + ("…" if len(found) > 10 else "")

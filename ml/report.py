@@ -170,7 +170,9 @@ def card(training: TableTraining, *, source: str, version: str, now: datetime) -
     floor = training.evaluation.ece_floor.value
     lines += ["", f"A perfectly calibrated model of this size has an ECE of {_number(floor, '3')}."]
     if training.random_split_auc is not None:
-        lines += [f"A random split would claim a ROC AUC of {training.random_split_auc:.3f}; do not believe it."]
+        lines += [
+            f"On a random split ROC AUC is {training.random_split_auc:.3f}; it knows the future, do not believe it."
+        ]
     lines += ["", "## The gate", "", f"{training.decision.state}:", ""]
     lines += [f"- {_plain(reason)}" for reason in training.decision.reasons]
     if prepared.suspects:
@@ -240,7 +242,7 @@ def _metrics(training: TableTraining) -> str:
         )
     if training.random_split_auc is not None:
         beaten += (
-            f"<p>A random split of the rows would claim a ROC AUC of {training.random_split_auc:.3f}: it tests on days"
+            f"<p>On a random split of the rows ROC AUC is {training.random_split_auc:.3f}: that split tests on days"
             " that training has seen, and is printed as a warning, not as a result.</p>"
         )
     return (

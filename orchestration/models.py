@@ -44,10 +44,10 @@ def list_versions(
         console.print_json({"model": "tenure-churn", "versions": [version.document() for version in shown]})
         return
     if not found:
-        console.OUT.print("No model has been trained yet.")
-        console.show_next(
-            "tenure run", "tenure train --table customers.parquet --label churned --id customer_id", config=context.obj
+        console.OUT.print(
+            "The daily job has trained no model yet. (Those of `tenure train --table` are not listed here.)"
         )
+        console.show_next("tenure run", config=context.obj)
         return
     console.show_table("", _rows(shown))
     if len(shown) < len(found):

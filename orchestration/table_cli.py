@@ -208,7 +208,7 @@ def _show_training(
     if found.ece_floor.value is not None:
         out.print(f"[dim]Luck alone makes an ECE of {found.ece_floor.value:.3f} at this size.[/]")
     if training.random_split_auc is not None:
-        out.print(f"[dim]A random split would claim a ROC AUC of {training.random_split_auc:.3f}.[/]")
+        out.print(f"[dim]On a random split, which knows the future, ROC AUC is {training.random_split_auc:.3f}.[/]")
     out.print()
     console.show_table(
         "What moves the risk",

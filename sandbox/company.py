@@ -163,7 +163,10 @@ def advance(home: Path, *, days: int, progress: Progress = _silent) -> Delivered
     with _lock(home):
         company = state(home)
         if company is None:
-            raise UserError(f"There is no sandbox company in {home}.", hint="Generate one first.")
+            raise UserError(
+                f"There is no sandbox company in {home}.",
+                hint="Run `tenure run` first, with `sandbox:` in tenure.yml: it founds one.",
+            )
         files, rows = 0, Counter[str]()
         at_once = max(1, min(31, DAYS_AT_ONCE // company.accounts))
         for done in range(0, days, at_once):

@@ -85,7 +85,7 @@ def test_a_card_tells_all_that_it_has_to(facts: Facts) -> None:
         "Same risk for all",
         "Logistic regression",
         "Recency rule",
-        "A random split of the rows would claim a ROC AUC of **0.871**; forward in time it is **0.",
+        "On a random split of the rows ROC AUC is **0.871**, forward in time it is **0.",
         "2024-04-01 (ROC AUC 0.740)",
         "5 more features carry 20.0 %",
         "`0123abcd`",

@@ -201,6 +201,14 @@ def test_text_of_a_source_is_not_repeated_unless_the_wording_allows_it() -> None
     assert "Acme" not in str(table.to_pydict())
 
 
+def test_a_flag_moves_between_yes_and_no() -> None:
+    now, then = (probability_points(np.full((3, 1), size), -1.0, ["f"]) for size in (0.5, 0.1))
+    before, after = pd.DataFrame({"f": [1.0, 0.0, None]}), pd.DataFrame({"f": [0.0, 0.0, 1.0]})
+    table = changes(now, then, after, before, {"f": Wording("f", "Champion", is_flag=True)}).to_pandas()
+    texts = list(table[table["kind"] == "change"]["text"])
+    assert texts == ["Champion: yes → no", "Champion: still no", "Champion: not measured → yes"]
+
+
 def test_movements_say_from_what_to_what() -> None:
     now, then = (probability_points(np.full((4, 3), size), -1.0, ["n", "c", "t"]) for size in (0.5, 0.1))
     before = pd.DataFrame(
