@@ -35,9 +35,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a check. TENURE_HOME is the folder of all state.",
+    epilog="Examples: tenure run · tenure status · tenure --config my.yml doctor.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a check. TENURE_HOME is the folder of all state.",
 )
-sandbox_app = typer.Typer(help="The built-in company with known truth, and its days.", no_args_is_help=True)
+sandbox_app = typer.Typer(
+    help="The built-in company with known truth, and its days.",
+    epilog="Examples: tenure sandbox status · tenure sandbox advance --days 7 && tenure run",
+    no_args_is_help=True,
+)
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(models.app, name="model")
 app.add_typer(sync_cli.app, name="sync")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="The versions of the churn model: list, promote, roll back, read the card.",
+    epilog="Examples: tenure model list · tenure model card · tenure model promote 3",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )

@@ -198,7 +198,9 @@ class _Watcher:
             self.outcome.checks_passed += 1
         else:
             self.outcome.checks_failed += 1
-            said = f"{name}: {evaluation.description or 'failed'}"
+            # The check names the table for its own page; here the name has said it.
+            told = (evaluation.description or "failed").removeprefix(f"{'.'.join(evaluation.asset_key.path)}: ")
+            said = f"{name}: {told}"
             refuses = _refuses(event)
             self.refused = self.refused or refuses
             # The load itself has told of a stream that stopped, the sync of what kept it.

@@ -167,8 +167,22 @@ def test_json_carries_the_error_too(new_home: Callable[..., Any]) -> None:
 
 def test_help_answers_at_once_and_gives_examples(new_home: Callable[..., Any]) -> None:
     home = new_home("help")
-    for command in (("run",), ("doctor",), ("status",), ("query",), ("publish",), ("ui",), ("sandbox", "advance")):
-        answer = home.run(*command, "--help")
+    parts = (
+        "",
+        "run",
+        "doctor",
+        "status",
+        "query",
+        "publish",
+        "ui",
+        "train",
+        "score",
+        "sandbox advance",
+        "model card",
+        "sync diff",
+    )
+    for command in (*parts, "sandbox", "model", "sync"):
+        answer = home.run(*command.split(), "--help")
         assert answer.code == 0
-        assert f"tenure {' '.join(command)}" in answer.out
-        assert "Examples:" in answer.out
+        assert f"tenure {command}".strip() in answer.out
+        assert "Example" in answer.out
