@@ -152,6 +152,17 @@ def test_oulad_is_warned_of_submissions_before_the_first_registration(oulad):
     assert f"{counted['banked']} of them are banked" in page
 
 
+def test_ravenstack_has_too_few_departures_for_a_model_and_every_score_says_so(ravenstack):
+    (training,) = ravenstack.ask("select state, decision from quality.model_trainings")
+    assert training["state"] == "refused"
+    assert "at least 30 are needed" in training["decision"]
+    scores = ravenstack.ask(
+        "select is_fallback, churn_tier, count(*) as n, count(distinct churn_probability) as different"
+        " from reverse_etl.customer_scores group by all"
+    )
+    assert scores == [{"is_fallback": True, "churn_tier": "unknown", "n": 500, "different": 1}]
+
+
 def test_ravenstack_contradicts_itself_as_described(ravenstack):
     counted = ravenstack.raw(raw.RAVENSTACK_CONTRADICTIONS)[0]
     assert round(counted["usage_before_subscription"] / 25_000, 2) == 0.77
