@@ -19,7 +19,7 @@ from typing import Literal, Protocol, cast
 from core.contract import ENTITIES, Entity
 from core.settings import Config
 from core.source_settings import SourceConfig, StreamConfig
-from core.warehouse import Connection
+from core.warehouse import Connection, literal
 
 CONNECTORS = {
     "files": "sources.files",
@@ -51,6 +51,18 @@ class StreamId:
     @property
     def raw_schema(self) -> str:
         return f"raw_{self.connector}"
+
+    @property
+    def table(self) -> str:
+        return f"{self.raw_schema}.{self.entity_name}"
+
+    @property
+    def quarantine(self) -> str:
+        return f"quarantine.{self.entity_name}"
+
+    def mine(self, alias: str = "") -> str:
+        """SQL: which rows of `table` or `quarantine`, where other streams have theirs too, are this one's."""
+        return f"{alias}_source = {literal(self.source)} and {alias}_stream = {literal(self.stream)}"
 
     @property
     def label(self) -> str:

@@ -129,8 +129,8 @@ class _Loader:
         self.run_id = run_id
         self.counts = self.committed = _Counts()
         self.drift: list[Drift] = []
-        self.table = f"{self.id.raw_schema}.{self.id.entity_name}"
-        self.quarantine = f"quarantine.{self.id.entity_name}"
+        self.table = self.id.table
+        self.quarantine = self.id.quarantine
         self.key = identifier(self.entity.key)
         says = self.entity.user is not None and "memberships" in tenure.config.sources[self.id.source].entities
         self.users = Users(connection, self.id, now=now, run_id=run_id) if says else None
@@ -153,7 +153,7 @@ class _Loader:
             self._forget_rows(
                 f"not coalesce({periods.KEPT_WHEN_FULL}, false)" if self.stream.config.periods else "true"
             )
-            self.connection.execute(f"delete from {self.quarantine} where {self._mine()}")
+            self.connection.execute(f"delete from {self.quarantine} where {self.id.mine()}")
             ledger.forget_files(self.connection, self.id, sorted(ledger.known_files(self.connection, self.id)))
         self._reassign()
 
@@ -163,7 +163,7 @@ class _Loader:
         self.has_items, self.itemless = not self.stream.config.unnest, 0
         known = set(ledger.known_files(self.connection, self.id))
         self.is_first = not any(
-            scalar(self.connection, f"select 1 from {table} where {self._mine()} limit 1")
+            scalar(self.connection, f"select 1 from {table} where {self.id.mine()} limit 1")
             for table in (self.table, self.quarantine)
         )
         read = 0
@@ -179,7 +179,7 @@ class _Loader:
             )
         self._add(files=read)
         if self.may_repeat:
-            removed = self._keep_latest(self.table, self._mine())
+            removed = self._keep_latest(self.table, self.id.mine())
             self._add(inserted=-removed, superseded=removed)
         self._release()
         progress = self.stream.progress()
@@ -222,9 +222,6 @@ class _Loader:
             started_at=self.now,
             finished_at=finished_at,
         )
-
-    def _mine(self, alias: str = "") -> str:
-        return f"{alias}_source = {literal(self.id.source)} and {alias}_stream = {literal(self.id.stream)}"
 
     @property
     def _origin(self) -> str:
@@ -376,7 +373,7 @@ class _Loader:
         else:
             self._read_twice(chunk, mapped)
         if self.stream.config.periods:
-            self._add(ended=periods.assign(self.connection, self.table, self._mine(), now=self.now, run_id=self.run_id))
+            self._add(ended=periods.assign(self.connection, self.id, now=self.now, run_id=self.run_id))
         self._forget_withdrawn()
         self._upsert()
 
@@ -515,13 +512,13 @@ class _Loader:
         is_settled = self.stream.config.partial or "updated_at" in columns or any(one.keep for one in columns.values())
         if self.users is None or not self.has_key or is_settled:
             return
-        broken = f"select {self.key} from {self.quarantine} where {self._mine()} and _quarantined_at = ? and _loaded_at is null"
+        broken = f"select {self.key} from {self.quarantine} where {self.id.mine()} and _quarantined_at = ? and _loaded_at is null"
         came = f"select {self.key} from temp.batch union all {broken}"
         self._forget_quarantined(f"_loaded_at is not null and {self.key} in ({came})", [self.now])
 
     def _forget_quarantined(self, condition: str, parameters: Sequence[object] = ()) -> None:
         """Delete records of quarantine. Those that this very load read count as superseded from then on."""
-        where = f"where {self._mine()} and ({condition})"
+        where = f"where {self.id.mine()} and ({condition})"
         mine = f"_quarantined_at = timestamp '{self.now}'"
         gone = self.connection.execute(
             f"select count(*), count(*) filter ({mine} and _loaded_at is null), count(*) filter ({mine} and _loaded_at is not null)"
@@ -589,7 +586,7 @@ class _Loader:
         and, where rows tell only what changed, the last that was told of what they leave out."""
 
         def mine(relation: str) -> str:
-            return self._mine() if relation == self.table else "true"
+            return self.id.mine() if relation == self.table else "true"
 
         # It stays a row of the run that loaded it: this one counts what it read as older or unchanged.
         stamp = ", _loaded_at = $now" if table == self.table else ""
@@ -622,7 +619,7 @@ class _Loader:
         # Keys alone first: a day of new events meets none of the millions that are there, and no other column is read.
         self.connection.execute(
             "create or replace temp table matched as select b.rowid as batch_row, e.rowid as table_row"
-            f" from {self.table} as e join temp.batch as b on e.{self.key} = b.{self.key} where {self._mine('e.')}"
+            f" from {self.table} as e join temp.batch as b on e.{self.key} = b.{self.key} where {self.id.mine('e.')}"
         )
         if not scalar(self.connection, "select 1 from temp.matched limit 1"):
             return
@@ -663,14 +660,14 @@ class _Loader:
     def _forget_rows(self, condition: str) -> None:
         """Delete rows of this stream; days of usage that lose rows are noted, so that the models restate them."""
         self._note_restated_days(condition)
-        self.connection.execute(f"delete from {self.table} where {self._mine()} and {condition}")
+        self.connection.execute(f"delete from {self.table} where {self.id.mine()} and {condition}")
 
     def _note_restated_days(self, condition: str) -> None:
         if self.entity.name == "usage_events":
             self.connection.execute(
                 "insert into ledger.restated_days (source, account_source, account_id, activity_date, loaded_at)"
                 " select distinct _source, _account_source, account_id,"
-                f" cast(occurred_at as date), cast(? as timestamp) from {self.table} where {self._mine()} and {condition}",
+                f" cast(occurred_at as date), cast(? as timestamp) from {self.table} where {self.id.mine()} and {condition}",
                 [self.now],
             )
 
@@ -686,7 +683,7 @@ class _Loader:
             " group by 1"
         )
         told = int(scalar(self.connection, f"select count(*) from {relation}"))
-        mine = f"{self._mine()} and {self.key} in (select key from temp.gone)"
+        mine = f"{self.id.mine()} and {self.key} in (select key from temp.gone)"
         if self.entity.ended_at is not None:
             done = self._end_rows(self.entity.ended_at)
         else:
@@ -703,7 +700,7 @@ class _Loader:
             f"update {self.table} set {ended_at} = greatest(coalesce(g.at, cast($now as timestamp)), {self.entity.happened_at}),"
             " updated_at = greatest(updated_at, coalesce(g.at, cast($now as timestamp))),"
             " _loaded_at = cast($now as timestamp), _run_id = $run_id"
-            f" from temp.gone as g where g.key = {self.key} and {self._mine()} and {ended_at} is null",
+            f" from temp.gone as g where g.key = {self.key} and {self.id.mine()} and {ended_at} is null",
             {"now": self.now, "run_id": self.run_id},
         ).fetchone()
         return int(ended[0]) if ended else 0
@@ -733,7 +730,7 @@ class _Loader:
     def _move_file(self, old: str, new: str) -> None:
         ledger.forget_files(self.connection, self.id, [old])
         for table in (self.quarantine, *([] if self.has_key else [self.table])):
-            self.connection.execute(f"update {table} set _file = ? where {self._mine()} and _file = ?", [new, old])
+            self.connection.execute(f"update {table} set _file = ? where {self.id.mine()} and _file = ?", [new, old])
 
     def _release(self) -> None:
         """Load rows that waited in quarantine for an account that is known by now, or for a user whose account is."""
@@ -743,7 +740,7 @@ class _Loader:
         waits = f"_reason = 'unknown_account' and {known}"
         if self.users is not None:
             waits = f"({waits} or {self.users.found})"
-        waiting = f"from {self.quarantine} where {self._mine()} and {waits}"
+        waiting = f"from {self.quarantine} where {self.id.mine()} and {waits}"
         waited = scalar(self.connection, f"select count(*) {waiting}")
         if not waited:
             return
@@ -765,6 +762,6 @@ class _Loader:
         quarantine where it is nobody's."""
         if self.users is None or not self.users.anything_said(since=ledger.last_loaded_at(self.connection, self.id)):
             return
-        if self.users.note_misplaced(self._mine("e.")):
+        if self.users.note_misplaced():
             self._note_restated_days("rowid in (select id from temp.misplaced)")
             self._add(withdrawn=self.users.withdraw(), reassigned=self.users.move())
