@@ -1,16 +1,13 @@
 """Loading: one stream, and every row accounted for.
 
 Lives here: checking rows against the contract, quarantine, the upsert on the contract's key, the release of rows whose
-account has turned up. Must not live here: reading files or databases (the connectors), who users are (`users.py`), SQL of the
-models.
+account has turned up. Must not live here: reading files or databases (the connectors), which version of a row stands
+(`versions.py`), who users are (`users.py`), SQL of the models.
 
 A row that was read is inserted, updated, unchanged, superseded (an older version of a row with the same key) or
 quarantined, or says that a row is gone, which is then deleted; the six add up to the rows read. The stream's files or cursor
 are remembered in the same transaction, so that a kill at any point leaves either all of it or nothing. A stream that comes in
 stretches has a transaction for each.
-
-Of several versions of a row, the one with the latest `updated_at` stands. Where that says nothing, the later delivery
-does, and within one run the file whose name sorts last.
 """
 
 from __future__ import annotations
@@ -23,26 +20,14 @@ from datetime import datetime
 from core.errors import Fatal, Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar, transaction
-from sources import ledger, periods
+from sources import ledger, periods, users, versions
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.ledger import LoadReport
 from sources.mapping import Mapped, compile_mapping, effective_columns, only
 from sources.users import USER_COLUMNS, Users
+from sources.versions import RENEWED, Versions
 
-_TEMPORARY = (
-    "batch",
-    "broken",
-    "accounts_known",
-    "repeated",
-    "doubtful",
-    "matched",
-    "settled",
-    "tenure_sample",
-    "gone",
-    "assigned",
-    "users_known",
-    "misplaced",
-)
+_TEMPORARY = ("batch", "broken", "accounts_known", "doubtful", "gone")
 _BAD = "_fault is not null or not _account_known"
 
 
@@ -112,7 +97,7 @@ def load_stream(
         ledger.record(connection, report)
         return report
     finally:
-        for name in _TEMPORARY:
+        for name in (*_TEMPORARY, *periods.TEMPORARY, *users.TEMPORARY, *versions.TEMPORARY):
             connection.execute(f"drop table if exists temp.{name}")
 
 
@@ -134,10 +119,10 @@ class _Loader:
         self.key = identifier(self.entity.key)
         says = self.entity.user is not None and "memberships" in tenure.config.sources[self.id.source].entities
         self.users = Users(connection, self.id, now=now, run_id=run_id) if says else None
-        self.content = [identifier(name) for name in (*self.entity.column_names, *(USER_COLUMNS if says else ()))]
-        self.names = ", ".join(self.content)
+        content = [identifier(name) for name in (*self.entity.column_names, *(USER_COLUMNS if says else ()))]
+        self.names = ", ".join(content)
+        self.versions = Versions(connection, stream, content, self.users, now=now)
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
-        self.has_version = "updated_at" in self.entity.column_names
         self.is_first = False
         self.inserted_at_once = 0
         self.may_repeat = False
@@ -179,7 +164,7 @@ class _Loader:
             )
         self._add(files=read)
         if self.may_repeat:
-            removed = self._keep_latest(self.table, self.id.mine())
+            removed = self.versions.keep_latest(self.table)
             self._add(inserted=-removed, superseded=removed)
         self._release()
         progress = self.stream.progress()
@@ -304,7 +289,7 @@ class _Loader:
         taken, broken = self._take_apart(chunk, mapped, counted)
         self._add(read=taken + broken, quarantined=broken)
         if self.has_key:
-            self._add(superseded=self._keep_latest("temp.batch"))
+            self._add(superseded=self.versions.keep_latest("temp.batch"))
         self._add(inserted=self._insert_batch())
         self._note_insertion(is_settled=True)
 
@@ -349,7 +334,7 @@ class _Loader:
             raise self._changed(known - inserted - aside, broken)
         self._add(read=inserted + aside + broken, inserted=inserted, quarantined=broken)
         if aside:
-            self._add(superseded=self._keep_latest("temp.batch"))
+            self._add(superseded=self.versions.keep_latest("temp.batch"))
             self._add(inserted=self._insert_batch())
 
     def _may_repeat_within(self, mapped: Mapped, chunk: Chunk) -> bool:
@@ -544,8 +529,12 @@ class _Loader:
 
     def _upsert(self, *, released: bool = False) -> None:
         if self.has_key:
-            self._add(superseded=self._keep_latest("temp.batch"))
-            self._settle_with_existing(released=released)
+            self._add(superseded=self.versions.keep_latest("temp.batch"))
+            settled = self.versions.settle_with_existing(released=released)
+            # Rows that are renewed are inserted anew, and counted as updated.
+            self._add(**settled, inserted=-settled.get("updated", 0))
+            if "updated" in settled:
+                self._forget_rows(RENEWED)
         self._add(inserted=self._insert_batch())
 
     def _insert_batch(self) -> int:
@@ -556,104 +545,6 @@ class _Loader:
             [self.now, self.run_id],
         ).fetchone()
         return int(inserted[0]) if inserted else 0
-
-    def _note_repeated(self, relation: str, where: str = "true") -> bool:
-        """Put the keys that stand more than once in `relation` into temp.repeated; whether there are any."""
-        # Keys are counted by hash first: few repeat, and hashes are smaller than keys.
-        self.connection.execute(
-            f"create or replace temp table repeated as select {self.key} as key from {relation} where {where}"
-            f" and hash({self.key}) in (select h from (select hash({self.key}) as h from {relation} where {where})"
-            f" group by h having count(*) > 1) and {self.key} is not null group by {self.key} having count(*) > 1"
-        )
-        return bool(scalar(self.connection, "select 1 from temp.repeated limit 1"))
-
-    def _keep_latest(self, table: str, where: str = "true") -> int:
-        """Of rows with one key keep the latest; how many were taken out."""
-        if not self._note_repeated(table, where):
-            return 0
-        self._carry_over(table, table, keys="select key from temp.repeated")
-        content = [f"{name} desc nulls last" for name in self.content]
-        order = ", ".join([*(["updated_at desc nulls last"] if self.has_version else []), "_file desc", *content])
-        removed = self.connection.execute(
-            f"delete from {table} where rowid in (select id from (select rowid as id, row_number() over ("
-            f" partition by {self.key} order by {order}) as n from {table}"
-            f" where {where} and {self.key} in (select key from temp.repeated)) where n > 1)"
-        ).fetchone()
-        return int(removed[0]) if removed else 0
-
-    def _carry_over(self, table: str, others: str, *, keys: str) -> None:
-        """What versions of a row in `table` take from `others` with the same key, one of `keys`: the earliest of columns that keep it,
-        and, where rows tell only what changed, the last that was told of what they leave out."""
-
-        def mine(relation: str) -> str:
-            return self.id.mine() if relation == self.table else "true"
-
-        # It stays a row of the run that loaded it: this one counts what it read as older or unchanged.
-        stamp = ", _loaded_at = $now" if table == self.table else ""
-        given = {"now": self.now} if stamp else {}
-        last = "updated_at" if self.has_version else "_file"
-        for name, mapping in self.stream.config.columns.items():
-            column = identifier(name)
-            if mapping.keep == "earliest":
-                taken, lacks = f"arg_min({{0}}, {column})", f"o.value < t.{column}"
-            elif self.stream.config.partial and name != self.entity.key:
-                taken, lacks = f"arg_max({{0}}, {last}) filter ({column} is not null)", f"t.{column} is null"
-            else:
-                continue
-            values, carried = f"{taken.format(column)} as value", f"{column} = o.value"
-            if self.users is not None and name == self.entity.user:
-                values += f", {taken.format(self.users.given())} as given"
-                carried += ", _user_as_given = nullif(o.given, o.value)"
-            told = (
-                f"select {self.key} as key, {values} from {others}"
-                f" where {mine(others)} and {self.key} in ({keys}) group by {self.key}"
-            )
-            self.connection.execute(
-                f"update {table} as t set {carried}{stamp} from ({told}) as o"
-                f" where o.key = t.{self.key} and o.value is not null and {lacks} and {mine(table)}",
-                given,
-            )
-
-    def _settle_with_existing(self, *, released: bool) -> None:
-        """Take out of the batch what is unchanged or older than the loaded row; take out of the table what it renews."""
-        # Keys alone first: a day of new events meets none of the millions that are there, and no other column is read.
-        self.connection.execute(
-            "create or replace temp table matched as select b.rowid as batch_row, e.rowid as table_row"
-            f" from {self.table} as e join temp.batch as b on e.{self.key} = b.{self.key} where {self.id.mine('e.')}"
-        )
-        if not scalar(self.connection, "select 1 from temp.matched limit 1"):
-            return
-        of_batch = f"select {self.key} from temp.batch"
-        self._carry_over("temp.batch", self.table, keys=of_batch)
-        self._carry_over(self.table, "temp.batch", keys=of_batch)
-        same = " and ".join(f"b.{name} is not distinct from e.{name}" for name in self.content)
-        self.connection.execute(
-            "create or replace temp table settled as select batch_row, table_row, case"
-            f" when {same} then 'unchanged' when {self._is_older(released)} then 'superseded' else 'updated' end as outcome"
-            " from temp.matched as m"
-            f" join temp.batch as b on b.rowid = m.batch_row join {self.table} as e on e.rowid = m.table_row"
-        )
-        counted = rows(self.connection, "select outcome, count(*) as n from temp.settled group by outcome")
-        outcomes = {row["outcome"]: row["n"] for row in counted}
-        # Rows that are renewed are inserted anew, and counted as updated.
-        self._add(**outcomes, inserted=-outcomes.get("updated", 0))
-        if "updated" in outcomes:
-            self._forget_rows("rowid in (select table_row from temp.settled where outcome = 'updated')")
-        self.connection.execute(
-            "delete from temp.batch where rowid in (select batch_row from temp.settled where outcome <> 'updated')"
-        )
-
-    def _is_older(self, released: bool) -> str:
-        """SQL: whether row `b` of the batch is an older version than row `e` of the table."""
-        by_name = "b._file < e._file"
-        unsaid = "true" if released else f"e._loaded_at = timestamp '{self.now}' and {by_name}"
-        if not self.has_version:
-            return unsaid
-        return (
-            f"case when e.updated_at is null and b.updated_at is null then {unsaid} when e.updated_at is null then false"
-            f" when b.updated_at is null then true when b.updated_at <> e.updated_at then b.updated_at < e.updated_at"
-            f" else {'true' if released else by_name} end"
-        )
 
     # --- rows that go away -------------------------------------------------------------------------------------
 

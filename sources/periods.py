@@ -18,6 +18,8 @@ from datetime import datetime
 from core.warehouse import Connection, rows
 from sources.base import StreamId
 
+TEMPORARY = ("assigned",)
+"""The temporary tables that are made here."""
 CHANGED = "changed"
 PAID_FOR = ("plan", "seats", "mrr_usd", "billing_interval", "is_trial")
 KEPT_WHEN_FULL = f"end_reason = '{CHANGED}'"

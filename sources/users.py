@@ -23,6 +23,8 @@ from core.warehouse import Connection, identifier, literal, scalar
 from sources.base import StreamId
 from sources.ledger import BY_USER
 
+TEMPORARY = ("users_known", "misplaced")
+"""The temporary tables that are made here."""
 KNOWN = "temp.users_known"
 """One row for each id of a user and each span of time: user_id, person (the id they are known by), account_id or NULL, from_at
 (inclusive), until_at (exclusive). The spans of an id have no gaps and do not overlap."""
