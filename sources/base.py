@@ -60,6 +60,14 @@ class StreamId:
     def quarantine(self) -> str:
         return f"quarantine.{self.entity_name}"
 
+    @property
+    def stamps(self) -> str:
+        """SQL: what a row of `table` or `quarantine` notes of its stream."""
+        return (
+            f"{literal(self.source)} as _source, {literal(self.stream)} as _stream,"
+            f" {literal(self.account_source)} as _account_source"
+        )
+
     def mine(self, alias: str = "") -> str:
         """SQL: which rows of `table` or `quarantine`, where other streams have theirs too, are this one's."""
         return f"{alias}_source = {literal(self.source)} and {alias}_stream = {literal(self.stream)}"

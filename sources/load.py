@@ -1,8 +1,8 @@
 """Loading: one stream, and every row accounted for.
 
-Lives here: checking rows against the contract, quarantine, the upsert on the contract's key, the release of rows whose
-account has turned up. Must not live here: reading files or databases (the connectors), which version of a row stands
-(`versions.py`), who users are (`users.py`), SQL of the models.
+Lives here: the order of what is done with the rows of a stream, which of them are good, the upsert on the contract's key, and the
+counts. Must not live here: reading files or databases (the connectors), what is noted of broken rows (`quarantine.py`), which version
+of a row stands (`versions.py`), who users are (`users.py`), SQL of the models.
 
 A row that was read is inserted, updated, unchanged, superseded (an older version of a row with the same key) or
 quarantined, or says that a row is gone, which is then deleted; the six add up to the rows read. The stream's files or cursor
@@ -24,6 +24,7 @@ from sources import ledger, periods, users, versions
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.ledger import LoadReport
 from sources.mapping import Mapped, compile_mapping, effective_columns, only
+from sources.quarantine import Quarantine
 from sources.users import USER_COLUMNS, Users
 from sources.versions import RENEWED, Versions
 
@@ -115,12 +116,12 @@ class _Loader:
         self.counts = self.committed = _Counts()
         self.drift: list[Drift] = []
         self.table = self.id.table
-        self.quarantine = self.id.quarantine
         self.key = identifier(self.entity.key)
         says = self.entity.user is not None and "memberships" in tenure.config.sources[self.id.source].entities
         self.users = Users(connection, self.id, now=now, run_id=run_id) if says else None
         content = [identifier(name) for name in (*self.entity.column_names, *(USER_COLUMNS if says else ()))]
         self.names = ", ".join(content)
+        self.quarantine = Quarantine(connection, stream, self.users, now=now, run_id=run_id)
         self.versions = Versions(connection, stream, content, self.users, now=now)
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
         self.is_first = False
@@ -138,7 +139,7 @@ class _Loader:
             self._forget_rows(
                 f"not coalesce({periods.KEPT_WHEN_FULL}, false)" if self.stream.config.periods else "true"
             )
-            self.connection.execute(f"delete from {self.quarantine} where {self.id.mine()}")
+            self.connection.execute(f"delete from {self.id.quarantine} where {self.id.mine()}")
             ledger.forget_files(self.connection, self.id, sorted(ledger.known_files(self.connection, self.id)))
         self._reassign()
 
@@ -149,7 +150,7 @@ class _Loader:
         known = set(ledger.known_files(self.connection, self.id))
         self.is_first = not any(
             scalar(self.connection, f"select 1 from {table} where {self.id.mine()} limit 1")
-            for table in (self.table, self.quarantine)
+            for table in (self.table, self.id.quarantine)
         )
         read = 0
         with closing(self.stream.chunks(self.connection, full=full, sample_rows=sample_rows)) as chunks:
@@ -212,13 +213,6 @@ class _Loader:
     def _origin(self) -> str:
         return self.stream.config.table or self.id.stream
 
-    @property
-    def _stamps(self) -> str:
-        return (
-            f"{literal(self.id.source)} as _source, {literal(self.id.stream)} as _stream,"
-            f" {literal(self.id.account_source)} as _account_source"
-        )
-
     def _add(self, **counted: int) -> None:
         self.counts = replace(self.counts, **{name: getattr(self.counts, name) + n for name, n in counted.items()})
 
@@ -279,7 +273,8 @@ class _Loader:
         else:
             self._insert_at_once(chunk, mapped)
         if chunk.rejects is not None:
-            self._quarantine_rejects(chunk.rejects)
+            rejected = self.quarantine.add_rejects(chunk.rejects)
+            self._add(read=rejected, quarantined=rejected)
         self._add(read=chunk.superseded, superseded=chunk.superseded)
         if chunk.gone is not None:
             self._forget_gone(chunk.gone, mapped)
@@ -321,7 +316,7 @@ class _Loader:
             )
         inserted = self._read(
             chunk,
-            f"insert into {self.table} by name select {self.names}, {self._stamps}, _file,"
+            f"insert into {self.table} by name select {self.names}, {self.id.stamps}, _file,"
             " cast(? as timestamp) as _loaded_at, cast(? as varchar) as _run_id"
             f" from {judged} where not ({_BAD}){once}",
             [self.now, self.run_id],
@@ -329,7 +324,7 @@ class _Loader:
         self._note_insertion(is_settled=not chunk.is_text)
         if chunk.counted is None and known != inserted + aside:
             broken = self._look_for_broken(chunk, mapped, self._origins_of_broken(chunk, judged))
-            self._quarantine_broken()
+            self.quarantine.add_broken()
         if known is not None and known != inserted + aside + broken:
             raise self._changed(known - inserted - aside, broken)
         self._add(read=inserted + aside + broken, inserted=inserted, quarantined=broken)
@@ -359,7 +354,8 @@ class _Loader:
             self._read_twice(chunk, mapped)
         if self.stream.config.periods:
             self._add(ended=periods.assign(self.connection, self.id, now=self.now, run_id=self.run_id))
-        self._forget_withdrawn()
+        if self.has_key:
+            self._add(**self.quarantine.forget_withdrawn())
         self._upsert()
 
     def _take_apart(self, chunk: Chunk, mapped: Mapped, counted: str, where: str = "true") -> tuple[int, int]:
@@ -377,7 +373,7 @@ class _Loader:
         if not scalar(self.connection, f"select 1 from temp.batch where {_BAD} limit 1"):
             return taken, 0
         broken = self._note_broken(chunk, mapped, chunk.recounted(f"(select * from temp.batch where {_BAD})"))
-        self._quarantine_broken()
+        self.quarantine.add_broken()
         self.connection.execute(f"delete from temp.batch where {_BAD}")
         return taken - broken, broken
 
@@ -396,9 +392,9 @@ class _Loader:
             if found != bad:
                 raise self._changed(bad, found)
         if not chunk.files:
-            self._judge_anew(any_broken=bad > 0)
+            self._add(**self.quarantine.forget_judged_anew(any_broken=bad > 0))
         if bad:
-            self._quarantine_broken()
+            self.quarantine.add_broken()
             self.connection.execute(f"delete from temp.batch where {_BAD}")
 
     def _read(self, chunk: Chunk, sql: str, parameters: Sequence[object] = ()) -> int:
@@ -453,77 +449,13 @@ class _Loader:
 
     def _note_broken(self, chunk: Chunk, mapped: Mapped, relation: str) -> int:
         """Put the rows of `relation`, all broken, into temp.broken with what is wrong with them; how many."""
-        typed = {self.entity.user: self.users.given()} if self.users is not None else {}
-        given = ", ".join(
-            f"coalesce(cast({typed.get(n, identifier(n))} as varchar), _given_{n}) as {identifier(n)}"
-            for n in self.entity.column_names
-        )
-        codes = " ".join(f"when {n} then {literal(f.code)}" for n, f in enumerate(mapped.faults, start=1))
-        details = " ".join(f"when {n} then {f.detail}" for n, f in enumerate(mapped.faults, start=1))
-        among = literal(f"' is not among the accounts of {self.id.account_source}")
-        unknown = literal("account_id '") + f" || account_id || {among}"
-        if self.users is not None:
-            unknown = f"case when account_id is null then {self.users.unsaid} else {unknown} end"
-        reason = "case when account_id is null then 'unknown_user' else 'unknown_account' end"
-        return self._read(
-            chunk,
-            f"create or replace temp table broken as select {given}, {self._stamps}, _file, _row,"
-            f" case _fault {codes} else {reason} end as _reason,"
-            f" case _fault {details} else {unknown} end as _detail,"
-            " cast(? as timestamp) as _quarantined_at, cast(? as varchar) as _run_id"
-            f" from {relation}",
-            [self.now, self.run_id],
-        )
-
-    def _quarantine_broken(self) -> None:
-        self.connection.execute(f"insert into {self.quarantine} by name select * from temp.broken")
+        records = self.quarantine.records(relation, mapped.faults)
+        return self._read(chunk, f"create or replace temp table broken as {records}")
 
     def _changed(self, expected: int, found: int) -> Retriable:
         return Retriable(
             f"{self.id.label}: {expected} broken rows became {found}: the input changed while it was read."
         )
-
-    def _judge_anew(self, *, any_broken: bool) -> None:
-        """Rows of a table that were quarantined before and are read again: their earlier record goes."""
-        keys = f"{self.key} in (select {self.key} from temp.batch where {self.key} is not null)"
-        origins = f"or ({self.key} is null and _quarantined_at < ? and _file in (select _file from temp.broken))"
-        earlier = f"_loaded_at is null and ({keys} {origins if any_broken else ''})"
-        self._forget_quarantined(earlier, [self.now] if any_broken else [])
-
-    def _forget_withdrawn(self) -> None:
-        """What comes again replaces what had been loaded and is in quarantine since; where there are versions to compare or to complete
-        each other, both wait, and are settled when they are released."""
-        columns = self.stream.config.columns
-        is_settled = self.stream.config.partial or "updated_at" in columns or any(one.keep for one in columns.values())
-        if self.users is None or not self.has_key or is_settled:
-            return
-        broken = f"select {self.key} from {self.quarantine} where {self.id.mine()} and _quarantined_at = ? and _loaded_at is null"
-        came = f"select {self.key} from temp.batch union all {broken}"
-        self._forget_quarantined(f"_loaded_at is not null and {self.key} in ({came})", [self.now])
-
-    def _forget_quarantined(self, condition: str, parameters: Sequence[object] = ()) -> None:
-        """Delete records of quarantine. Those that this very load read count as superseded from then on."""
-        where = f"where {self.id.mine()} and ({condition})"
-        mine = f"_quarantined_at = timestamp '{self.now}'"
-        gone = self.connection.execute(
-            f"select count(*), count(*) filter ({mine} and _loaded_at is null), count(*) filter ({mine} and _loaded_at is not null)"
-            f" from {self.quarantine} {where}",
-            list(parameters),
-        ).fetchone()
-        assert gone is not None
-        if gone[0]:
-            self.connection.execute(f"delete from {self.quarantine} {where}", list(parameters))
-        self._add(quarantined=-gone[1], superseded=gone[1], withdrawn=-gone[2])
-
-    def _quarantine_rejects(self, rejects: str) -> None:
-        inserted = self.connection.execute(
-            f"insert into {self.quarantine} by name select {self._stamps}, _file, _row, 'malformed_row' as _reason,"
-            " detail as _detail, cast(? as timestamp) as _quarantined_at, cast(? as varchar) as _run_id"
-            f" from {rejects}",
-            [self.now, self.run_id],
-        ).fetchone()
-        written = int(inserted[0]) if inserted else 0
-        self._add(read=written, quarantined=written)
 
     # --- the upsert --------------------------------------------------------------------------------------------
 
@@ -540,7 +472,7 @@ class _Loader:
     def _insert_batch(self) -> int:
         """Move temp.batch into the table; how many rows."""
         inserted = self.connection.execute(
-            f"insert into {self.table} by name select {self.names}, {self._stamps}, _file,"
+            f"insert into {self.table} by name select {self.names}, {self.id.stamps}, _file,"
             " cast(? as timestamp) as _loaded_at, cast(? as varchar) as _run_id from temp.batch",
             [self.now, self.run_id],
         ).fetchone()
@@ -583,7 +515,7 @@ class _Loader:
             done = int(scalar(self.connection, f"select count(*) from {self.table} where {mine}"))
             if done:
                 self._forget_rows(f"{self.key} in (select {self.key} from {self.table} where {mine})")
-            self._forget_quarantined(f"{self.key} in (select key from temp.gone)")
+            self._add(**self.quarantine.forget(f"{self.key} in (select key from temp.gone)"))
         self._add(read=told, deleted=done, unchanged=told - done)
 
     def _end_rows(self, ended_at: str) -> int:
@@ -614,13 +546,13 @@ class _Loader:
         if not paths:
             return
         listed = f"_file in ({', '.join(literal(path) for path in paths)})"
-        self._forget_quarantined(f"{listed} and _loaded_at is null" if self.has_key else listed)
+        self._add(**self.quarantine.forget(f"{listed} and _loaded_at is null" if self.has_key else listed))
         if not self.has_key:
             self._forget_rows(listed)
 
     def _move_file(self, old: str, new: str) -> None:
         ledger.forget_files(self.connection, self.id, [old])
-        for table in (self.quarantine, *([] if self.has_key else [self.table])):
+        for table in (self.id.quarantine, *([] if self.has_key else [self.table])):
             self.connection.execute(f"update {table} set _file = ? where {self.id.mine()} and _file = ?", [new, old])
 
     def _release(self) -> None:
@@ -628,22 +560,9 @@ class _Loader:
         if not self._checks_accounts and self.users is None:
             return
         known = "account_id in (select account_id from temp.accounts_known)" if self._checks_accounts else "true"
-        waits = f"_reason = 'unknown_account' and {known}"
-        if self.users is not None:
-            waits = f"({waits} or {self.users.found})"
-        waiting = f"from {self.quarantine} where {self.id.mine()} and {waits}"
-        waited = scalar(self.connection, f"select count(*) {waiting}")
+        waited = self.quarantine.take_waiting(known)
         if not waited:
             return
-        columns = ", ".join(
-            f"try_cast({identifier(column.name)} as {column.sql_type}) as {identifier(column.name)}"
-            for column in self.entity.columns
-        )
-        typed = f"(select {columns}, _file {waiting})"
-        if self.users is not None:
-            typed = self.users.told(typed)
-        self.connection.execute(f"create or replace temp table batch as select {self.names}, _file from {typed}")
-        self.connection.execute(f"delete {waiting}")
         before = self.counts
         self._upsert(released=True)
         self.counts = replace(before, released=waited)
