@@ -166,7 +166,7 @@ def _raw_spec(tenure: Tenure, key: dg.AssetKey, members: list[StreamId]) -> dg.A
         kinds={"duckdb", members[0].connector},
         owners=owners or [DATA_TEAM],
         metadata={
-            "dagster/table_name": f"{members[0].raw_schema}.{members[0].entity_name}",
+            "dagster/table_name": members[0].table,
             "dagster/column_schema": dg.TableSchema(
                 [dg.TableColumn(c.name, c.sql_type, description=c.description) for c in members[0].entity.columns]
             ),
@@ -176,7 +176,7 @@ def _raw_spec(tenure: Tenure, key: dg.AssetKey, members: list[StreamId]) -> dg.A
 
 
 def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport]) -> dict[str, Any]:
-    table = f"{stream.raw_schema}.{stream.entity_name}"
+    table = stream.table
     total = rows(connection, f"select count(*) as n, max({stream.entity.happened_at}) as newest from {table}")[0]
     counted = (
         "files",

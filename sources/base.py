@@ -19,7 +19,7 @@ from typing import Literal, Protocol, cast
 from core.contract import ENTITIES, Entity
 from core.settings import Config
 from core.source_settings import SourceConfig, StreamConfig
-from core.warehouse import Connection
+from core.warehouse import Connection, literal
 
 CONNECTORS = {
     "files": "sources.files",
@@ -51,6 +51,26 @@ class StreamId:
     @property
     def raw_schema(self) -> str:
         return f"raw_{self.connector}"
+
+    @property
+    def table(self) -> str:
+        return f"{self.raw_schema}.{self.entity_name}"
+
+    @property
+    def quarantine(self) -> str:
+        return f"quarantine.{self.entity_name}"
+
+    @property
+    def stamps(self) -> str:
+        """SQL: what a row of `table` or `quarantine` notes of its stream."""
+        return (
+            f"{literal(self.source)} as _source, {literal(self.stream)} as _stream,"
+            f" {literal(self.account_source)} as _account_source"
+        )
+
+    def mine(self, alias: str = "") -> str:
+        """SQL: which rows of `table` or `quarantine`, where other streams have theirs too, are this one's."""
+        return f"{alias}_source = {literal(self.source)} and {alias}_stream = {literal(self.stream)}"
 
     @property
     def label(self) -> str:

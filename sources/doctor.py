@@ -177,7 +177,7 @@ def _finding(
     source = tenure.config.sources[stream.source]
     config = source.streams[stream.stream]
     mine = [stream.source, stream.stream]
-    broken = f"from quarantine.{stream.entity_name} where _source = ? and _stream = ?"
+    broken = f"from {stream.quarantine} where _source = ? and _stream = ?"
     reasons = rows(
         connection, f"select _reason, count(*) as n {broken} group by _reason order by n desc, _reason", mine
     )
@@ -232,8 +232,8 @@ def _columns(
     shares = ", ".join(f"count({identifier(name)}) / nullif(count(*), 0) as {identifier(name)}" for name in names)
     filled = rows(
         connection,
-        f"select {shares} from (select {texts} from {stream.raw_schema}.{stream.entity_name} {mine}"
-        f" union all select {texts} from quarantine.{stream.entity_name} {mine})",
+        f"select {shares} from (select {texts} from {stream.table} {mine}"
+        f" union all select {texts} from {stream.quarantine} {mine})",
         [stream.source, stream.stream] * 2,
     )[0]
     mapped = {name: mapping.sql for name, mapping in effective_columns(stream.entity, config).items()}

@@ -119,6 +119,8 @@ class FilesStream:
             for piece in [versions] if at_once else _pieces(versions):
                 yield self._chunk(connection, shape, piece, sample_rows)
                 self._check_read(connection, shape, piece)
+                if sample_rows is not None:
+                    connection.execute("drop table temp.tenure_sample")
 
     def _batches(self, changed: list[FileVersion]) -> list[list[FileVersion]]:
         """What is here at the same time: all that is here anyway, or as much of a bucket as is read in one piece.

@@ -1,16 +1,13 @@
 """Loading: one stream, and every row accounted for.
 
-Lives here: checking rows against the contract, quarantine, the upsert on the contract's key, the release of rows whose
-account has turned up. Must not live here: reading files or databases (the connectors), who users are (`users.py`), SQL of the
-models.
+Lives here: the order of what is done with the rows of a stream, which of them are good, the upsert on the contract's key, and the
+counts. Must not live here: reading files or databases (the connectors), what is noted of broken rows (`quarantine.py`), which version
+of a row stands (`versions.py`), who users are (`users.py`), SQL of the models.
 
 A row that was read is inserted, updated, unchanged, superseded (an older version of a row with the same key) or
 quarantined, or says that a row is gone, which is then deleted; the six add up to the rows read. The stream's files or cursor
 are remembered in the same transaction, so that a kill at any point leaves either all of it or nothing. A stream that comes in
 stretches has a transaction for each.
-
-Of several versions of a row, the one with the latest `updated_at` stands. Where that says nothing, the later delivery
-does, and within one run the file whose name sorts last.
 """
 
 from __future__ import annotations
@@ -23,26 +20,15 @@ from datetime import datetime
 from core.errors import Fatal, Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar, transaction
-from sources import ledger, periods
+from sources import ledger, periods, users, versions
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.ledger import LoadReport
 from sources.mapping import Mapped, compile_mapping, effective_columns, only
+from sources.quarantine import Quarantine
 from sources.users import USER_COLUMNS, Users
+from sources.versions import RENEWED, Versions
 
-_TEMPORARY = (
-    "batch",
-    "broken",
-    "accounts_known",
-    "repeated",
-    "doubtful",
-    "matched",
-    "settled",
-    "tenure_sample",
-    "gone",
-    "assigned",
-    "users_known",
-    "misplaced",
-)
+_TEMPORARY = ("batch", "broken", "accounts_known", "doubtful", "gone")
 _BAD = "_fault is not null or not _account_known"
 
 
@@ -112,7 +98,7 @@ def load_stream(
         ledger.record(connection, report)
         return report
     finally:
-        for name in _TEMPORARY:
+        for name in (*_TEMPORARY, *periods.TEMPORARY, *users.TEMPORARY, *versions.TEMPORARY):
             connection.execute(f"drop table if exists temp.{name}")
 
 
@@ -129,15 +115,15 @@ class _Loader:
         self.run_id = run_id
         self.counts = self.committed = _Counts()
         self.drift: list[Drift] = []
-        self.table = f"{self.id.raw_schema}.{self.id.entity_name}"
-        self.quarantine = f"quarantine.{self.id.entity_name}"
+        self.table = self.id.table
         self.key = identifier(self.entity.key)
         says = self.entity.user is not None and "memberships" in tenure.config.sources[self.id.source].entities
         self.users = Users(connection, self.id, now=now, run_id=run_id) if says else None
-        self.content = [identifier(name) for name in (*self.entity.column_names, *(USER_COLUMNS if says else ()))]
-        self.names = ", ".join(self.content)
+        content = [identifier(name) for name in (*self.entity.column_names, *(USER_COLUMNS if says else ()))]
+        self.names = ", ".join(content)
+        self.quarantine = Quarantine(connection, stream, self.users, now=now, run_id=run_id)
+        self.versions = Versions(connection, stream, content, self.users, now=now)
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
-        self.has_version = "updated_at" in self.entity.column_names
         self.is_first = False
         self.inserted_at_once = 0
         self.may_repeat = False
@@ -153,7 +139,7 @@ class _Loader:
             self._forget_rows(
                 f"not coalesce({periods.KEPT_WHEN_FULL}, false)" if self.stream.config.periods else "true"
             )
-            self.connection.execute(f"delete from {self.quarantine} where {self._mine()}")
+            self.connection.execute(f"delete from {self.id.quarantine} where {self.id.mine()}")
             ledger.forget_files(self.connection, self.id, sorted(ledger.known_files(self.connection, self.id)))
         self._reassign()
 
@@ -163,8 +149,8 @@ class _Loader:
         self.has_items, self.itemless = not self.stream.config.unnest, 0
         known = set(ledger.known_files(self.connection, self.id))
         self.is_first = not any(
-            scalar(self.connection, f"select 1 from {table} where {self._mine()} limit 1")
-            for table in (self.table, self.quarantine)
+            scalar(self.connection, f"select 1 from {table} where {self.id.mine()} limit 1")
+            for table in (self.table, self.id.quarantine)
         )
         read = 0
         with closing(self.stream.chunks(self.connection, full=full, sample_rows=sample_rows)) as chunks:
@@ -179,7 +165,7 @@ class _Loader:
             )
         self._add(files=read)
         if self.may_repeat:
-            removed = self._keep_latest(self.table, self._mine())
+            removed = self.versions.keep_latest(self.table)
             self._add(inserted=-removed, superseded=removed)
         self._release()
         progress = self.stream.progress()
@@ -223,19 +209,9 @@ class _Loader:
             finished_at=finished_at,
         )
 
-    def _mine(self, alias: str = "") -> str:
-        return f"{alias}_source = {literal(self.id.source)} and {alias}_stream = {literal(self.id.stream)}"
-
     @property
     def _origin(self) -> str:
         return self.stream.config.table or self.id.stream
-
-    @property
-    def _stamps(self) -> str:
-        return (
-            f"{literal(self.id.source)} as _source, {literal(self.id.stream)} as _stream,"
-            f" {literal(self.id.account_source)} as _account_source"
-        )
 
     def _add(self, **counted: int) -> None:
         self.counts = replace(self.counts, **{name: getattr(self.counts, name) + n for name, n in counted.items()})
@@ -297,7 +273,8 @@ class _Loader:
         else:
             self._insert_at_once(chunk, mapped)
         if chunk.rejects is not None:
-            self._quarantine_rejects(chunk.rejects)
+            rejected = self.quarantine.add_rejects(chunk.rejects)
+            self._add(read=rejected, quarantined=rejected)
         self._add(read=chunk.superseded, superseded=chunk.superseded)
         if chunk.gone is not None:
             self._forget_gone(chunk.gone, mapped)
@@ -307,7 +284,7 @@ class _Loader:
         taken, broken = self._take_apart(chunk, mapped, counted)
         self._add(read=taken + broken, quarantined=broken)
         if self.has_key:
-            self._add(superseded=self._keep_latest("temp.batch"))
+            self._add(superseded=self.versions.keep_latest("temp.batch"))
         self._add(inserted=self._insert_batch())
         self._note_insertion(is_settled=True)
 
@@ -339,7 +316,7 @@ class _Loader:
             )
         inserted = self._read(
             chunk,
-            f"insert into {self.table} by name select {self.names}, {self._stamps}, _file,"
+            f"insert into {self.table} by name select {self.names}, {self.id.stamps}, _file,"
             " cast(? as timestamp) as _loaded_at, cast(? as varchar) as _run_id"
             f" from {judged} where not ({_BAD}){once}",
             [self.now, self.run_id],
@@ -347,12 +324,12 @@ class _Loader:
         self._note_insertion(is_settled=not chunk.is_text)
         if chunk.counted is None and known != inserted + aside:
             broken = self._look_for_broken(chunk, mapped, self._origins_of_broken(chunk, judged))
-            self._quarantine_broken()
+            self.quarantine.add_broken()
         if known is not None and known != inserted + aside + broken:
             raise self._changed(known - inserted - aside, broken)
         self._add(read=inserted + aside + broken, inserted=inserted, quarantined=broken)
         if aside:
-            self._add(superseded=self._keep_latest("temp.batch"))
+            self._add(superseded=self.versions.keep_latest("temp.batch"))
             self._add(inserted=self._insert_batch())
 
     def _may_repeat_within(self, mapped: Mapped, chunk: Chunk) -> bool:
@@ -376,8 +353,9 @@ class _Loader:
         else:
             self._read_twice(chunk, mapped)
         if self.stream.config.periods:
-            self._add(ended=periods.assign(self.connection, self.table, self._mine(), now=self.now, run_id=self.run_id))
-        self._forget_withdrawn()
+            self._add(ended=periods.assign(self.connection, self.id, now=self.now, run_id=self.run_id))
+        if self.has_key:
+            self._add(**self.quarantine.forget_withdrawn())
         self._upsert()
 
     def _take_apart(self, chunk: Chunk, mapped: Mapped, counted: str, where: str = "true") -> tuple[int, int]:
@@ -395,7 +373,7 @@ class _Loader:
         if not scalar(self.connection, f"select 1 from temp.batch where {_BAD} limit 1"):
             return taken, 0
         broken = self._note_broken(chunk, mapped, chunk.recounted(f"(select * from temp.batch where {_BAD})"))
-        self._quarantine_broken()
+        self.quarantine.add_broken()
         self.connection.execute(f"delete from temp.batch where {_BAD}")
         return taken - broken, broken
 
@@ -414,9 +392,9 @@ class _Loader:
             if found != bad:
                 raise self._changed(bad, found)
         if not chunk.files:
-            self._judge_anew(any_broken=bad > 0)
+            self._add(**self.quarantine.forget_judged_anew(any_broken=bad > 0))
         if bad:
-            self._quarantine_broken()
+            self.quarantine.add_broken()
             self.connection.execute(f"delete from temp.batch where {_BAD}")
 
     def _read(self, chunk: Chunk, sql: str, parameters: Sequence[object] = ()) -> int:
@@ -471,206 +449,48 @@ class _Loader:
 
     def _note_broken(self, chunk: Chunk, mapped: Mapped, relation: str) -> int:
         """Put the rows of `relation`, all broken, into temp.broken with what is wrong with them; how many."""
-        typed = {self.entity.user: self.users.given()} if self.users is not None else {}
-        given = ", ".join(
-            f"coalesce(cast({typed.get(n, identifier(n))} as varchar), _given_{n}) as {identifier(n)}"
-            for n in self.entity.column_names
-        )
-        codes = " ".join(f"when {n} then {literal(f.code)}" for n, f in enumerate(mapped.faults, start=1))
-        details = " ".join(f"when {n} then {f.detail}" for n, f in enumerate(mapped.faults, start=1))
-        among = literal(f"' is not among the accounts of {self.id.account_source}")
-        unknown = literal("account_id '") + f" || account_id || {among}"
-        if self.users is not None:
-            unknown = f"case when account_id is null then {self.users.unsaid} else {unknown} end"
-        reason = "case when account_id is null then 'unknown_user' else 'unknown_account' end"
-        return self._read(
-            chunk,
-            f"create or replace temp table broken as select {given}, {self._stamps}, _file, _row,"
-            f" case _fault {codes} else {reason} end as _reason,"
-            f" case _fault {details} else {unknown} end as _detail,"
-            " cast(? as timestamp) as _quarantined_at, cast(? as varchar) as _run_id"
-            f" from {relation}",
-            [self.now, self.run_id],
-        )
-
-    def _quarantine_broken(self) -> None:
-        self.connection.execute(f"insert into {self.quarantine} by name select * from temp.broken")
+        records = self.quarantine.records(relation, mapped.faults)
+        return self._read(chunk, f"create or replace temp table broken as {records}")
 
     def _changed(self, expected: int, found: int) -> Retriable:
         return Retriable(
             f"{self.id.label}: {expected} broken rows became {found}: the input changed while it was read."
         )
 
-    def _judge_anew(self, *, any_broken: bool) -> None:
-        """Rows of a table that were quarantined before and are read again: their earlier record goes."""
-        keys = f"{self.key} in (select {self.key} from temp.batch where {self.key} is not null)"
-        origins = f"or ({self.key} is null and _quarantined_at < ? and _file in (select _file from temp.broken))"
-        earlier = f"_loaded_at is null and ({keys} {origins if any_broken else ''})"
-        self._forget_quarantined(earlier, [self.now] if any_broken else [])
-
-    def _forget_withdrawn(self) -> None:
-        """What comes again replaces what had been loaded and is in quarantine since; where there are versions to compare or to complete
-        each other, both wait, and are settled when they are released."""
-        columns = self.stream.config.columns
-        is_settled = self.stream.config.partial or "updated_at" in columns or any(one.keep for one in columns.values())
-        if self.users is None or not self.has_key or is_settled:
-            return
-        broken = f"select {self.key} from {self.quarantine} where {self._mine()} and _quarantined_at = ? and _loaded_at is null"
-        came = f"select {self.key} from temp.batch union all {broken}"
-        self._forget_quarantined(f"_loaded_at is not null and {self.key} in ({came})", [self.now])
-
-    def _forget_quarantined(self, condition: str, parameters: Sequence[object] = ()) -> None:
-        """Delete records of quarantine. Those that this very load read count as superseded from then on."""
-        where = f"where {self._mine()} and ({condition})"
-        mine = f"_quarantined_at = timestamp '{self.now}'"
-        gone = self.connection.execute(
-            f"select count(*), count(*) filter ({mine} and _loaded_at is null), count(*) filter ({mine} and _loaded_at is not null)"
-            f" from {self.quarantine} {where}",
-            list(parameters),
-        ).fetchone()
-        assert gone is not None
-        if gone[0]:
-            self.connection.execute(f"delete from {self.quarantine} {where}", list(parameters))
-        self._add(quarantined=-gone[1], superseded=gone[1], withdrawn=-gone[2])
-
-    def _quarantine_rejects(self, rejects: str) -> None:
-        inserted = self.connection.execute(
-            f"insert into {self.quarantine} by name select {self._stamps}, _file, _row, 'malformed_row' as _reason,"
-            " detail as _detail, cast(? as timestamp) as _quarantined_at, cast(? as varchar) as _run_id"
-            f" from {rejects}",
-            [self.now, self.run_id],
-        ).fetchone()
-        written = int(inserted[0]) if inserted else 0
-        self._add(read=written, quarantined=written)
-
     # --- the upsert --------------------------------------------------------------------------------------------
 
     def _upsert(self, *, released: bool = False) -> None:
         if self.has_key:
-            self._add(superseded=self._keep_latest("temp.batch"))
-            self._settle_with_existing(released=released)
+            self._add(superseded=self.versions.keep_latest("temp.batch"))
+            settled = self.versions.settle_with_existing(released=released)
+            # Rows that are renewed are inserted anew, and counted as updated.
+            self._add(**settled, inserted=-settled.get("updated", 0))
+            if "updated" in settled:
+                self._forget_rows(RENEWED)
         self._add(inserted=self._insert_batch())
 
     def _insert_batch(self) -> int:
         """Move temp.batch into the table; how many rows."""
         inserted = self.connection.execute(
-            f"insert into {self.table} by name select {self.names}, {self._stamps}, _file,"
+            f"insert into {self.table} by name select {self.names}, {self.id.stamps}, _file,"
             " cast(? as timestamp) as _loaded_at, cast(? as varchar) as _run_id from temp.batch",
             [self.now, self.run_id],
         ).fetchone()
         return int(inserted[0]) if inserted else 0
-
-    def _note_repeated(self, relation: str, where: str = "true") -> bool:
-        """Put the keys that stand more than once in `relation` into temp.repeated; whether there are any."""
-        # Keys are counted by hash first: few repeat, and hashes are smaller than keys.
-        self.connection.execute(
-            f"create or replace temp table repeated as select {self.key} as key from {relation} where {where}"
-            f" and hash({self.key}) in (select h from (select hash({self.key}) as h from {relation} where {where})"
-            f" group by h having count(*) > 1) and {self.key} is not null group by {self.key} having count(*) > 1"
-        )
-        return bool(scalar(self.connection, "select 1 from temp.repeated limit 1"))
-
-    def _keep_latest(self, table: str, where: str = "true") -> int:
-        """Of rows with one key keep the latest; how many were taken out."""
-        if not self._note_repeated(table, where):
-            return 0
-        self._carry_over(table, table, keys="select key from temp.repeated")
-        content = [f"{name} desc nulls last" for name in self.content]
-        order = ", ".join([*(["updated_at desc nulls last"] if self.has_version else []), "_file desc", *content])
-        removed = self.connection.execute(
-            f"delete from {table} where rowid in (select id from (select rowid as id, row_number() over ("
-            f" partition by {self.key} order by {order}) as n from {table}"
-            f" where {where} and {self.key} in (select key from temp.repeated)) where n > 1)"
-        ).fetchone()
-        return int(removed[0]) if removed else 0
-
-    def _carry_over(self, table: str, others: str, *, keys: str) -> None:
-        """What versions of a row in `table` take from `others` with the same key, one of `keys`: the earliest of columns that keep it,
-        and, where rows tell only what changed, the last that was told of what they leave out."""
-
-        def mine(relation: str) -> str:
-            return self._mine() if relation == self.table else "true"
-
-        # It stays a row of the run that loaded it: this one counts what it read as older or unchanged.
-        stamp = ", _loaded_at = $now" if table == self.table else ""
-        given = {"now": self.now} if stamp else {}
-        last = "updated_at" if self.has_version else "_file"
-        for name, mapping in self.stream.config.columns.items():
-            column = identifier(name)
-            if mapping.keep == "earliest":
-                taken, lacks = f"arg_min({{0}}, {column})", f"o.value < t.{column}"
-            elif self.stream.config.partial and name != self.entity.key:
-                taken, lacks = f"arg_max({{0}}, {last}) filter ({column} is not null)", f"t.{column} is null"
-            else:
-                continue
-            values, carried = f"{taken.format(column)} as value", f"{column} = o.value"
-            if self.users is not None and name == self.entity.user:
-                values += f", {taken.format(self.users.given())} as given"
-                carried += ", _user_as_given = nullif(o.given, o.value)"
-            told = (
-                f"select {self.key} as key, {values} from {others}"
-                f" where {mine(others)} and {self.key} in ({keys}) group by {self.key}"
-            )
-            self.connection.execute(
-                f"update {table} as t set {carried}{stamp} from ({told}) as o"
-                f" where o.key = t.{self.key} and o.value is not null and {lacks} and {mine(table)}",
-                given,
-            )
-
-    def _settle_with_existing(self, *, released: bool) -> None:
-        """Take out of the batch what is unchanged or older than the loaded row; take out of the table what it renews."""
-        # Keys alone first: a day of new events meets none of the millions that are there, and no other column is read.
-        self.connection.execute(
-            "create or replace temp table matched as select b.rowid as batch_row, e.rowid as table_row"
-            f" from {self.table} as e join temp.batch as b on e.{self.key} = b.{self.key} where {self._mine('e.')}"
-        )
-        if not scalar(self.connection, "select 1 from temp.matched limit 1"):
-            return
-        of_batch = f"select {self.key} from temp.batch"
-        self._carry_over("temp.batch", self.table, keys=of_batch)
-        self._carry_over(self.table, "temp.batch", keys=of_batch)
-        same = " and ".join(f"b.{name} is not distinct from e.{name}" for name in self.content)
-        self.connection.execute(
-            "create or replace temp table settled as select batch_row, table_row, case"
-            f" when {same} then 'unchanged' when {self._is_older(released)} then 'superseded' else 'updated' end as outcome"
-            " from temp.matched as m"
-            f" join temp.batch as b on b.rowid = m.batch_row join {self.table} as e on e.rowid = m.table_row"
-        )
-        counted = rows(self.connection, "select outcome, count(*) as n from temp.settled group by outcome")
-        outcomes = {row["outcome"]: row["n"] for row in counted}
-        # Rows that are renewed are inserted anew, and counted as updated.
-        self._add(**outcomes, inserted=-outcomes.get("updated", 0))
-        if "updated" in outcomes:
-            self._forget_rows("rowid in (select table_row from temp.settled where outcome = 'updated')")
-        self.connection.execute(
-            "delete from temp.batch where rowid in (select batch_row from temp.settled where outcome <> 'updated')"
-        )
-
-    def _is_older(self, released: bool) -> str:
-        """SQL: whether row `b` of the batch is an older version than row `e` of the table."""
-        by_name = "b._file < e._file"
-        unsaid = "true" if released else f"e._loaded_at = timestamp '{self.now}' and {by_name}"
-        if not self.has_version:
-            return unsaid
-        return (
-            f"case when e.updated_at is null and b.updated_at is null then {unsaid} when e.updated_at is null then false"
-            f" when b.updated_at is null then true when b.updated_at <> e.updated_at then b.updated_at < e.updated_at"
-            f" else {'true' if released else by_name} end"
-        )
 
     # --- rows that go away -------------------------------------------------------------------------------------
 
     def _forget_rows(self, condition: str) -> None:
         """Delete rows of this stream; days of usage that lose rows are noted, so that the models restate them."""
         self._note_restated_days(condition)
-        self.connection.execute(f"delete from {self.table} where {self._mine()} and {condition}")
+        self.connection.execute(f"delete from {self.table} where {self.id.mine()} and {condition}")
 
     def _note_restated_days(self, condition: str) -> None:
         if self.entity.name == "usage_events":
             self.connection.execute(
                 "insert into ledger.restated_days (source, account_source, account_id, activity_date, loaded_at)"
                 " select distinct _source, _account_source, account_id,"
-                f" cast(occurred_at as date), cast(? as timestamp) from {self.table} where {self._mine()} and {condition}",
+                f" cast(occurred_at as date), cast(? as timestamp) from {self.table} where {self.id.mine()} and {condition}",
                 [self.now],
             )
 
@@ -686,7 +506,7 @@ class _Loader:
             " group by 1"
         )
         told = int(scalar(self.connection, f"select count(*) from {relation}"))
-        mine = f"{self._mine()} and {self.key} in (select key from temp.gone)"
+        mine = f"{self.id.mine()} and {self.key} in (select key from temp.gone)"
         if self.entity.ended_at is not None:
             done = self._end_rows(self.entity.ended_at)
         else:
@@ -695,7 +515,7 @@ class _Loader:
             done = int(scalar(self.connection, f"select count(*) from {self.table} where {mine}"))
             if done:
                 self._forget_rows(f"{self.key} in (select {self.key} from {self.table} where {mine})")
-            self._forget_quarantined(f"{self.key} in (select key from temp.gone)")
+            self._add(**self.quarantine.forget(f"{self.key} in (select key from temp.gone)"))
         self._add(read=told, deleted=done, unchanged=told - done)
 
     def _end_rows(self, ended_at: str) -> int:
@@ -703,7 +523,7 @@ class _Loader:
             f"update {self.table} set {ended_at} = greatest(coalesce(g.at, cast($now as timestamp)), {self.entity.happened_at}),"
             " updated_at = greatest(updated_at, coalesce(g.at, cast($now as timestamp))),"
             " _loaded_at = cast($now as timestamp), _run_id = $run_id"
-            f" from temp.gone as g where g.key = {self.key} and {self._mine()} and {ended_at} is null",
+            f" from temp.gone as g where g.key = {self.key} and {self.id.mine()} and {ended_at} is null",
             {"now": self.now, "run_id": self.run_id},
         ).fetchone()
         return int(ended[0]) if ended else 0
@@ -726,36 +546,23 @@ class _Loader:
         if not paths:
             return
         listed = f"_file in ({', '.join(literal(path) for path in paths)})"
-        self._forget_quarantined(f"{listed} and _loaded_at is null" if self.has_key else listed)
+        self._add(**self.quarantine.forget(f"{listed} and _loaded_at is null" if self.has_key else listed))
         if not self.has_key:
             self._forget_rows(listed)
 
     def _move_file(self, old: str, new: str) -> None:
         ledger.forget_files(self.connection, self.id, [old])
-        for table in (self.quarantine, *([] if self.has_key else [self.table])):
-            self.connection.execute(f"update {table} set _file = ? where {self._mine()} and _file = ?", [new, old])
+        for table in (self.id.quarantine, *([] if self.has_key else [self.table])):
+            self.connection.execute(f"update {table} set _file = ? where {self.id.mine()} and _file = ?", [new, old])
 
     def _release(self) -> None:
         """Load rows that waited in quarantine for an account that is known by now, or for a user whose account is."""
         if not self._checks_accounts and self.users is None:
             return
         known = "account_id in (select account_id from temp.accounts_known)" if self._checks_accounts else "true"
-        waits = f"_reason = 'unknown_account' and {known}"
-        if self.users is not None:
-            waits = f"({waits} or {self.users.found})"
-        waiting = f"from {self.quarantine} where {self._mine()} and {waits}"
-        waited = scalar(self.connection, f"select count(*) {waiting}")
+        waited = self.quarantine.take_waiting(known)
         if not waited:
             return
-        columns = ", ".join(
-            f"try_cast({identifier(column.name)} as {column.sql_type}) as {identifier(column.name)}"
-            for column in self.entity.columns
-        )
-        typed = f"(select {columns}, _file {waiting})"
-        if self.users is not None:
-            typed = self.users.told(typed)
-        self.connection.execute(f"create or replace temp table batch as select {self.names}, _file from {typed}")
-        self.connection.execute(f"delete {waiting}")
         before = self.counts
         self._upsert(released=True)
         self.counts = replace(before, released=waited)
@@ -765,6 +572,6 @@ class _Loader:
         quarantine where it is nobody's."""
         if self.users is None or not self.users.anything_said(since=ledger.last_loaded_at(self.connection, self.id)):
             return
-        if self.users.note_misplaced(self._mine("e.")):
+        if self.users.note_misplaced():
             self._note_restated_days("rowid in (select id from temp.misplaced)")
             self._add(withdrawn=self.users.withdraw(), reassigned=self.users.move())

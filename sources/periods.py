@@ -16,7 +16,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from core.warehouse import Connection, rows
+from sources.base import StreamId
 
+TEMPORARY = ("assigned",)
+"""The temporary tables that are made here."""
 CHANGED = "changed"
 PAID_FOR = ("plan", "seats", "mrr_usd", "billing_interval", "is_trial")
 KEPT_WHEN_FULL = f"end_reason = '{CHANGED}'"
@@ -25,17 +28,14 @@ _FORMER = f"p.end_reason = '{CHANGED}' and p.ended_at is not null"
 _NAME = "|| '@' || cast(cast(epoch({moment}) as bigint) as varchar)"
 
 
-def assign(connection: Connection, table: str, mine: str, *, now: datetime, run_id: str) -> int:
-    """Give the rows of temp.batch the period that they tell of, and end periods of `table` that are over; how many.
-
-    `mine` is SQL: which rows of the table are the stream's.
-    """
+def assign(connection: Connection, stream: StreamId, *, now: datetime, run_id: str) -> int:
+    """Give the rows of temp.batch the period that they tell of, and end periods of the stream's that are over; how many."""
     same = " and ".join(f"b.{name} is not distinct from p.{name}" for name in PAID_FOR)
     moment = "coalesce(b.updated_at, cast($now as timestamp))"
     connection.execute(
         "create or replace temp table assigned as"
         " with periods as (select *, rowid as period_row, regexp_replace(subscription_id, '@\\d+$', '') as base"
-        f" from {table} where {mine}), latest as (select * from periods"
+        f" from {stream.table} where {stream.mine()}), latest as (select * from periods"
         " qualify row_number() over (partition by base order by started_at desc, subscription_id desc) = 1)"
         f" select b.rowid as batch_row, p.period_row, {moment} as moment, case when {_FORMER} then 'after'"
         " when b.ended_at is not null then 'end'"
@@ -53,10 +53,10 @@ def assign(connection: Connection, table: str, mine: str, *, now: datetime, run_
         f" when 'after' then b.subscription_id {_NAME.format(moment='p.ended_at')} else p.subscription_id end,"
         " started_at = case when a.outcome = 'new' then a.moment when a.outcome = 'after' then p.ended_at"
         f" when p.subscription_id = b.subscription_id then b.started_at else p.started_at end, {kept}"
-        f" from temp.assigned as a join {table} as p on p.rowid = a.period_row where b.rowid = a.batch_row"
+        f" from temp.assigned as a join {stream.table} as p on p.rowid = a.period_row where b.rowid = a.batch_row"
     )
     ended = connection.execute(
-        f"update {table} as p set ended_at = a.moment, end_reason = '{CHANGED}', updated_at = a.moment,"
+        f"update {stream.table} as p set ended_at = a.moment, end_reason = '{CHANGED}', updated_at = a.moment,"
         " _loaded_at = cast($now as timestamp), _run_id = $run_id"
         " from temp.assigned as a where a.period_row = p.rowid and a.outcome = 'new'",
         {"now": now, "run_id": run_id},

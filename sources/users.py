@@ -23,6 +23,8 @@ from core.warehouse import Connection, identifier, literal, scalar
 from sources.base import StreamId
 from sources.ledger import BY_USER
 
+TEMPORARY = ("users_known", "misplaced")
+"""The temporary tables that are made here."""
 KNOWN = "temp.users_known"
 """One row for each id of a user and each span of time: user_id, person (the id they are known by), account_id or NULL, from_at
 (inclusive), until_at (exclusive). The spans of an id have no gaps and do not overlap."""
@@ -42,8 +44,8 @@ class Users:
         self.now = now
         self.run_id = run_id
         self.statements = f"{stream.raw_schema}.memberships"
-        self.table = f"{stream.raw_schema}.{stream.entity_name}"
-        self.quarantine = f"quarantine.{stream.entity_name}"
+        self.table = stream.table
+        self.quarantine = stream.quarantine
         self.user = identifier(stream.entity.user)
         self.is_key = stream.entity.user == stream.entity.key
 
@@ -133,15 +135,16 @@ class Users:
         asked = f"select 1 from {self.statements} where _source = ? and _loaded_at >= ? limit 1"
         return scalar(self.connection, asked, [self.stream.source, since]) is not None
 
-    def note_misplaced(self, mine: str) -> bool:
-        """Put the rows `e` of the table that are `mine` and belong to another user or account, or to no account any more, into
-        temp.misplaced (id, person, account_id); whether there are any."""
+    def note_misplaced(self) -> bool:
+        """Put the rows of the stream that belong to another user or account, or to no account any more, into temp.misplaced
+        (id, person, account_id); whether there are any."""
         person = self._person(self.given("e."))
         self.connection.execute(
             f"create or replace temp table misplaced as select e.rowid as id, {person} as person,"
             " case when e._is_by_user then u.account_id else e.account_id end as account_id"
             f" from {self.table} as e {self._joined('e', self.given('e.'))}"
-            f" where {mine} and ({person} <> e.{self.user} or e._is_by_user and u.account_id is distinct from e.account_id)"
+            f" where {self.stream.mine('e.')}"
+            f" and ({person} <> e.{self.user} or e._is_by_user and u.account_id is distinct from e.account_id)"
         )
         return bool(scalar(self.connection, "select 1 from temp.misplaced limit 1"))
 
