@@ -509,6 +509,7 @@ class _Loader:
         mine = f"{self.id.mine()} and {self.key} in (select key from temp.gone)"
         if self.entity.ended_at is not None:
             done = self._end_rows(self.entity.ended_at)
+            self.quarantine.end_waiting(self.entity.ended_at)
         else:
             if self.entity.name == "accounts":
                 mine += f" and not ({self._has_facts()})"

@@ -104,6 +104,16 @@ class Quarantine:
         came = f"select {self.key} from temp.batch union all {broken}"
         return self.forget(f"_loaded_at is not null and {self.key} in ({came})")
 
+    def end_waiting(self, ended_at: str) -> None:
+        """Rows that wait for an account or a user and are in temp.gone end, so that none is released as if it still ran."""
+        at = f"coalesce(g.at, {self.now})"
+        self.connection.execute(
+            f"update {self.table} set {ended_at} = cast(greatest({at}, try_cast({self.entity.happened_at} as timestamp)) as varchar),"
+            f" updated_at = cast(greatest({at}, try_cast(updated_at as timestamp)) as varchar) from temp.gone as g"
+            f" where g.key = {self.key} and {self.stream.mine()} and {ended_at} is null"
+            " and _reason in ('unknown_account', 'unknown_user')"
+        )
+
     def take_waiting(self, is_known: str) -> int:
         """Move rows that waited for an account that `is_known` by now, or for a user whose account is, to temp.batch; how many."""
         waits = f"_reason = 'unknown_account' and {is_known}"

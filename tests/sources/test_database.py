@@ -404,6 +404,24 @@ def test_rows_that_say_when_they_were_deleted_go(company, database):
     assert company.quarantined("usage_events") == []
 
 
+def test_what_is_deleted_while_it_waits_for_its_account_is_released_as_ended(company, database):
+    database.app()
+    database.run(
+        "create table plans (id int primary key, account int, mrr int, began timestamp, gone timestamp)",
+        "insert into plans values (1, 9, 50, '2024-01-05 00:00:00', null), (2, 9, 70, '2024-01-06 00:00:00', null)",
+    )
+    names = {"subscription_id": "id", "account_id": "account", "mrr_usd": "mrr", "started_at": "began"}
+    plans = {"table": "plans", "primary_key": "id", "deleted_at": "gone", "columns": names}
+    connected(company, database, accounts=ACCOUNTS, subscriptions=plans)
+    assert company.load()["subscriptions"].rows_quarantined == 2
+    database.run("update plans set gone = '2024-03-01 00:00:00' where id = 1")
+    company.load()
+    database.run("insert into accounts values (9, 'Nine', '2024-01-01 00:00:00', '2024-03-02 00:00:00')")
+    company.load()
+    ended = "select subscription_id, cast(ended_at as varchar) from raw_database.subscriptions order by 1"
+    assert company.query(ended) == [("1", "2024-03-01 00:00:00"), ("2", None)]
+
+
 def test_an_account_that_is_deleted_stays_while_facts_name_it(company, database):
     database.app()
     database.run("alter table accounts add column is_gone boolean default false", "delete from events where id = 2")
