@@ -171,7 +171,8 @@ def show_published(published: Published) -> None:
     told = [f"{checks['passed']:,} passed"]
     told += [counted(checks["warnings"], "warning")] if checks["warnings"] else []
     told += [f"{checks['critical']:,} critical"] if checks["critical"] else []
-    table.add_row("Checks", ", ".join(told))
+    if any(checks.values()):  # a replay has none
+        table.add_row("Checks", ", ".join(told))
     if published.model is not None:
         _add_model(table, published.model)
     table.add_row("Published", f"{escape(_short(published.path))}  [dim]{published.published_at:%Y-%m-%d %H:%M} UTC[/]")

@@ -102,8 +102,10 @@ def _read(connection: Connection, path: Path) -> Published:
 
 
 def _syncs(connection: Connection) -> list[dict[str, Any]]:
-    """The newest sync of each destination with its counts."""
-    if not table_exists(connection, "sync", "sync_runs"):
+    """The newest sync of each destination with its counts; none in a replay, which has no scores to send."""
+    if not (
+        table_exists(connection, "sync", "sync_runs") and table_exists(connection, "reverse_etl", "customer_scores")
+    ):
         return []
     return rows(
         connection,
