@@ -91,8 +91,14 @@ class StreamFinding:
 
     @property
     def required_missing(self) -> tuple[str, ...]:
-        """Required columns that are not mapped, or that no row fills."""
-        return tuple(c.name for c in self.columns if c.required and (c.mapping is None or c.filled == 0))
+        """Required columns that are not mapped, or that no row fills. Users whose memberships were not all read may yet tell the
+        account."""
+        untold = () if self.judges_accounts else ("account_id",)
+        return tuple(
+            c.name
+            for c in self.columns
+            if c.required and (c.mapping is None or (c.filled == 0 and c.name not in untold))
+        )
 
 
 @dataclass(frozen=True)

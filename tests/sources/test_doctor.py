@@ -81,6 +81,19 @@ def test_required_columns_that_are_not_mapped_or_never_filled_are_named(app):
     assert found.status == "broken"
 
 
+def test_an_account_that_users_tell_is_not_missing_where_their_memberships_could_not_be_read(app):
+    events = app.document["sources"]["app"]["streams"]["usage_events"]["columns"]
+    events["user_id"] = events.pop("account_id")
+    members = {"files": "members*", "columns": {"user_id": "user", "account_id": "account", "since_at": "since"}}
+    app.document["sources"]["app"]["streams"]["memberships"] = members
+    app.write("members.csv", "user,account\nu,1\n")
+    app.write("events.csv", HEAD + "u,login,2024-02-01,core\n")
+    found = by_name(app.examine())
+    assert found["memberships"].status == "broken"
+    assert (found["usage_events"].judges_accounts, found["usage_events"].required_missing) == (False, ())
+    assert found["usage_events"].status == "ok"
+
+
 def test_large_inputs_are_sampled_from_all_over_and_it_says_so(app):
     for day in range(40):
         app.write(f"events-{day:02d}.csv", HEAD + f"1,day {day},2024-02-01,\n" * 50 + "9,login,2024-02-01,\n")
