@@ -358,17 +358,15 @@ def measure(case: Case, threads: int = 2) -> dict[str, Any]:
                 "test_events": test.events,
                 "fit_seconds": round(seconds, 2),
                 "recipe": scores["recipe"][-1],
-                "ece_floor": asdict(evaluate.noise_floor(probability, seed=SEED, windows=_windows(case, test))),
+                "ece_floor": asdict(
+                    evaluate.noise_floor(probability, seed=SEED, windows=evaluate.Windows.of(test, case.embargo_days))
+                ),
                 "roc_auc_never_seen": evaluate.metrics(test.labels[unseen], probability[unseen])["roc_auc"],
                 "selection": fitted.selection,
             }
         )
     means = {name: {key: _mean([one[key] for one in folds]) for key in REPORTED} for name, folds in scores.items()}
     return {"target": case.target, "means": means, "tests": details}
-
-
-def _windows(case: Case, test: Dataset) -> evaluate.Windows | None:
-    return evaluate.Windows.of(test, case.embargo_days)
 
 
 def _trees(train: Dataset, test: Dataset, parameters: dict[str, Any], threads: int) -> dict[str, float | None]:

@@ -330,7 +330,7 @@ def _cell(value: Any, name: str = "") -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     if isinstance(value, Decimal):
-        return f"{value:,}"
+        return f"{value:,f}"
     if isinstance(value, float):
         return f"{value:,.2f}" if abs(value) >= _LARGE else f"{value:.4g}"
     if isinstance(value, int):

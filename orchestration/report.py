@@ -54,6 +54,8 @@ def published(path: Path) -> Published:
 
 def _read(connection: Connection, path: Path) -> Published:
     publication = rows(connection, "select * from publication")[0]
+    # A replay has none: no model has scored, and nothing was sent.
+    has_scores = table_exists(connection, "reverse_etl", "customer_scores")
     totals = rows(
         connection,
         "select count(*) as accounts, count(*) filter (is_customer) as customers, sum(mrr_usd) as mrr,"
@@ -95,17 +97,15 @@ def _read(connection: Connection, path: Path) -> Published:
             " from quality.loads where run_id = ? order by finished_at, source, stream",
             run,
         ),
-        model=_model(connection),
-        worth_a_call=_worth_a_call(connection),
-        syncs=_syncs(connection),
+        model=_model(connection) if has_scores else None,
+        worth_a_call=_worth_a_call(connection) if has_scores else [],
+        syncs=_syncs(connection) if has_scores else [],
     )
 
 
 def _syncs(connection: Connection) -> list[dict[str, Any]]:
-    """The newest sync of each destination with its counts; none in a replay, which has no scores to send."""
-    if not (
-        table_exists(connection, "sync", "sync_runs") and table_exists(connection, "reverse_etl", "customer_scores")
-    ):
+    """The newest sync of each destination with its counts."""
+    if not table_exists(connection, "sync", "sync_runs"):
         return []
     return rows(
         connection,
@@ -114,11 +114,8 @@ def _syncs(connection: Connection) -> list[dict[str, Any]]:
 
 
 def _model(connection: Connection) -> dict[str, Any] | None:
-    """The newest training: its decision, its test in numbers, and whose scores are published; None before the first, and in a
-    replay, which publishes no scores."""
-    if not all(
-        table_exists(connection, *of) for of in (("quality", "model_trainings"), ("reverse_etl", "customer_scores"))
-    ):
+    """The newest training: its decision, its test in numbers, and whose scores are published; None before the first."""
+    if not table_exists(connection, "quality", "model_trainings"):
         return None
     found = rows(
         connection,
@@ -139,8 +136,6 @@ def _model(connection: Connection) -> dict[str, Any] | None:
 
 def _worth_a_call(connection: Connection) -> list[dict[str, Any]]:
     """The accounts with the most to lose, where a model says so."""
-    if not table_exists(connection, "reverse_etl", "customer_scores"):
-        return []
     return rows(
         connection,
         "select a.account_id, a.account_name, s.churn_probability, s.churn_tier,"

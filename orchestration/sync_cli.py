@@ -420,10 +420,6 @@ def _in_words(fields: dict[str, tuple[str | None, str | None]]) -> str:
     return "\n".join(f"{name}: {_or_dash(old)} → {_or_dash(new)}" for name, (old, new) in fields.items())
 
 
-def _values(count: int) -> str:
-    return f"{count:,} value" if count == 1 else f"{count:,} values"
-
-
 def _or_dash(text: str | None) -> str:
     return "–" if text is None else text
 
@@ -446,7 +442,7 @@ def _show_drift(context: typer.Context, destination: str, found: Drift) -> None:
     console.OUT.print(
         f"{counted(found.read, 'row')} of {destination} read back: "
         + (
-            f"{_values(len(found.drifted) - found.missing)} not ours, {counted(found.missing, 'row')} not there."
+            f"{counted(len(found.drifted) - found.missing, 'value')} not ours, {counted(found.missing, 'row')} not there."
             if found.drifted
             else "all as they were sent."
         )

@@ -182,16 +182,12 @@ def _finding(
 ) -> StreamFinding:
     source = tenure.config.sources[stream.source]
     config = source.streams[stream.stream]
-    mine = [stream.source, stream.stream]
-    broken = f"from {stream.quarantine} where _source = ? and _stream = ?"
-    reasons = rows(
-        connection, f"select _reason, count(*) as n {broken} group by _reason order by n desc, _reason", mine
-    )
+    broken = f"from {stream.quarantine} where {stream.mine()}"
+    reasons = rows(connection, f"select _reason, count(*) as n {broken} group by _reason order by n desc, _reason")
     examples = rows(
         connection,
         f"select _file, _row, _reason, _detail {broken} qualify row_number() over (partition by _reason"
         f" order by _file, _row nulls last) <= {EXAMPLES_PER_REASON} order by _reason, _file, _row",
-        mine,
     )
     columns = _columns(
         connection,
@@ -234,13 +230,11 @@ def _columns(
     """The share of rows, good and bad, that fill each column of the contract. With `by_user`, users may tell the account."""
     names = stream.entity.column_names
     texts = ", ".join(f"cast({identifier(name)} as varchar) as {identifier(name)}" for name in names)
-    mine = "where _source = ? and _stream = ?"
     shares = ", ".join(f"count({identifier(name)}) / nullif(count(*), 0) as {identifier(name)}" for name in names)
     filled = rows(
         connection,
-        f"select {shares} from (select {texts} from {stream.table} {mine}"
-        f" union all select {texts} from {stream.quarantine} {mine})",
-        [stream.source, stream.stream] * 2,
+        f"select {shares} from (select {texts} from {stream.table} where {stream.mine()}"
+        f" union all select {texts} from {stream.quarantine} where {stream.mine()})",
     )[0]
     mapped = {name: mapping.sql for name, mapping in effective_columns(stream.entity, config).items()}
     if by_user and stream.entity.user is not None:
