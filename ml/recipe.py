@@ -20,6 +20,7 @@ No class weights and no resampling: they wreck probabilities and buy no ranking.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -582,7 +583,7 @@ def _search(
         trial.set_user_attr("rounds", rounds)
         return _loss(bench, margins, order)
 
-    def tell(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def tell(trial: optuna.trial.FrozenTrial) -> None:
         found = {"parameters": {**trial.params, "eta": SEARCH_RATE}, "rounds": trial.user_attrs["rounds"]}
         on_trial({"number": trial.number, **found, "log_loss": trial.value})
 
@@ -598,10 +599,19 @@ def _search(
     # Another seed than the last time: the first points are drawn at random, and would be the same ones again.
     study.sampler = optuna.samplers.TPESampler(seed=bench.seed + len(data) % 1000 + len(study.trials))
     for trial in earlier:
-        tell(study, trial)
-    spent = sum(trial.duration.total_seconds() for trial in earlier if trial.duration is not None)
+        tell(trial)
+    # The one number that ends a search is also the one that is kept: a search that ended has no time left over.
+    spent, started = float(study.user_attrs.get("spent_seconds", 0.0)), time.monotonic()
+
+    def end_of_trial(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        tell(trial)
+        seconds = spent + time.monotonic() - started
+        study.set_user_attr("spent_seconds", seconds)
+        if seconds >= minutes * 60:
+            study.stop()
+
     if spent < minutes * 60:
-        study.optimize(objective, timeout=minutes * 60 - spent, callbacks=[tell])
+        study.optimize(objective, callbacks=[end_of_trial])
     best = study.best_trial
     candidate = Candidate("search", {**best.params, "eta": SEARCH_RATE}, int(best.user_attrs["rounds"]))
     rounds, margins = _judge(bench, replace(candidate, rounds=500))
