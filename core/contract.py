@@ -148,6 +148,11 @@ ENTITIES: dict[str, Entity] = {
                     "End of the term as agreed at the start of the period, whatever became of it",
                     future=True,
                 ),
+                _time(
+                    "discount_ends_at",
+                    "End of a discount as agreed at the start of the period, whatever became of it; NULL without one that ends",
+                    future=True,
+                ),
                 _text("billing_interval", "month or year"),
                 Column("is_trial", "boolean", "Whether it is a trial; trials carry no MRR"),
                 _time("updated_at", "When the source last changed the row"),

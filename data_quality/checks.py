@@ -168,7 +168,11 @@ def raw_checks(table: RawTable, config: Config) -> list[CheckSpec]:
         checks.append(spec("references", "warning", "Every row's account is among the accounts of its source."))
     if entity.name == "subscriptions":
         checks.append(
-            spec("terms", "warning", "The agreed term is known of periods that ended as well as of those that run.")
+            spec(
+                "terms",
+                "warning",
+                "Agreed ends of terms and discounts are known of periods that ended as of those that run.",
+            )
         )
     if entity.name in FLOWS:
         # All rows: of new ones alone, a mapping that is wrong for the whole history would show for one run.

@@ -547,7 +547,7 @@ class _Measure:
     # --- terms -------------------------------------------------------------------------------------------------
 
     def terms(self) -> None:
-        """One record per source: whether it forgets the terms of subscriptions that ended."""
+        """One record per source and column: whether it forgets what was agreed of subscriptions that ended."""
         if not self._can_judge("terms"):
             return
         import pandas as pd
@@ -556,11 +556,13 @@ class _Measure:
         if not records:
             self.gate.skip("terms", "no source tells terms of enough periods that run and that ended")
             return
-        self.gate.note("terms", "; ".join(f"{record['source']} keeps them" for record in records), "of both alike")
+        self.gate.note(
+            "terms", "; ".join(f"{record['source']} keeps {record['agreed']}" for record in records), "of both alike"
+        )
         says = "Terms are known of periods that ended"
         expects = (Expect("terms", self.specs["terms"].severity, "between", "kept", says, minimum=terms.LEAST),)
         self.gate.add(
-            Frame("raw", self.table.name, "terms", pd.DataFrame(records), expects, ("source",)),
+            Frame("raw", self.table.name, "terms", pd.DataFrame(records), expects, ("source", "agreed")),
             TermWords(self.table, records),
         )
 

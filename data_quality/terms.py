@@ -1,9 +1,9 @@
 """Terms that a source forgets when a subscription ends: measured inside the warehouse, and put into words.
 
-Lives here: how often the end of the agreed term is known of periods that run and of those that ended, and what is said about
-it. Must not live here: which tables are judged (`checks.py`), the gate they belong to (`raw.py`).
+Lives here: how often what was agreed is known of periods that run and of those that ended, and what is said about it. Must not
+live here: which tables are judged (`checks.py`), the gate they belong to (`raw.py`).
 
-Features of past dates read `term_ends_at`. Where having it tells who stayed, they know the future.
+Features of past dates read `term_ends_at` and `discount_ends_at`. Where having them tells who stayed, they know the future.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from data_quality.frames import Expect
 from data_quality.gate import Words
 from data_quality.profile import Record
 
+AGREED = ("term_ends_at", "discount_ends_at")
+"""The columns that say what was agreed when a period began."""
 FEW = 30
 """Of fewer periods that run, or that ended, nothing is said."""
 LEAST = 0.5
@@ -25,19 +27,30 @@ LEAST = 0.5
 
 
 def measure(connection: Connection, table: RawTable, as_of: datetime) -> list[Record]:
-    """One record per source that tells terms: of how many running and ended periods, and of how many of them with one."""
-    ended = f"coalesce(ended_at <= timestamp {literal(str(as_of))}, false)"
-    found = rows(
-        connection,
-        f"select _source as source, count(*) filter (not {ended}) as running, count(*) filter ({ended}) as ended,"
-        f" count(term_ends_at) filter (not {ended}) as running_told, count(term_ends_at) filter ({ended}) as ended_told"
-        f" from {table.name} where not coalesce(is_trial, false) group by all having count(term_ends_at) > 0 order by source",
-    )
+    """One record per source and column that it tells: of how many running and ended periods, and of how many with it.
+
+    Periods from before the first of which it is told do not count: nobody gave discounts then, or wrote them down.
+    """
+    found = [record for column in AGREED for record in _of_column(connection, table, column, as_of)]
     return [
         {**row, "kept": row["ended_told"] / row["ended"] / (row["running_told"] / row["running"])}
         for row in found
         if row["running"] >= FEW and row["ended"] >= FEW and row["running_told"]
     ]
+
+
+def _of_column(connection: Connection, table: RawTable, column: str, as_of: datetime) -> list[Record]:
+    ended = f"coalesce(ended_at <= timestamp {literal(str(as_of))}, false)"
+    return rows(
+        connection,
+        f"select source, {literal(column)} as agreed, count(*) filter (not {ended}) as running,"
+        f" count(*) filter ({ended}) as ended, count({column}) filter (not {ended}) as running_told,"
+        f" count({column}) filter ({ended}) as ended_told"
+        f" from (select _source as source, {column}, started_at, ended_at,"
+        f" min(case when {column} is not null then started_at end) over (partition by _source) as first_told_at"
+        f" from {table.name} where not coalesce(is_trial, false)) where started_at >= first_told_at"
+        " group by source order by source",
+    )
 
 
 class TermWords:
@@ -50,16 +63,17 @@ class TermWords:
         return [self._one(self.records[position]) for position in positions]
 
     def _one(self, record: Record) -> Words:
+        agreed = record["agreed"]
         observed = (
-            f"term_ends_at is known of {number(record['running_told'])} of {number(record['running'])} periods that run,"
+            f"{agreed} is known of {number(record['running_told'])} of {number(record['running'])} periods that run,"
             f" but only of {number(record['ended_told'])} of {number(record['ended'])} that ended"
         )
         return Words(
             observed=observed,
-            expected="the end of the agreed term is known of periods that ended as well",
+            expected="what was agreed is known of periods that ended as well",
             unexpected_count=record["ended"] - record["ended_told"],
             source=record["source"],
-            column="term_ends_at",
+            column=agreed,
             message=f"{self.table.name}: {record['source']}: {observed}: having it tells who stayed, and the churn model would"
-            " learn that. Leave term_ends_at out of the mapping, or fill it from what was agreed.",
+            f" learn that. Leave {agreed} out of the mapping, or fill it from what was agreed.",
         )

@@ -4,7 +4,7 @@ Lives here: which period of a subscription a row that was read belongs to, and w
 here: reading, checking or writing rows (`load.py`).
 
 A stream with `periods: true` delivers each subscription under one id. Its first period has that id. When what is paid for changes
-(plan, seats, MRR, interval, trial), the period ends with the reason `changed` and one begins that is called
+(plan, seats, MRR, end of the discount, interval, trial), the period ends with the reason `changed` and one begins that is called
 `<id>@<seconds since 1970>`, at the moment of the change (`updated_at`). What has changed in between two looks is one change, and
 one that has ended is what it was when it was last seen to run.
 
@@ -21,7 +21,7 @@ from sources.base import StreamId
 TEMPORARY = ("assigned",)
 """The temporary tables that are made here."""
 CHANGED = "changed"
-PAID_FOR = ("plan", "seats", "mrr_usd", "billing_interval", "is_trial")
+PAID_FOR = ("plan", "seats", "mrr_usd", "discount_ends_at", "billing_interval", "is_trial")
 KEPT_WHEN_FULL = f"end_reason = '{CHANGED}'"
 """SQL: rows that reading all anew does not bring back."""
 _FORMER = f"p.end_reason = '{CHANGED}' and p.ended_at is not null"

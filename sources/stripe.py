@@ -295,6 +295,7 @@ STRIPE = Vendor(
                 "plan": "text",
                 "seats": "integer",
                 "mrr_usd": "text",
+                "discount_ends_at": "integer",
                 "billing_interval": "text",
                 "is_trial": "boolean",
                 "start_date": "integer",

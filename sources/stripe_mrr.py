@@ -87,6 +87,19 @@ def mrr(subscription: Object, *, deduct: Collection[str] = FOREVER, now: datetim
     return major(monthly, currency_of(subscription)) or Decimal(0)
 
 
+def discount_ends(subscription: Object, *, now: datetime) -> int | None:
+    """When the first of the discounts that lower its bills ends (seconds since 1970): all that run, deducted from MRR or not.
+
+    Of a subscription that has ended, as it was at the end. None where none runs, or none ends: `forever`, or `once`.
+    """
+    of_items = [discount for item in items_of(subscription) for discount in item.get("discounts") or []]
+    told = [*(_own_discounts(subscription) or [_of_customer(subscription)]), *of_items]
+    ended = subscription.get("ended_at")
+    at = _moment(now) if ended is None else min(float(ended), _moment(now))
+    running = [discount for discount in told if isinstance(discount, Mapping) and _runs(discount, at)]
+    return min((int(discount["end"]) for discount in running if discount.get("end") is not None), default=None)
+
+
 def currency_of(subscription: Object) -> str:
     """Its own, or where older versions of the API do not say, that of its prices."""
     told = [subscription.get("currency"), *(_price(item).get("currency") for item in items_of(subscription))]
@@ -200,7 +213,7 @@ class _Coupons:
         """`amount` less the coupons that count, one after the other, never below nothing."""
         for discount in discounts or []:
             coupon = coupon_of(discount)
-            if coupon is None or coupon.get("duration") not in self.deduct or not self._runs(discount):
+            if coupon is None or coupon.get("duration") not in self.deduct or not _runs(discount, self.at):
                 continue
             if coupon.get("percent_off") is not None:
                 amount *= 1 - Decimal(str(coupon["percent_off"])) / 100
@@ -208,9 +221,10 @@ class _Coupons:
                 amount -= Decimal(str(coupon.get("amount_off") or 0)) * months_a_bill
         return max(amount, Decimal(0))
 
-    def _runs(self, discount: Object) -> bool:
-        start, end = discount.get("start"), discount.get("end")
-        return (start is None or start <= self.at) and (end is None or end > self.at)
+
+def _runs(discount: Object, at: float) -> bool:
+    start, end = discount.get("start"), discount.get("end")
+    return (start is None or start <= at) and (end is None or end > at)
 
 
 def _own_discounts(subscription: Object) -> Sequence[Any]:

@@ -46,6 +46,7 @@ def shown_subscription(ask: Ask, subscription: Record) -> Record:
         **subscription,
         "customer": id_of(subscription.get("customer")),
         "mrr_usd": _in_usd(ask, amount, currency),
+        "discount_ends_at": stripe_mrr.discount_ends(subscription, now=ask.now),
         "is_trial": stripe_mrr.is_trial(subscription),
         "seats": sum(item.get("quantity") or 0 for item in licensed) if licensed else None,
         "product": _product(ask, price.get("product")),

@@ -19,7 +19,8 @@
             ["subscription_id", "string"], ["account_id", "string"], ["product", "string"], ["plan", "string"],
             ["seats", "bigint"], ["mrr_usd", "decimal(18,2)"], ["started_at", "timestamp"], ["ended_at", "timestamp"],
             ["end_reason", "string"], ["renews_at", "timestamp"], ["term_ends_at", "timestamp"],
-            ["billing_interval", "string"], ["is_trial", "boolean"], ["updated_at", "timestamp"],
+            ["discount_ends_at", "timestamp"], ["billing_interval", "string"], ["is_trial", "boolean"],
+            ["updated_at", "timestamp"],
         ],
         "invoices": [
             ["invoice_id", "string"], ["account_id", "string"], ["issued_at", "timestamp"], ["due_at", "timestamp"],

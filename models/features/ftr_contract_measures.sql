@@ -92,6 +92,30 @@ renewals as (
 
 ),
 
+discounts as (
+
+    select
+        subscriptions.account_id,
+        dates.as_of_date,
+        min(case
+            when
+                cast(subscriptions.discount_ends_at as date) >= dates.as_of_date
+                and (subscriptions.ended_at is null or subscriptions.ended_at >= dates.as_of_date)
+                then {{ days_between("dates.as_of_date", "subscriptions.discount_ends_at") }}
+        end) as days_to_discount_end,
+        min(case
+            when
+                cast(subscriptions.discount_ends_at as date) < dates.as_of_date
+                and (subscriptions.ended_at is null or subscriptions.ended_at >= subscriptions.discount_ends_at)
+                then {{ days_between("subscriptions.discount_ends_at", "dates.as_of_date") }}
+        end) as days_since_discount_end
+    from subscriptions
+    inner join dates on subscriptions.started_at < dates.as_of_date
+    where subscriptions.discount_ends_at is not null
+    group by subscriptions.account_id, dates.as_of_date
+
+),
+
 running as (
 
     select
@@ -193,7 +217,9 @@ joined as (
         movements.contractions_365d,
         movements.losses_ever,
         plan_changes.plan_changes_365d,
-        renewals.days_to_renewal
+        renewals.days_to_renewal,
+        discounts.days_to_discount_end,
+        discounts.days_since_discount_end
     from accounts
     left join contracts
         on
@@ -215,6 +241,10 @@ joined as (
         on
             accounts.account_id = renewals.account_id
             and accounts.as_of_date = renewals.as_of_date
+    left join discounts
+        on
+            accounts.account_id = discounts.account_id
+            and accounts.as_of_date = discounts.as_of_date
 
 ),
 
@@ -236,6 +266,8 @@ final as (
         {{ change_pct("seats", "seats_before") }} as seats_change_180d_pct,
         {{ change_pct("mrr_usd / nullif(seats, 0)", "mrr_before_usd / nullif(seats_before, 0)") }} as price_change_180d_pct,
         cast(days_to_renewal as bigint) as days_to_renewal,
+        cast(days_to_discount_end as bigint) as days_to_discount_end,
+        cast(days_since_discount_end as bigint) as days_since_discount_end,
         cast({{ days_between("last_started_at", "as_of_date") }} as bigint) as days_since_contract_change,
         first_movement_date
     from joined

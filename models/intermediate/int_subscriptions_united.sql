@@ -37,6 +37,7 @@ united as (
             case when subscriptions.ended_at < {{ as_of() }} then null else subscriptions.term_ends_at end
         ) as renews_at,
         subscriptions.term_ends_at,
+        subscriptions.discount_ends_at,
         subscriptions.billing_interval,
         coalesce(subscriptions.is_trial, false) as is_trial
     from subscriptions

@@ -382,8 +382,9 @@ def test_rows_before_their_account_are_still_told_in_the_next_run(companies: Any
     assert [result.unexpected_count for result in later] == [1]
 
 
+@pytest.mark.parametrize("agreed", ["term_ends_at", "discount_ends_at"])
 @pytest.mark.parametrize("forgotten", [20, 31])
-def test_a_source_that_forgets_the_terms_of_who_left_is_warned_of(companies: Any, forgotten: int) -> None:
+def test_a_source_that_forgets_the_terms_of_who_left_is_warned_of(companies: Any, forgotten: int, agreed: str) -> None:
     company = companies.empty()
     company.deliver("billing", "accounts", companies.accounts("b1"))
     term = datetime(2025, 1, 1)
@@ -394,16 +395,19 @@ def test_a_source_that_forgets_the_terms_of_who_left_is_warned_of(companies: Any
             "mrr_usd": 1,
             "started_at": datetime(2024, 1, 1),
             "ended_at": datetime(2024, 2, 1) if n < 60 else None,
-            "term_ends_at": None if n < forgotten else term,
+            agreed: None if n < forgotten else term,
         }
         for n in range(100)
     ]
+    # Of what began before anybody wrote it down, nobody could have known it.
+    early = {"started_at": datetime(2023, 1, 1), "ended_at": datetime(2023, 2, 1), agreed: None}
+    periods += [{**periods[0], **early, "subscription_id": f"early{n}"} for n in range(100)]
     company.deliver("billing", "subscriptions", periods)
     (result,) = [result for result in company.check_raw() if result.name == "terms"]
     assert (result.passed, result.measured, result.severity) == (forgotten == 20, True, "warning")
     if forgotten > 20:
         assert result.unexpected_count == forgotten
-        assert "term_ends_at is known of 40 of 40 periods that run, but only of 29 of 60 that ended" in result.message
+        assert f"{agreed} is known of 40 of 40 periods that run, but only of 29 of 60 that ended" in result.message
 
 
 def test_an_account_that_two_streams_list_exists_from_its_first_day(companies: Any) -> None:

@@ -53,6 +53,8 @@ companies = st.fixed_dictionaries(
             mrr_usd=money,
             plan=st.sampled_from(["a", "b"]),
             is_trial=st.sampled_from([None, True, False]),
+            term_ends_at=st.none() | moments,
+            discount_ends_at=st.none() | moments,
             end_reason=st.sampled_from(["canceled", "completed", "renewal"]),
         ),
         "invoices": facts_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -386,6 +387,23 @@ def test_a_discount_of_the_customer_changes_the_mrr_of_what_runs(company: Any, b
     assert company.query(mrr)[4:] == [(f"sub_1@{day(7)}", "8.00", "07.03."), (f"sub_1@{day(9)}", "10.00", "09.03.")]
     again = company.load()["subscriptions"]
     assert (again.rows_inserted, again.rows_updated, again.rows_ended) == (0, 0, 0)
+
+
+def test_the_end_of_a_discount_is_kept_as_it_was_agreed(company: Any, billing: StripeStandIn) -> None:
+    agreed = int(time.time()) + 300 * 86400
+    for_long = {
+        "id": "di_1",
+        "start": 0,
+        "end": agreed,
+        "coupon": {"id": "c", "duration": "repeating", "percent_off": 10},
+    }
+    billing.put("subscriptions", [subscription(discounts=[for_long])])
+    company.load()
+    ends = "select subscription_id, epoch(discount_ends_at), epoch(ended_at) from raw_stripe.subscriptions order by started_at"
+    assert company.query(ends) == [("sub_1", agreed, None)]
+    billing.change("subscriptions", subscription(discounts=[]), at=day(7))
+    company.load()
+    assert company.query(ends) == [("sub_1", agreed, day(7)), (f"sub_1@{day(7)}", None, None)]
 
 
 def test_the_discount_of_a_subscription_tells_of_that_one_only(company: Any, billing: StripeStandIn) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from sources.stripe_mrr import currency_of, in_usd, is_trial, items_of, major, mrr
+from sources.stripe_mrr import currency_of, discount_ends, in_usd, is_trial, items_of, major, mrr
 
 NOW = datetime(2024, 6, 1)
 TIERS = [
@@ -119,6 +119,21 @@ def test_an_amount_off_is_taken_off_each_bill_and_never_below_nothing() -> None:
 def test_coupons_stack_in_their_order_and_items_have_their_own() -> None:
     assert of(subscription(discounts=[coupon(amount_off=200), coupon(percent_off=50)])) == Decimal(4)
     assert of(subscription(item(1000, discounts=[coupon(percent_off=50)]), item(1000))) == Decimal(15)
+
+
+def test_the_first_end_of_a_discount_that_lowers_the_bills() -> None:
+    def end_of(given: dict[str, Any]) -> int | None:
+        return discount_ends(given, now=NOW)
+
+    now = int(NOW.replace(tzinfo=UTC).timestamp())
+    soon, late, over = ({"start": 0, "end": now + days * 86400, "coupon": {}} for days in (30, 60, -1))
+    assert end_of(subscription(discounts=[])) is None
+    assert end_of(subscription(discounts=[coupon(percent_off=25)])) is None
+    assert end_of(subscription(discounts=[over, late, soon])) == soon["end"]
+    assert end_of(subscription(customer=of_customer(soon), discounts=[])) == soon["end"]
+    assert end_of(subscription(customer=of_customer(soon), discounts=[late])) == late["end"]
+    assert end_of(subscription(item(discounts=[soon]), discounts=[late])) == soon["end"]
+    assert end_of(subscription(status="canceled", ended_at=over["end"] - 60, discounts=[over])) == over["end"]
 
 
 def of_customer(discount: dict[str, Any] | None) -> dict[str, Any]:
