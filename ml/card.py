@@ -32,7 +32,6 @@ BASELINES = {
     "prior": "Same risk for all",
 }
 FEATURES_SHOWN = 15
-SEGMENTS_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -231,18 +230,21 @@ def _groups(facts: Facts) -> str:
         return ""
     names = ("roc_auc", "log_loss", "ece", "precision_at_capacity")
 
-    def row(label: str, found: Mapping[str, Any]) -> list[str]:
-        cells = [_number(found.get(name), METRICS[name][2]) for name in names]
-        return [label, f"{int(found['rows']):,}", f"{int(found['events']):,}", *cells]
+    def cell(found: Mapping[str, Any], name: str) -> str:
+        metric, is_share = found["metrics"][name], METRICS[name][2]
+        interval = "" if metric["low"] is None else f" ({_interval(metric, is_share)})"
+        return _number(metric["value"], is_share) + interval
 
-    largest = sorted(segments.items(), key=lambda item: (-item[1]["rows"], item[0]))
-    rows = [row(_text(name), found) for name, found in largest[:SEGMENTS_SHOWN]]
+    def row(label: str, found: Mapping[str, Any]) -> list[str]:
+        return [label, f"{found['rows']:,}", f"{found['events']:,}", *(cell(found, name) for name in names)]
+
+    rows = [row(_text(name), found) for name, found in segments.items()]
     if unseen:
         rows.append(row("*accounts never seen in training*", unseen))
     header = ["Group", "Rows", "Departures", *(METRICS[name][0] for name in names)]
     lines = ["## By group", "", *_table(header, rows, numbers_from=1)]
-    if len(largest) > SEGMENTS_SHOWN:
-        lines += ["", f"{len(largest) - SEGMENTS_SHOWN} smaller groups are left out."]
+    if facts.evaluation["segments"] > len(segments):
+        lines += ["", f"{facts.evaluation['segments'] - len(segments)} smaller groups are left out."]
     return "\n".join(lines)
 
 

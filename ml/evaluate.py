@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 BINS = 10
 BINNING = f"{BINS} bins of equal mass by predicted probability"
 TOP_SHARE = 0.1
+GROUPS = 12
+"""Segments that are judged by themselves, the largest ones."""
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
 METRICS = (
     "roc_auc",
@@ -63,6 +65,15 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Group:
+    """What one model did on a part of the rows: metrics by the names in `METRICS`."""
+
+    rows: int
+    events: int
+    metrics: dict[str, Interval]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What one model did on one set of rows."""
 
@@ -77,9 +88,12 @@ class Evaluation:
     capacity: int
     """Accounts per as-of date that the team can care for."""
     binning: str = BINNING
-    by_segment: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    never_seen: dict[str, float | None] = field(default_factory=dict)
-    """The same plain metrics on accounts without a row in training; empty when there are none or training is not given."""
+    by_segment: dict[str, Group] = field(default_factory=dict)
+    """The `GROUPS` largest segments, largest first."""
+    segments: int = 0
+    """How many segments there are."""
+    never_seen: Group | None = None
+    """Accounts without a row in training; None when there are none or training is not given."""
 
 
 def evaluate(
@@ -101,25 +115,24 @@ def evaluate(
     judge = _Judge(test, probability, capacity, ranking_only)
     luck = None if horizon_days is None else Windows.of(test, horizon_days)
     floor = Interval(None) if ranking_only else noise_floor(probability, seed=seed, windows=luck)
-    segments: dict[str, dict[str, float | None]] = {}
-    if test.segment is not None:
-        for name in sorted(set(test.segment)):
-            segments[str(name)] = _plain(test, probability, test.segment == name, capacity, ranking_only)
-    unseen: dict[str, float | None] = {}
-    if train is not None:
-        rows = never_seen(train, test)
-        if rows.any():
-            unseen = _plain(test, probability, rows, capacity, ranking_only)
+    segment = np.array([], dtype=object) if test.segment is None else test.segment
+    largest = _largest_first(segment)
+    unseen = None if train is None else never_seen(train, test)
+
+    def group(part: NDArray[np.bool_]) -> Group:
+        return _group(test.where(part), probability[part], capacity, ranking_only, resamples, seed)
+
     return Evaluation(
         rows=len(test),
         accounts=len(set(test.entity)),
         events=int(label.sum()),
         base_rate=float(label.mean()) if len(label) else None,
-        metrics=_intervals(judge.metrics(None), [judge.metrics(w) for w in _weights(test.entity, resamples, seed)]),
+        metrics=_intervals(judge, test.entity, resamples, seed),
         ece_floor=floor,
         capacity=capacity,
-        by_segment=segments,
-        never_seen=unseen,
+        by_segment={name: group(np.asarray(segment == name)) for name in largest[:GROUPS]},
+        segments=len(largest),
+        never_seen=None if unseen is None or not unseen.any() else group(unseen),
     )
 
 
@@ -410,12 +423,14 @@ class _Judge:
         return found
 
 
-def _plain(
-    test: Dataset, score: Floats, rows: NDArray[np.bool_], capacity: int, ranking_only: bool
-) -> dict[str, float | None]:
-    part = test.where(rows)
-    judge = _Judge(part, score[rows], capacity, ranking_only)
-    return {"rows": float(len(part)), "events": float(part.events), **judge.metrics(None)}
+def _group(part: Dataset, score: Floats, capacity: int, ranking_only: bool, resamples: int, seed: int) -> Group:
+    judge = _Judge(part, score, capacity, ranking_only)
+    return Group(len(part), part.events, _intervals(judge, part.entity, resamples, seed))
+
+
+def _largest_first(segment: NDArray[np.object_]) -> list[str]:
+    names, rows = np.unique(segment.astype(str), return_counts=True)
+    return [str(name) for name in names[np.argsort(-rows, kind="stable")]]
 
 
 def _weights(entity: NDArray[np.object_], resamples: int, seed: int) -> list[Floats]:
@@ -431,9 +446,10 @@ def _weights(entity: NDArray[np.object_], resamples: int, seed: int) -> list[Flo
     ]
 
 
-def _intervals(point: dict[str, float | None], draws: list[dict[str, float | None]]) -> dict[str, Interval]:
+def _intervals(judge: _Judge, entity: NDArray[np.object_], resamples: int, seed: int) -> dict[str, Interval]:
+    draws = [judge.metrics(weights) for weights in _weights(entity, resamples, seed)]
     found = {}
-    for name, value in point.items():
+    for name, value in judge.metrics(None).items():
         values = [one for draw in draws if (one := draw[name]) is not None]
         if value is None or not values:
             found[name] = Interval(value)

@@ -7,7 +7,7 @@ Lives here: which evaluations a training gets. Must not live here: metrics (`eva
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,9 +126,10 @@ def judge(
     horizon = config.churn.horizon_days
     evaluation = evaluate.evaluate(test, probability, train=train, horizon_days=horizon, **options)
     baselines = evaluate.baselines(train, test, recency=recency, directions=directions)
+    as_a_whole = replace(test, segment=None)
     judged = {
         name: evaluate.evaluate(
-            test, found.score, horizon_days=horizon, ranking_only=not found.is_probability, **options
+            as_a_whole, found.score, horizon_days=horizon, ranking_only=not found.is_probability, **options
         )
         for name, found in baselines.items()
     }

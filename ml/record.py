@@ -18,7 +18,7 @@ from ml.dataset import sample_accounts
 
 if TYPE_CHECKING:
     from core.settings import Config
-    from ml.evaluate import Difference
+    from ml.evaluate import Difference, Group
     from ml.features import Feature
     from ml.judge import Judgement
     from ml.registry import Key, Training
@@ -61,8 +61,8 @@ def training(
         decision=judgement.decision,
         metrics={
             "test": {**metrics, "ece_floor": asdict(evaluation.ece_floor)},
-            "never_seen": evaluation.never_seen,
-            "segment": {_named(name): found for name, found in evaluation.by_segment.items()},
+            "never_seen": {} if evaluation.never_seen is None else _group(evaluation.never_seen),
+            "segment": {_named(name): _group(found) for name, found in evaluation.by_segment.items()},
             "against_regression": _differences(judgement.against_regression),
             "against_champion": _differences(judgement.against_champion or {}),
             "baseline": {name: _values(found.metrics) for name, found in judgement.baselines.items()},
@@ -132,6 +132,10 @@ def facts(
         git_commit=git_commit,
         manifest_hash=manifest_hash,
     )
+
+
+def _group(group: Group) -> dict[str, Any]:
+    return {"rows": group.rows, "events": group.events, **{name: asdict(one) for name, one in group.metrics.items()}}
 
 
 def _values(metrics: Any) -> dict[str, float | None]:

@@ -94,6 +94,8 @@ def test_a_card_tells_all_that_it_has_to(facts: Facts) -> None:
         "tenure 0.1.0, xgboost 3.2.0",
     ):
         assert words in text, words
+    groups = text.split("## By group")[1].split("##")[0]
+    assert re.search(r"\| enter\S+rise +\| +200 \| +\d+ \| +0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)", groups), groups
 
 
 def test_every_table_is_well_formed(facts: Facts) -> None:

@@ -60,6 +60,14 @@ def test_an_evaluation_has_intervals_around_its_values_and_is_json() -> None:
     auc = found.metrics["roc_auc"]
     assert auc.low < auc.value < auc.high  # type: ignore[operator]
     assert set(found.by_segment) == {"big", "small"}
+    assert data.segment is not None
+    for name, group in found.by_segment.items():
+        part = data.segment == name
+        inside = evaluate.metrics(data.labels[part], probability[part])["roc_auc"]
+        interval = group.metrics["roc_auc"]
+        assert (group.rows, interval.value) == (part.sum(), pytest.approx(inside))
+        assert interval.low < interval.value < interval.high  # type: ignore[operator]
+        assert interval.high - interval.low > auc.high - auc.low, "fewer rows know less"  # type: ignore[operator]
     json.dumps(asdict(found), allow_nan=False)
     assert found == evaluate.evaluate(data, probability, capacity=50, seed=1, resamples=100)
 
