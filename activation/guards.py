@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from activation.ledger import LastGood
 from activation.plan import Plan
 from core.sync_settings import GuardConfig
+from core.words import percent
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def violations(
         if count / has > limit:
             found.append(
                 Violation(
-                    guard, f"{count / has:.0%} of the destination's {has:,} rows {words}; the limit is {limit:.0%}."
+                    guard,
+                    f"{percent(count / has)} of the destination's {has:,} rows {words}; the limit is {percent(limit)}.",
                 )
             )
     for name, share in plan.newly_null.items():
@@ -55,7 +57,8 @@ def violations(
             limit = limits.max_newly_null_share
             found.append(
                 Violation(
-                    "newly_null", f"{name} would lose its value in {share:.0%} of rows; the limit is {limit:.0%}."
+                    "newly_null",
+                    f"{name} would lose its value in {percent(share)} of rows; the limit is {percent(limit)}.",
                 )
             )
     return found

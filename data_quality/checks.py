@@ -16,6 +16,7 @@ from typing import Literal
 
 from core.contract import ENTITIES, Entity
 from core.settings import Config
+from core.words import percent
 from data_quality.marts import MARTS, Mart
 from data_quality.scores import SCORED
 
@@ -156,7 +157,7 @@ def raw_checks(table: RawTable, config: Config) -> list[CheckSpec]:
         spec(
             "quarantine_share",
             "critical",
-            f"At most {config.quality.max_quarantined_share:.0%} of the rows that a stream delivered are in quarantine.",
+            f"At most {percent(config.quality.max_quarantined_share)} of the rows that a stream delivered are in quarantine.",
         ),
         spec("required", "critical", "Required columns are filled."),
         spec("keys_unique", "critical", f"{entity.key} occurs once per source and stream."),

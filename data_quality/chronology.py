@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from core.warehouse import Connection, identifier, literal, rows, scalar
+from core.words import percent
 from data_quality import profile
 from data_quality.checks import RawTable
 from data_quality.columns import number
@@ -111,4 +112,4 @@ class ChronologyWords:
 
 
 def _share(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 else "under 1%"
+    return percent(share) if share >= 0.01 else "under 1 %"

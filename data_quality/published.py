@@ -16,6 +16,7 @@ from datetime import datetime
 from core.contract import ENTITIES
 from core.settings import Config, WatchConfig
 from core.warehouse import Connection, identifier, rows, scalar, table_exists
+from core.words import percent
 from data_quality import profile
 from data_quality.checks import STEADY, WATCHED, CheckSpec, mart_checks, raw_tables
 from data_quality.columns import ProfileWords, add_missing, columns_frame, number, schema_records
@@ -243,9 +244,9 @@ class _Measure:
         expects = []
         if records:
             said = "; ".join(f"{r['measure']} {number(r['now'])}, before {number(r['before'])}" for r in records)
-            self.gate.note("not_collapsed", said, f"at least {kept:.0%} of the last run that passed")
+            self.gate.note("not_collapsed", said, f"at least {percent(kept)} of the last run that passed")
             severity = self.specs["not_collapsed"].severity
-            says = f"No size fell below {kept:.0%} of what it was"
+            says = f"No size fell below {percent(kept)} of what it was"
             expects.append(Expect("not_collapsed", severity, "at_least", "now", says, other="lowest"))
         else:
             self.gate.skip("not_collapsed", "there is no earlier run to compare with")
@@ -364,7 +365,7 @@ class _Measure:
         share = sum(row["state"] == "block" for row in features) / max(len(features), 1)
         moved_score = any(row["state"] == "block" for row in found if row["feature"] == SCORE)
         worst = sorted(found, key=lambda row: -row["psi"])
-        self.gate.note("drift", f"{share:.0%} of the measurements", f"at most {watch.max_drifted_share:.0%}")
+        self.gate.note("drift", f"{percent(share)} of the measurements", f"at most {percent(watch.max_drifted_share)}")
         says = "The model still sees what it was trained on"
         record: Record = {"share": 1.0 if moved_score else share, "worst": worst}
         severity = self.specs["drift"].severity
@@ -487,7 +488,7 @@ class _SizeWords:
             column=None if found["measure"] == "rows" else found["measure"],
             unexpected_count=round(found["before"] - found["now"]),
             message=f"{self.mart.table}: {found['measure']} fell to {number(found['now'])} from {number(found['before'])} in the last"
-            f" run that passed; at least {self.kept:.0%} must remain. Check whether a source stopped delivering;"
+            f" run that passed; at least {percent(self.kept)} must remain. Check whether a source stopped delivering;"
             " if the fall is real, lower quality.min_kept_share for one run.",
         )
 
@@ -534,11 +535,11 @@ class _DriftWords:
 
     def __call__(self, expect: Expect, positions: Sequence[int]) -> list[Words]:
         worst = " ".join(str(row["sentence"]) for row in self.record["worst"][:5])
-        observed = f"{self.record['share']:.0%} of the measurements, or the score itself, have a PSI above {self.watch.block_psi:g}"
+        observed = f"{percent(self.record['share'])} of the measurements, or the score itself, have a PSI above {self.watch.block_psi:g}"
         return [
             Words(
                 observed=observed,
-                expected=f"at most {self.watch.max_drifted_share:.0%}",
+                expected=f"at most {percent(self.watch.max_drifted_share)}",
                 message=f"The model no longer sees what it was trained on: {observed}. {worst} Its scores are not published."
                 " Check whether a source changed what it delivers; if the change is real, train again: `tenure run --retrain`.",
             )

@@ -17,6 +17,7 @@ from typing import Any
 from core.contract import Column
 from core.settings import Config
 from core.warehouse import Connection, identifier, literal, rows, table_exists
+from core.words import percent
 from data_quality import chronology, profile, terms, volume
 from data_quality.checks import CLOSED_VALUES, STEADY, CheckSpec, RawTable, raw_checks
 from data_quality.chronology import ChronologyWords
@@ -483,7 +484,7 @@ class _Measure:
             reasons = "; ".join(r["reasons"] for r in shares if r["reasons"])
             text = f"{number(bad)} of {number(read)} rows are in quarantine" + (f" ({reasons})" if reasons else "")
             self.gate.note(
-                "quarantine_share", text, f"at most {self.config.quality.max_quarantined_share:.0%} of a stream"
+                "quarantine_share", text, f"at most {percent(self.config.quality.max_quarantined_share)} of a stream"
             )
         else:
             self.gate.skip("quarantine_share", "nothing was read")
@@ -713,13 +714,14 @@ class _StreamWords:
         source, where = record["source"], f"{record['source']}/{record['stream']}"
         if expect.check == "quarantine_share":
             what = "new rows" if record["basis"] == "new" else "rows ever delivered"
-            observed = f"{record['quarantined_share']:.1%} ({number(record['quarantined_rows'])} of {number(record['judged_rows'])} {what})"
+            share = percent(record["quarantined_share"], 1)
+            observed = f"{share} ({number(record['quarantined_rows'])} of {number(record['judged_rows'])} {what})"
             return Words(
                 observed=observed,
-                expected=f"at most {record['max_share']:.0%}",
+                expected=f"at most {percent(record['max_share'])}",
                 unexpected_count=record["quarantined_rows"],
                 source=source,
-                message=f"{where}: {observed} are in quarantine, at most {record['max_share']:.0%} may be: {record['reasons']}."
+                message=f"{where}: {observed} are in quarantine, at most {percent(record['max_share'])} may be: {record['reasons']}."
                 f" Look at quarantine.{self.table.entity.name}; correct the source or its mapping,"
                 " or raise quality.max_quarantined_share in tenure.yml.",
             )

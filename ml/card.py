@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from core.words import counted
+from core.words import counted, percent
 
 METRICS: Mapping[str, tuple[str, str, bool]] = {
     "log_loss": ("Log loss", "lower is better; punishes confident mistakes", False),
@@ -355,7 +355,7 @@ def _interval(metric: Mapping[str, float | None], is_share: bool) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
+    return "–" if share is None else percent(share, 1)
 
 
 def _plain(value: Any) -> str:

@@ -11,6 +11,7 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from core.words import percent
 from ml.dataset import sample_accounts
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def render(training: TableTraining, plots: Mapping[str, bytes], *, source: str, 
         f"<title>Who leaves: {escape(source)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
         f"<h1>Who leaves: {escape(source)}</h1>",
         f'<p class="soft">{escape(version)}, trained {now:%Y-%m-%d %H:%M} UTC on {len(data):,} rows, of which'
-        f" {data.events:,} left ({data.events / len(data):.1%}). Tested {escape(training.protocol)}.</p>",
+        f" {data.events:,} left ({percent(data.events / len(data), 1)}). Tested {escape(training.protocol)}.</p>",
         f'<p class="verdict{" refused" if refused else ""}">{escape(training.verdict)}</p>',
         _cards(found),
         *(_warning(sentence) for sentence in _warnings(training)),
@@ -179,7 +180,10 @@ def card(training: TableTraining, *, source: str, version: str, now: datetime) -
         lines += ["", "## Leak suspects", ""]
         lines += [f"- {_plain(one.sentence)}: {one.verdict}" for one in prepared.suspects]
     lines += ["", "## What moves the risk", "", "| Column | Share | Direction |", "|---|---|---|"]
-    lines += [f"| {_plain(one.feature)} | {one.share:.1%} | {_plain(one.direction)} |" for one in training.effects[:15]]
+    lines += [
+        f"| {_plain(one.feature)} | {percent(one.share, 1)} | {_plain(one.direction)} |"
+        for one in training.effects[:15]
+    ]
     lines += ["", "## Columns", "", "| Column | Role | Became | Note |", "|---|---|---|---|"]
     lines += [f"| {_plain(f.column)} | {f.role} | {_plain(f.became)} | {_plain(f.note)} |" for f in prepared.fates]
     return "\n".join(lines) + "\n"
@@ -238,7 +242,7 @@ def _metrics(training: TableTraining) -> str:
         beaten = (
             f"<p>Against the regression, on the same rows: log loss {gap.difference:+.4f}"
             f" ({_number(gap.low, '4')} to {_number(gap.high, '4')}); the model is the better one in"
-            f" {gap.share_better:.0%} of resamples.</p>"
+            f" {percent(gap.share_better)} of resamples.</p>"
         )
     if training.random_split_auc is not None:
         beaten += (

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import TenureError, UserError
+from core.words import percent
 from ml import evaluate, flat, gate, recipe, registry, split
 from ml.dataset import Dataset, sample_accounts
 from ml.evaluate import Difference, Evaluation, Interval
@@ -125,7 +126,7 @@ class TableTraining:
         words = f"{found.get('rounds', '?')} trees of depth {depth}{mean}"
         weight = found.get("weight_of_trees", 1)
         if weight < 1:
-            words += f"; blended with a regression, which has {1 - weight:.0%} of the say"
+            words += f"; blended with a regression, which has {percent(1 - weight)} of the say"
         return words
 
     def document(self) -> dict[str, Any]:
@@ -203,7 +204,7 @@ def train(
     # Two rows of different dates never share a fold's two sides: a label takes at least a day to settle.
     embargo = max(horizon_days, 1)
     parts = _forward(data, embargo, time) if data.as_of is not None else _repeated(data, seed)
-    steps = sum(len(part) for part in parts) + 3
+    steps = sum(len(part) for part in parts) + (2 if data.as_of is None else 3)
     done = 0
     tested: list[Tested] = []
     for number, folds in enumerate(parts):
@@ -217,12 +218,13 @@ def train(
         tested.append(_together(pieces))
     random_auc = None
     if data.as_of is not None:
-        progress("testing on a random split, to show what it would claim", done + 1, steps)
+        done += 1
+        progress("testing on a random split, to show what it would claim", done, steps)
         few = sample_accounts(data, 50_000, seed=seed)
         random_auc = evaluate.random_split_auc(few, _learner(embargo, seed, threads), seed=seed)
-    progress("learning from all rows", done + 2, steps)
+    progress("learning from all rows", done + 1, steps)
     fitted = recipe.fit(data, embargo_days=embargo, seed=seed, threads=threads)
-    progress("measuring", done + 3, steps)
+    progress("measuring", done + 2, steps)
     return _judged(prepared, data, fitted, tested, parts, tenure, random_auc, horizon_days)
 
 
@@ -354,11 +356,13 @@ def _together(pieces: Sequence[Tested]) -> Tested:
         label=np.concatenate([data.labels for data in datas]),
         as_of=np.concatenate(as_of) if as_of else None,
     )
+    prior = np.concatenate([piece.prior for piece in pieces])
     return Tested(
         data,
         np.concatenate([piece.probability for piece in pieces]),
         np.concatenate([piece.regression for piece in pieces]),
-        np.concatenate([piece.prior for piece in pieces]),
+        # Folds without time differ in their share by chance only: as different numbers, they would rank.
+        prior if as_of else np.full(len(prior), prior.mean()),
     )
 
 
@@ -425,7 +429,7 @@ def _verdict(evaluation: Evaluation, against: Difference) -> str:
         return "Too little was tested to say anything."
     if auc.low <= 0.5:
         return "No better than chance on rows that it had not seen: do not act on these scores."
-    words = f"Of the riskiest tenth, {100 * hit:.0f} % left; of all, {100 * base:.1f} %."
+    words = f"Of the riskiest tenth, {percent(hit)} left; of all, {percent(base, 1)}."
     if against.low is not None and against.low > 0:
         words += " A logistic regression does better on this table."
     elif against.high is not None and against.high >= 0:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from core import telemetry, threads
 from core.errors import TenureError, UserError, says_full
@@ -58,7 +59,11 @@ def main() -> None:
     telemetry.switch_off()
     threads.wait_quietly()
     try:
-        app()
+        # Typer's own words about wrong use are drawn in a box, which no program reads.
+        sys.exit(app(standalone_mode=not _wants_json()))
+    except TyperException as error:
+        _tell(UserError(error.format_message(), hint="The command's --help lists what it takes."))
+        sys.exit(error.exit_code)
     except TenureError as error:
         _tell(error)
         sys.exit(error.exit_code)
@@ -88,10 +93,14 @@ def _in_words(error: Exception) -> TenureError:
     )
 
 
+def _wants_json() -> bool:
+    return "--json" in sys.argv
+
+
 def _tell(error: TenureError) -> None:
     from orchestration import console
 
-    if "--json" in sys.argv:
+    if _wants_json():
         console.print_json({"status": "error", "error": error.message, "hint": error.hint})
     else:
         console.print_error(error)

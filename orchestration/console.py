@@ -22,7 +22,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from core.words import counted
+from core.words import counted, percent
 
 if TYPE_CHECKING:
     from core.errors import TenureError
@@ -243,7 +243,7 @@ def show_worth_a_call(accounts: Sequence[Mapping[str, Any]]) -> None:
         reasons = [account[f"reason_{n}_text"] for n in (1, 2, 3) if account[f"reason_{n}_text"]]
         table.add_row(
             escape(str(account["account_name"] or account["account_id"])),
-            f"{account['churn_probability']:.0%}",
+            percent(account["churn_probability"]),
             _dollars(account["mrr_usd"]),
             _dollars(account["mrr_at_risk_usd"]),
             escape("; ".join(reasons)),
@@ -417,7 +417,9 @@ def _show_stream(stream: StreamFinding) -> None:
     OUT.print(f"{mark} [bold]{stream.source}/{stream.stream}[/] → {stream.entity}  [dim]{where}; {read}[/]")
     if stream.message:
         OUT.print(f"    [red]{escape(stream.message)}[/]", soft_wrap=True)
-    filled = [c.name if c.filled == 1 else f"{c.name} {min(c.filled, 0.999):.1%}" for c in stream.columns if c.filled]
+    filled = [
+        c.name if c.filled == 1 else f"{c.name} {percent(min(c.filled, 0.999), 1)}" for c in stream.columns if c.filled
+    ]
     empty = [c.name for c in stream.columns if c.mapping is not None and c.filled == 0]
     unmapped = [c.name for c in stream.columns if c.mapping is None and not c.required]
     for title, names in (("filled", filled), ("mapped, but empty", empty), ("not mapped", unmapped)):

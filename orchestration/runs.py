@@ -268,12 +268,15 @@ def last_runs(tenure: Tenure, *, limit: int) -> list[dict[str, Any]]:
     with open_instance(tenure.home) as instance:
         records = instance.get_run_records(limit=limit)
         refused = {record.dagster_run.run_id: _refused_by(instance, record.dagster_run) for record in records}
+        stopped = {record.dagster_run.run_id for record in records if _has_stopped(instance, record.dagster_run)}
         return [
             {
                 "run_id": record.dagster_run.run_id,
                 "job": record.dagster_run.job_name,
                 "status": "refused"
                 if refused[record.dagster_run.run_id]
+                else "stopped"
+                if record.dagster_run.run_id in stopped
                 else words.get(record.dagster_run.status, "running"),
                 "started_at": datetime.fromtimestamp(record.start_time, tz=UTC).replace(tzinfo=None, microsecond=0)
                 if record.start_time
@@ -286,6 +289,16 @@ def last_runs(tenure: Tenure, *, limit: int) -> list[dict[str, Any]]:
             }
             for record in records
         ]
+
+
+def _has_stopped(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether a run published although a stream or a sync was stopped in it."""
+    from dagster import DagsterEventType, DagsterRunStatus
+
+    if run.status != DagsterRunStatus.SUCCESS:
+        return False
+    events = (entry.dagster_event for entry in instance.all_logs(run.run_id, DagsterEventType.ASSET_MATERIALIZATION))
+    return any("stopped" in event.step_materialization_data.materialization.metadata for event in events if event)
 
 
 def _refused_by(instance: DagsterInstance, run: DagsterRun) -> list[str]:

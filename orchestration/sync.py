@@ -32,6 +32,7 @@ from core.errors import TenureError, UserError
 from core.settings import Tenure
 from core.sync_settings import SyncConfig
 from core.warehouse import warehouse
+from core.words import percent
 from orchestration import alerts
 from orchestration.extract import DATA_TEAM
 from orchestration.publish import publish_ledger
@@ -225,7 +226,7 @@ def _checks(
         "sent": (report.status in GOOD, report.error or report.sentence),
         "failed_share": (
             report.failed_share <= config.max_failed_share,
-            f"{report.failed_share:.1%} of the rows that were answered failed.",
+            f"{percent(report.failed_share, 1)} of the rows that were answered failed.",
         ),
         "recent": (recent, when),
         "recovered": _has_recovered(report, before),

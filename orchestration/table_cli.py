@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from core.words import percent
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -175,7 +177,7 @@ def _show_training(
         soft_wrap=True,
     )
     facts: dict[str, str] = {
-        "Rows": f"{len(data):,}, of which {data.events:,} left ({data.events / len(data):.1%});"
+        "Rows": f"{len(data):,}, of which {data.events:,} left ({percent(data.events / len(data), 1)});"
         f" {prepared.plan.label} = {prepared.plan.left} means left",
         "Columns": f"{len(used)} used, {len(gone)} left out",
         "Tested": training.protocol,
@@ -213,7 +215,7 @@ def _show_training(
     console.show_table(
         "What moves the risk",
         [
-            {"column": one.feature, "share": f"{one.share:.0%}", "direction": one.direction}
+            {"column": one.feature, "share": percent(one.share), "direction": one.direction}
             for one in training.effects[:TOP_EFFECTS]
         ],
     )
@@ -269,7 +271,11 @@ def _show_scored(scored: Scored) -> None:
         console.show_table(
             "Most at risk",
             [
-                {"id": one["id"], "risk": f"{one['churn_probability']:.1%}", "because": "; ".join(one["reasons"])}
+                {
+                    "id": one["id"],
+                    "risk": percent(one["churn_probability"], 1),
+                    "because": "; ".join(one["reasons"]),
+                }
                 for one in scored.riskiest
             ],
         )

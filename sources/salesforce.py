@@ -32,6 +32,7 @@ from core.errors import Fatal, Forbidden, Retriable
 from core.http import Answer, documents_in
 from core.salesforce import Organisation, used_share
 from core.source_settings import SalesforceSource, SourceConfig
+from core.words import percent
 from sources.api import Access, ApiStream, Ask, Document, Kind, Page, Position, Record, Resource, Vendor, naive, without
 from sources.base import StreamId
 from sources.custom_fields import named_fields
@@ -325,7 +326,7 @@ def _connect(source: SalesforceSource) -> Access:
 
 def _quota(answer: Answer) -> str | None:
     used = used_share(answer.headers.get("sforce-limit-info", ""))
-    return None if used is None else f"{used:.1%} of the calls of 24 hours used"
+    return None if used is None else f"{percent(used, 1)} of the calls of 24 hours used"
 
 
 VENDOR = Vendor(

@@ -27,6 +27,7 @@ from activation.base import Change, Field, Limits, Mode, Problem, RowResult, Val
 from core.errors import Fatal, Retriable, TenureError, UserError
 from core.http import Answer, document_of, documents_in, tell
 from core.salesforce import API_VERSION, DAILY_WAIT, TRANSIENT, Organisation
+from core.words import percent
 
 COLLECTION_ROWS = 200
 QUERY_LETTERS = 12_000
@@ -308,7 +309,7 @@ class Salesforce:
         if self._organisation.used >= 1 - KEPT_FREE:
             # The next answer tells anew how many are used: the calls come back as hours pass.
             used, self._organisation.used = self._organisation.used, 0.0
-            raise Retriable(f"{used:.0%} of the day's calls to Salesforce are used.", retry_after=DAILY_WAIT)
+            raise Retriable(f"{percent(used)} of the day's calls to Salesforce are used.", retry_after=DAILY_WAIT)
 
     def _clean(self, result: RowResult) -> RowResult:
         said = tell(result.error, *self._organisation.secrets)

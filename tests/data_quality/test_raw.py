@@ -169,8 +169,8 @@ def broken(request: pytest.FixtureRequest, shared_companies: Any) -> Any:
         ("contacts.accounting", None, "critical", 1, "3 rows read, 2 accounted for"),
         ("interactions.accounting", None, "critical", 2, "5 rows counted as loaded, 3 in raw_files.interactions"),
         ("survey_responses.accounting", None, "critical", 2, "2 rows counted as quarantined, 0 in quarantine"),
-        ("tickets.quarantine_share", None, "critical", 90, "60.0% (90 of 150 new rows)"),
-        ("subscriptions.quarantine_share", None, "critical", 10, "62.5% (10 of 16 rows ever delivered)"),
+        ("tickets.quarantine_share", None, "critical", 90, "60.0 % (90 of 150 new rows)"),
+        ("subscriptions.quarantine_share", None, "critical", 10, "62.5 % (10 of 16 rows ever delivered)"),
         ("contacts.required", "contact_id", "critical", 1, "such as crm/contacts/(none)"),
         ("subscriptions.required", "mrr_usd", "critical", 1, "such as billing/subscriptions/free"),
         ("subscriptions.keys_unique", "subscription_id", "critical", 1, "such as billing/subscriptions/twin"),
@@ -342,7 +342,7 @@ def test_rows_before_their_account_are_counted_and_warned_of_in_every_table(comp
     assert set(found) == set(HAPPENED_AT)
     for table, result in found.items():
         assert (result.passed, result.unexpected_count, result.severity) == (False, 2, "warning"), table
-        assert "2 of 4 rows (50%) happened before their account was created" in result.message
+        assert "2 of 4 rows (50 %) happened before their account was created" in result.message
         assert result.column == HAPPENED_AT[table]
     assert found["tickets"].message.startswith("raw_files.tickets: support: 2 of 4 rows")
     assert found["tickets"].sample == ("support/tickets/f0", "support/tickets/f2")
@@ -369,7 +369,7 @@ def test_rows_before_their_account_are_told_by_source(companies: Any) -> None:
     company.deliver("desk", "tickets", [wrong, right, {**right, "ticket_id": "t3"}])
     found = failures(company.check_raw(), "tickets.chronology")
     assert [(result.source, result.unexpected_count) for result in found] == [("desk", 1)]
-    assert "desk: 1 of 3 rows (33%)" in found[0].message
+    assert "desk: 1 of 3 rows (33 %)" in found[0].message
 
 
 def test_rows_before_their_account_are_still_told_in_the_next_run(companies: Any) -> None:
@@ -487,7 +487,7 @@ def test_the_limit_of_quarantined_rows_is_a_setting(companies: Any) -> None:
     strict = companies.empty(quality={"max_quarantined_share": 0.05})
     strict.deliver("crm", "accounts", rows, bad=10)
     found = failures(strict.check_raw(), "accounts.quarantine_share")
-    assert [result.expected for result in found] == ["at most 5%"]
+    assert [result.expected for result in found] == ["at most 5 %"]
 
 
 def test_a_key_of_a_later_run_that_stands_in_an_earlier_one_is_found(companies: Any) -> None:

@@ -124,6 +124,7 @@ def test_a_broken_file_stops_its_stream_only_and_the_run_says_so(days: dict[str,
     assert statuses[("support", "tickets")] == "stopped"
     assert statuses[("product", "usage_events")] == "loaded"
     assert home.ask("select count(*) as n from marts.tickets") == before
+    assert home.run("status", "--json").document["runs"][0]["status"] == "stopped"
     broken.unlink()
     assert home.run("run").code == 0
 

@@ -199,7 +199,7 @@ def test_the_last_of_the_days_calls_are_left_to_others(salesforce, words):
     salesforce.standin.daily_calls, salesforce.standin.used = 100, 94
     destination = salesforce.connect()
     destination.upsert(accounts(words, 1))
-    with pytest.raises(Retriable, match="95%") as caught:
+    with pytest.raises(Retriable, match="95 %") as caught:
         destination.upsert(accounts(words, 2))
     assert caught.value.retry_after >= 3600
     assert salesforce.standin.used == 95
