@@ -89,6 +89,7 @@ def new_place(tmp_path: Path) -> Place:
 def test_the_test_is_out_of_sample_and_finds_what_was_planted(place: Any) -> None:
     training = place.training
     assert 0.7 < training.evaluation.metrics["roc_auc"].value < 0.95
+    assert training.baselines["prior"].metrics["roc_auc"].value == 0.5
     assert len(training.tested.data) == 600
     assert sorted(training.tested.data.entity) == sorted(people()["customer_id"])
     directions = {one.feature: one.direction for one in training.effects}

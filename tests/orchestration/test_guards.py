@@ -165,6 +165,16 @@ def test_json_carries_the_error_too(new_home: Callable[..., Any]) -> None:
     assert answer.document["hint"] == "Run `tenure run` first."
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("run", "--nope"), "No such option: --nope"), (("query",), "Missing argument 'sql'."), (("rum",), "rum")],
+)
+def test_json_carries_wrong_use_too(new_home: Callable[..., Any], arguments: tuple[str, ...], words: str) -> None:
+    answer = new_home("wrong").run(*arguments, "--json")
+    assert answer.code == 2
+    assert words in answer.document["error"]
+
+
 def test_help_answers_at_once_and_gives_examples(new_home: Callable[..., Any]) -> None:
     home = new_home("help")
     parts = (
