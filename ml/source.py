@@ -73,7 +73,7 @@ def training_data(connection: Connection, features: tuple[Feature, ...], *, max_
     known = [feature.name for feature in features if frame[feature.name].notna().any()]
     segment = next((name for name in ("plan", "segment", "country") if name in known), None)
     if segment is not None:
-        frame["_segment"] = frame[segment]
+        frame["_segment"] = f"{segment} " + frame[segment].astype(object)
     return assemble(
         frame,
         entity="account_id",

@@ -25,6 +25,7 @@ from core.words import counted
 from ml import monitor, record, source, tables
 from ml.features import RECENCY, catalogue
 from ml.judge import judge
+from ml.watch import SCORE
 
 if TYPE_CHECKING:
     from core.settings import Config, Tenure
@@ -218,8 +219,8 @@ def _why_due(connection: Connection, last: dict[str, Any] | None, as_of: date, e
         return f"the last one is {age} days old"
     drifted = scalar(
         connection,
-        "select count(*) from ml.drift where measured_at > ? and psi > 0.25 and feature = '(score)'",
-        [last["trained_at"]],
+        "select count(*) from ml.drift where measured_at > ? and state <> 'ok' and feature = ?",
+        [last["trained_at"], SCORE],
     )
     if drifted:
         return "the scores have drifted from those of the training"

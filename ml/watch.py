@@ -218,8 +218,6 @@ class Verdict:
 
     state: State
     sentences: tuple[str, ...]
-    retrain: bool = False
-    """Whether the finding is a reason to train before the schedule says so."""
 
 
 def judge_drift(found: Sequence[Drift], config: WatchConfig) -> Verdict:
@@ -234,13 +232,11 @@ def judge_drift(found: Sequence[Drift], config: WatchConfig) -> Verdict:
     share = len(moved) / len(features) if features else 0.0
     told = tuple(one.sentence for one in noticed)
     if score is not None and score.state == "block":
-        return Verdict("block", (score.sentence, *(text for text in told if text != score.sentence)), retrain=True)
+        return Verdict("block", (score.sentence, *(text for text in told if text != score.sentence)))
     if share > config.max_drifted_share:
         sentence = f"{len(moved)} of {len(features)} features are not what the model learned from."
-        return Verdict("block", (sentence, *told), retrain=True)
-    return Verdict(
-        "warn" if noticed else "ok", told, retrain=bool(moved) or (score is not None and score.state == "warn")
-    )
+        return Verdict("block", (sentence, *told))
+    return Verdict("warn" if noticed else "ok", told)
 
 
 def judge_labels(base_rate: float, rows: int, left: int, config: WatchConfig) -> Verdict:
@@ -255,7 +251,7 @@ def judge_labels(base_rate: float, rows: int, left: int, config: WatchConfig) ->
     if abs(share - base_rate) <= max(config.max_label_drift * base_rate, luck):
         return Verdict("ok", ())
     sentence = f"{100 * share:.1f} % of {rows:,} accounts left in the newest matured window; in training it was {100 * base_rate:.1f} %."
-    return Verdict("warn", (sentence,), retrain=True)
+    return Verdict("warn", (sentence,))
 
 
 def judge_staleness(
@@ -348,7 +344,7 @@ def judge_backtest(
         promised, lift = (promised_lift or {}).get(str(row["model_version"])), row["lift_top_decile"]
         if promised is not None and lift is not None and _falls_short(row, config.min_lift_kept * promised):
             told.append(f"{who}: the lift in the top tenth was {lift:.1f}; the test promised {promised:.1f}.")
-    return Verdict("warn" if told else "ok", tuple(told), retrain=bool(told))
+    return Verdict("warn" if told else "ok", tuple(told))
 
 
 def _falls_short(row: Mapping[str, Any], lift: float) -> bool:

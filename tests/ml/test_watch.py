@@ -51,7 +51,7 @@ def test_a_shift_is_found_named_and_the_score_blocks(known: Known, dataset: Data
     assert {drifts[0].feature, drifts[1].feature} == {"days_since_seen", watch.SCORE}
     assert {one.feature: one.state for one in drifts}["noise"] == "ok"
     verdict = watch.judge_drift(drifts, CONFIG)
-    assert (verdict.state, verdict.retrain) == ("block", True)
+    assert verdict.state == "block"
     assert verdict.sentences[0].startswith("The score: PSI ")
 
 
@@ -104,7 +104,7 @@ def test_a_profile_holds_no_identifier_and_is_small(known: Known) -> None:
 def test_labels_that_change_warn_beyond_luck() -> None:
     assert watch.judge_labels(0.10, 1000, 110, CONFIG).state == "ok"
     verdict = watch.judge_labels(0.10, 1000, 200, CONFIG)
-    assert (verdict.state, verdict.retrain) == ("warn", True)
+    assert verdict.state == "warn"
     assert "20.0 % of 1,000 accounts left" in verdict.sentences[0]
     assert watch.judge_labels(0.10, 10, 2, CONFIG).state == "ok", "one of ten more is luck"
     assert watch.judge_labels(0.10, 0, 0, CONFIG).state == "ok"
@@ -151,7 +151,7 @@ def test_past_scores_that_came_true_say_so() -> None:
 def test_past_scores_that_were_wrong_warn() -> None:
     rows = watch.backtest(scores(2000, shift=1.5), capacity=50)
     verdict = watch.judge_backtest(rows, CONFIG)
-    assert (verdict.state, verdict.retrain) == ("warn", True)
+    assert verdict.state == "warn"
     assert "were said to leave" in verdict.sentences[0]
     flat = watch.judge_backtest(rows, CONFIG, promised_lift={"3": 9.0})
     assert "the test promised 9.0" in " ".join(flat.sentences)

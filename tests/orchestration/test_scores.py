@@ -245,6 +245,8 @@ def test_the_card_prints_the_random_split_beside_the_forward_test(lived: dict[st
     answer = lived["home"].run("model", "card")
     assert answer.code == 0
     assert "random" in answer.out.lower()
+    groups = answer.out.split("## By group")[1].split("##")[0]
+    assert {"plan starter", "plan team"} <= {line.split("|")[1].strip() for line in groups.splitlines() if "|" in line}
     listed = lived["home"].must("model", "list")
     assert [version["state"] for version in listed["versions"]].count("champion") == 1
 
