@@ -1,42 +1,35 @@
-"""Bring your own table: learn from one flat file, test honestly, keep the model; score another file with it.
+"""Bring your own table: learn from one flat file and test honestly.
 
-Lives here: the order of things for a flat file, the protocol of its test, tiers, what is written. Must not live here: the recipe
-(`recipe.py`), metrics (`evaluate.py`), reasons (`reasons.py`), MLflow (`registry.py`): they are the pipeline's own.
+Lives here: the order of things for a flat file, the protocol of its test, tiers, what its features do. Must not live here: the
+recipe (`recipe.py`), metrics (`evaluate.py`): they are the pipeline's own; keeping the model (`table_store.py`) and scoring with it
+(`table_score.py`).
 
 The tested models learned from the other folds (or from what came before); the one that is kept learned the same way from all
-rows. It is registered in MLflow as `tenure-churn-table`, and copied to `$TENURE_HOME/table_model/`, so that scoring needs no
-server. Tiers and percentiles are those of the training's own out-of-sample risks: a customer has the same alone and in a file.
+rows. Tiers are those of the out-of-sample risks.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from core.errors import TenureError, UserError
+from core.errors import UserError
 from core.words import percent
-from ml import evaluate, flat, gate, recipe, registry, split
+from ml import evaluate, flat, gate, recipe, split
 from ml.dataset import Dataset, sample_accounts
 from ml.evaluate import Difference, Evaluation, Interval
-from ml.flat import Prepared, TablePlan
+from ml.flat import Prepared
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from core.settings import Tenure
     from ml.model import ChurnModel
-    from ml.reasons import Wording
     from ml.split import Fold
 
     Floats = NDArray[np.float64]
@@ -44,7 +37,6 @@ if TYPE_CHECKING:
 Say = Callable[[str, int, int], object]
 """What is done, how many steps are done, how many there are."""
 
-REGISTERED = "tenure-churn-table"
 FOLDS, REPEATS = 5, 2
 ONE_REPEAT_FROM = 30_000
 """Rows from which five folds are gone through once: the interval of an AUC is then below +-0.007."""
@@ -58,15 +50,12 @@ EXPLAINED = 5_000
 """Rows whose contributions give the order of the features and their directions."""
 TOP_SHARE, NEXT_SHARE = 0.10, 0.20
 """Tiers: high is the riskiest tenth of the training's customers, medium the next fifth."""
-KEPT = 3
-"""Models that stay in the folder; older ones are in MLflow."""
 NEXT_TO_NOTHING = 0.005
 """Share of all contributions below which the direction of a feature is mostly noise."""
 OVERLAP = (
     "No --horizon-days: if the label looks further ahead than the next date, training saw part of what the test asks, and the"
     " numbers flatter."
 )
-BATCH = 100_000
 
 
 @dataclass(frozen=True)
@@ -156,19 +145,6 @@ class TableTraining:
             "form": self.form,
             "selection": self.selection,
         }
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Where a training was kept."""
-
-    folder: Path
-    version: str
-    registered: int | None
-
-    @property
-    def report(self) -> Path:
-        return self.folder / "report.html"
 
 
 def train(
@@ -500,402 +476,3 @@ def direction(column: pd.Series[Any], contribution: Floats) -> str:
     worst, best = int(means.idxmax()), int(means.idxmin())
     between = [f"{amount(float(edges[one]))} to {amount(float(edges[one + 1]))}" for one in (worst, best)]
     return f"highest risk at {between[0]}, lowest at {between[1]}"
-
-
-# --- keeping -----------------------------------------------------------------------------------------------------
-
-
-def keep(
-    training: TableTraining,
-    *,
-    source: Path,
-    tenure: Tenure,
-    now: datetime,
-    git_commit: str | None = None,
-    progress: Say = lambda what, done, total: None,
-) -> Kept:
-    """Register the training in MLflow, write its report, and make it the model that `tenure score` uses.
-
-    Raises `TenureError` when MLflow does not answer or the disk is full; the model that was in use stays in use.
-    """
-    from ml import report
-
-    progress("drawing and registering", 0, 1)
-    data_hash = training.prepared.data.content_hash()
-    plots = report.pictures(training)
-    version = _register(training, source.name, data_hash, plots, tenure=tenure, now=now, git_commit=git_commit)
-    name = f"{now:%Y%m%d-%H%M%S}-{data_hash[:8]}"
-    home = tenure.home / "table_model"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        making = home / f".making-{os.getpid()}"
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir()
-        training.model.save(making / "model")
-        label = f"{REGISTERED} {version}"
-        document = {
-            **training.document(),
-            "version": label,
-            "trained_at": now.isoformat(timespec="seconds"),
-            "table": source.name,
-            "data_hash": data_hash,
-            "plan": training.prepared.plan.to_json(),
-            "quantiles": list(training.quantiles),
-        }
-        (making / "table.json").write_text(
-            json.dumps(document, indent=1, default=registry.plain) + "\n", encoding="utf-8"
-        )
-        html = report.render(training, plots, source=source.name, version=label, now=now)
-        (making / "report.html").write_text(html, encoding="utf-8")
-        folder = home / name
-        shutil.rmtree(folder, ignore_errors=True)
-        making.replace(folder)
-        pointer = home / ".current.tmp"
-        pointer.write_text(name + "\n", encoding="utf-8")
-        pointer.replace(home / "current")
-    except OSError as error:
-        raise TenureError(
-            f"The model could not be kept in {home}: {error}", hint="The model that was in use stays in use."
-        ) from None
-    _tidy(home, name)
-    return Kept(folder, label, version)
-
-
-def _register(
-    training: TableTraining,
-    table: str,
-    data_hash: str,
-    plots: Mapping[str, bytes],
-    *,
-    tenure: Tenure,
-    now: datetime,
-    git_commit: str | None,
-) -> int:
-    from ml import report
-
-    data = training.prepared.data
-    first, last = (None, None) if data.as_of is None else (str(data.as_of.min()), str(data.as_of.max()))
-    plan = training.prepared.plan
-    code = hashlib.sha256(json.dumps(plan.to_json(), sort_keys=True).encode())
-    for module in ("recipe", "model", "linear", "dataset", "columns", "flat"):
-        code.update((Path(__file__).parent / f"{module}.py").read_bytes())
-    metrics = {name: asdict(found) for name, found in training.evaluation.metrics.items()}
-    store = registry.connect(tenure.home, tenure.config.model.tracking_uri, name=REGISTERED)
-    made = store.register(
-        registry.Training(
-            model=training.model,
-            key=registry.Key(data_hash, code.hexdigest(), tenure.config.model.seed),
-            data=registry.DataSummary(table, len(data), len(set(data.entity)), data.events, first, last),
-            decision=training.decision,
-            metrics={
-                "test": metrics,
-                **{f"baseline.{name}": asdict(found)["metrics"] for name, found in training.baselines.items()},
-            },
-            headline={
-                name: training.evaluation.metrics[name].value for name in ("roc_auc", "pr_auc", "log_loss", "ece")
-            },
-            card=lambda number: report.card(training, source=table, version=f"{REGISTERED} {number}", now=now),
-            example=data.features[list(training.model.feature_names)].head(5),
-            params={
-                "label": plan.label,
-                "time": plan.time or "",
-                "features": len(plan.columns),
-                "protocol": training.protocol,
-            },
-            plots=plots,
-            documents={
-                "table": {"plan": plan.to_json(), "tiers": training.thresholds, "quantiles": training.quantiles}
-            },
-            git_commit=git_commit,
-        ),
-        now=now,
-    )
-    return made.number
-
-
-def _tidy(home: Path, current: str) -> None:
-    """Keep the newest few; what a killed training left goes too, once it is a day old."""
-    folders = sorted(path for path in home.iterdir() if path.is_dir())
-    old = [path for path in folders if not path.name.startswith(".") and path.name != current][: -(KEPT - 1)]
-    newest = (home / current).stat().st_mtime
-    old += [path for path in folders if path.name.startswith(".making-") and newest - path.stat().st_mtime > 86_400]
-    for path in old:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-# --- scoring -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Current:
-    """The model last trained in a home, ready to score."""
-
-    model: ChurnModel
-    plan: TablePlan
-    version: str
-    trained_at: str
-    thresholds: tuple[float, float]
-    quantiles: Floats
-    verdict: str
-    usable: bool
-    """Whether the gate let it pass."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What was scored."""
-
-    rows: int
-    out: Path
-    version: str
-    tiers: Mapping[str, int]
-    mean_probability: float | None
-    warnings: tuple[str, ...]
-    riskiest: tuple[Mapping[str, Any], ...]
-
-    def document(self) -> dict[str, Any]:
-        """As plain data."""
-        return {**asdict(self), "out": str(self.out)}
-
-
-def current(tenure: Tenure) -> Current:
-    """The model last trained; raises `UserError` when there is none."""
-    from ml.model import ChurnModel
-
-    home = tenure.home / "table_model"
-    try:
-        folder = home / (home / "current").read_text(encoding="utf-8").strip()
-        document = json.loads((folder / "table.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(
-            f"No table has been trained on in {tenure.home} yet.",
-            hint="tenure train --table FILE --label COLUMN --id COLUMN",
-        ) from None
-    if document["plan"].get("format") != flat.FORMAT:
-        raise UserError("The model was trained by another version of Tenure.", hint="Train again.")
-    return Current(
-        model=ChurnModel.load(folder / "model", threads=tenure.threads),
-        plan=TablePlan.from_json(document["plan"]),
-        version=document["version"],
-        trained_at=document["trained_at"],
-        thresholds=(document["tiers"]["high_from"], document["tiers"]["medium_from"]),
-        quantiles=np.array(document["quantiles"]),
-        verdict=document["verdict"],
-        usable=document["decision"]["state"] != "refused",
-    )
-
-
-def score(
-    path: Path,
-    *,
-    id: str,
-    out: Path,
-    tenure: Tenure,
-    now: datetime,
-    progress: Say = lambda what, done, total: None,
-) -> Scored:
-    """Score the file at `path` into `out` (Parquet or CSV by its ending), which appears whole or not at all."""
-    _writable(path, out)
-    using = current(tenure)
-    progress("reading the table", 0, 1)
-    rows = flat.to_score(
-        path,
-        using.plan,
-        id=id,
-        memory_limit=tenure.memory_limit,
-        threads=tenure.threads,
-        temp_directory=tenure.temp_directory,
-    )
-    warnings = list(rows.warnings)
-    if not using.usable:
-        warnings.append(f"This model did not pass its test: {using.verdict}")
-    tables, probabilities = [], []
-    count = len(rows.features)
-    for start in range(0, max(count, 1), BATCH):
-        piece = slice(start, min(start + BATCH, count))
-        progress("scoring and explaining", piece.stop, count)
-        table, probability = _scores(using, rows, piece, id=id, now=now)
-        tables.append(table)
-        probabilities.append(probability)
-    import pyarrow as pa
-
-    whole = pa.concat_tables(tables)
-    progress("writing", count, count)
-    _write(whole, out)
-    probability = np.concatenate(probabilities)
-    tiers = whole["tier"].to_pylist()
-    worst = np.argsort(-probability, kind="stable")[:5]
-    first = whole.column_names[0]
-    return Scored(
-        rows=count,
-        out=out,
-        version=using.version,
-        tiers={name: tiers.count(name) for name in ("high", "medium", "low")},
-        mean_probability=float(probability.mean()) if count else None,
-        warnings=tuple(warnings),
-        riskiest=tuple(
-            {
-                "id": str(whole[first][int(place)].as_py()),
-                "churn_probability": float(probability[place]),
-                "reasons": [
-                    text for rank in (1, 2, 3) if (text := whole[f"reason_{rank}_text"][int(place)].as_py()) is not None
-                ],
-            }
-            for place in worst
-        ),
-    )
-
-
-def wordings(plan: TablePlan) -> dict[str, Wording]:
-    """How each column speaks: by its own name, since nobody knows its unit."""
-    from ml.reasons import Wording
-
-    found = {}
-    for column in plan.columns:
-        name = column.name
-        if column.kind == "yes_no":
-            found[name] = Wording(
-                name,
-                name,
-                positive=f"{name}: yes",
-                one=f"{name}: yes",
-                zero=f"{name}: no",
-                missing=f"{name} is missing",
-            )
-        elif column.kind == "date":
-            found[name] = Wording(
-                name,
-                name,
-                "days",
-                positive=f"{name} was {{value}} days ago",
-                one=f"{name} was 1 day ago",
-                zero=f"{name} is the same day",
-                negative=f"{name} is {{value}} days ahead",
-                missing=f"{name} is missing",
-            )
-        else:
-            plain = f"{name} is {{value}}"
-            found[name] = Wording(
-                name,
-                name,
-                positive=plain,
-                one=f"{name} is 1",
-                zero=f"{name} is 0",
-                negative=f"{name} is \N{MINUS SIGN}{{value}}",
-                missing=f"{name} is missing" + (" or new" if column.kind == "category" else ""),
-                repeats_text=True,
-            )
-    return found
-
-
-def _scores(using: Current, rows: flat.ToScore, piece: slice, *, id: str, now: datetime) -> tuple[pa.Table, Floats]:
-    import pyarrow as pa
-
-    from ml import reasons
-
-    features = rows.features.iloc[piece].reset_index(drop=True)
-    for name, texts in using.model.categories.items():
-        features[name] = pd.Categorical(features[name], categories=list(texts))
-    probability = using.model.probability(features)
-    contributions, base = using.model.contributions(features)
-    points = reasons.probability_points(contributions, base, using.model.feature_names)
-    high, medium = using.thresholds
-    tier = np.where(probability >= high, "high", np.where(probability >= medium, "medium", "low"))
-    known = features[list(using.model.feature_names)].notna().to_numpy().mean(axis=1) * 100
-    made: dict[str, Any] = {}
-    given = id if id not in OUTPUT else f"{id}_"
-    made[given] = pa.array(rows.ids[piece])
-    if rows.times is not None and using.plan.time is not None:
-        made[using.plan.time if using.plan.time not in (*OUTPUT, given) else f"{using.plan.time}_"] = pa.array(
-            rows.times[piece]
-        )
-    made["churn_probability"] = probability
-    made["tier"] = tier
-    made["percentile"] = np.round(100 * np.interp(probability, *_rising(using.quantiles)), 1)
-    made |= _wide(reasons.reasons(points, features, wordings(using.plan)), len(features))
-    made["base_probability"] = np.full(len(features), points.base_probability)
-    made["coverage_pct"] = np.round(known, 1)
-    made["model_version"] = pa.array([using.version] * len(features), pa.string())
-    made["scored_at"] = pa.array([now] * len(features), pa.timestamp("us"))
-    return pa.table(made), probability
-
-
-_SIDES = (("up", "reason"), ("down", "down"))
-OUTPUT = (
-    "churn_probability",
-    "tier",
-    "percentile",
-    *(
-        f"{side}_{rank}_{what}"
-        for _, side in _SIDES
-        for rank in range(1, 6)
-        for what in ("code", "text", "contribution")
-    ),
-    "other_contribution",
-    "base_probability",
-    "coverage_pct",
-    "model_version",
-    "scored_at",
-)
-"""The columns of a file of scores, after the id (and the time)."""
-
-
-def _rising(quantiles: Floats) -> tuple[Floats, Floats]:
-    """Each distinct quantile with the share of customers at or below it."""
-    values, first = np.unique(quantiles[::-1], return_index=True)
-    shares: Floats = (len(quantiles) - 1 - first) / (len(quantiles) - 1)
-    return values, shares
-
-
-def _wide(long: pa.Table, count: int) -> dict[str, Any]:
-    """One row per customer from the long table of reasons."""
-    import pyarrow as pa
-
-    row = long["row"].to_numpy()
-    kind, rank = long["kind"].to_numpy(zero_copy_only=False), long["rank"].to_numpy()
-    made: dict[str, Any] = {}
-    for side, name in _SIDES:
-        for place in range(1, 6):
-            here = np.flatnonzero((kind == side) & (rank == place))
-            where = np.full(count, -1)
-            where[row[here]] = here
-            taken = pa.array(where, mask=where < 0)
-            for what in ("code", "text", "contribution"):
-                made[f"{name}_{place}_{what}"] = long[what].take(taken).combine_chunks()
-    other = np.zeros(count)
-    here = kind == "other"
-    other[row[here]] = long["contribution"].to_numpy()[here]
-    made["other_contribution"] = other
-    return made
-
-
-def _writable(path: Path, out: Path) -> None:
-    if out.suffix.lower() not in (".parquet", ".pq", ".csv"):
-        raise UserError(f"--out {out} needs an ending that says what to write.", hint="Use .parquet or .csv.")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}.")
-    if out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise UserError(f"--out {out} cannot be written.")
-    if path.exists() and out.exists() and path.samefile(out):
-        raise UserError("--out is the table itself; choose another file.")
-
-
-def _write(table: pa.Table, out: Path) -> None:
-    """Written beside `out`, synced, and moved onto it."""
-    making = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        if out.suffix.lower() == ".csv":
-            from pyarrow import csv
-
-            csv.write_csv(table, making)
-        else:
-            from pyarrow import parquet
-
-            parquet.write_table(table, making)
-        with making.open("rb") as stream:
-            os.fsync(stream.fileno())
-        making.replace(out)
-    except OSError as error:
-        raise TenureError(f"{out} could not be written: {error}", hint="What was there stays as it was.") from None
-    finally:
-        making.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """`tenure train` and `tenure score`: a churn model for one flat file of one's own.
 
-Lives here: the two commands, their options and what they show. Must not live here: what they do (`ml/table_model.py`).
+Lives here: the two commands, their options and what they show. Must not live here: what they do (`ml/table_*.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core.settings import Tenure
-    from ml.table_model import Kept, Scored, TableTraining
+    from ml.table_model import TableTraining
+    from ml.table_score import Scored
+    from ml.table_store import Kept
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
@@ -69,7 +71,7 @@ def train(
 
     from core import settings
     from core.errors import UserError
-    from ml import table_model
+    from ml import table_model, table_store
     from orchestration import console
     from orchestration.publish import git_commit
 
@@ -89,7 +91,7 @@ def train(
             tenure=tenure,
             progress=progress,
         )
-        kept = table_model.keep(
+        kept = table_store.keep(
             training,
             source=table,
             tenure=tenure,
@@ -122,12 +124,12 @@ def score(
 ) -> None:
     """Score a file with the model last trained by `tenure train`: probability, tier, percentile, reasons."""
     from core import settings
-    from ml import table_model
+    from ml import table_score
     from orchestration import console
 
     tenure = settings.load(context.obj)
     with _progress("scoring", quiet=as_json) as progress:
-        scored = table_model.score(table, id=id, out=out, tenure=tenure, now=settings.utc_now(), progress=progress)
+        scored = table_score.score(table, id=id, out=out, tenure=tenure, now=settings.utc_now(), progress=progress)
     if as_json:
         console.print_json({"status": "done", **scored.document()})
         return

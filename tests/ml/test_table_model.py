@@ -16,7 +16,7 @@ import pytest
 from core import settings
 from core.errors import UserError
 from core.settings import Tenure
-from ml import flat, table_model
+from ml import flat, table_model, table_score, table_store
 
 NOW = datetime(2026, 3, 1, 12)
 
@@ -61,14 +61,14 @@ class Place:
         given = {"label": "churned", "id": "customer_id", "tenure": self.tenure, **options}
         return table_model.train(self.write(frame), **given)
 
-    def keep(self, training: table_model.TableTraining, now: datetime = NOW) -> table_model.Kept:
-        return table_model.keep(training, source=Path("customers.csv"), tenure=self.tenure, now=now)
+    def keep(self, training: table_model.TableTraining, now: datetime = NOW) -> table_store.Kept:
+        return table_store.keep(training, source=Path("customers.csv"), tenure=self.tenure, now=now)
 
     def score(
         self, frame: pd.DataFrame, name: str = "new.csv", out: str = "scores.parquet", **options: Any
     ) -> pd.DataFrame:
         given = {"id": "customer_id", "tenure": self.tenure, "now": NOW, **options}
-        table_model.score(self.write(frame, name), out=self.folder / out, **given)
+        table_score.score(self.write(frame, name), out=self.folder / out, **given)
         return pd.read_parquet(self.folder / out) if out.endswith(".parquet") else pd.read_csv(self.folder / out)
 
 
@@ -189,7 +189,7 @@ def test_scoring_before_training_is_told(new_place: Place) -> None:
 
 def test_dates_newer_than_the_training_are_told(place: Any) -> None:
     path = place.write(people(5).assign(seen="2027-01-01"), "later.csv")
-    scored = table_model.score(path, id="customer_id", out=place.folder / "l.csv", tenure=place.tenure, now=NOW)
+    scored = table_score.score(path, id="customer_id", out=place.folder / "l.csv", tenure=place.tenure, now=NOW)
     assert scored.warnings[0].startswith("5 values of seen are later than 2026-02-01, the newest in training")
 
 
@@ -218,7 +218,7 @@ def test_the_model_last_trained_scores_and_says_when_it_is_no_good(new_place: Pl
     assert (place.kept.registered, kept.registered) == (1, 2)
     path = new_place.write(people(5))
     out = new_place.folder / "s.parquet"
-    scored = table_model.score(path, id="customer_id", out=out, tenure=new_place.tenure, now=NOW)
+    scored = table_score.score(path, id="customer_id", out=out, tenure=new_place.tenure, now=NOW)
     assert scored.version == "tenure-churn-table 2"
     assert scored.warnings[0].startswith("This model did not pass its test")
 
