@@ -304,6 +304,10 @@ def _sentences(error: ValidationError) -> str:
     return "\n".join(lines)
 
 
+COMPANY = "company.txt"
+"""Whose data a home holds."""
+
+
 def project_of(config_path: Path) -> Path:
     """The project a configuration belongs to: the folder above a `config` folder, else the file's own folder."""
     return config_path.parent.parent if config_path.parent.name == "config" else config_path.parent
@@ -334,6 +338,7 @@ def load(config_path: Path | None = None, home: Path | None = None) -> Tenure:
         config = Config.model_validate(document)
     except ValidationError as error:
         raise UserError(f"{path} has mistakes:\n{_sentences(error)}") from error
+    _of_one_company(state, config.company, path)
     return Tenure(
         home=state,
         config_path=path,
@@ -341,6 +346,25 @@ def load(config_path: Path | None = None, home: Path | None = None) -> Tenure:
         memory_limit=settings.memory_limit,
         threads=settings.threads,
     )
+
+
+def _of_one_company(home: Path, company: str, config_path: Path) -> None:
+    """A home is one company's: rows of two would become one customer 360."""
+    marker = home / COMPANY
+    if not marker.is_file():
+        return
+    found = marker.read_text(encoding="utf-8").strip()
+    if found != company:
+        raise UserError(
+            f"{home} holds the data of {found}, and {config_path} is the configuration of {company}.",
+            hint=f"Give each company a folder of its own: TENURE_HOME=FOLDER. If {found} is now called {company}, delete {marker}.",
+        )
+
+
+def note_company(tenure: Tenure) -> None:
+    """Remember whose data the home holds, before the first of them is there."""
+    tenure.home.mkdir(parents=True, exist_ok=True)
+    (tenure.home / COMPANY).write_text(tenure.config.company + "\n", encoding="utf-8")
 
 
 def utc_now() -> datetime:

@@ -6,6 +6,8 @@ Lives here: the schema of `sources:`, and the streams that vendors' connectors k
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -88,6 +90,7 @@ class StreamConfig(Strict):
             for key in ("files", "fields", "group_by", "primary_key"):
                 if isinstance(data.get(key), str):
                     data = {**data, key: (data[key],)}
+            _no_words_of_yaml(data)
         return data
 
     @model_validator(mode="after")
@@ -103,6 +106,30 @@ class StreamConfig(Strict):
                 f"{self.entity} has no column {', '.join(unknown)}; it has {', '.join(entity.column_names)}"
             )
         return self
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """What decides which row a record becomes: for each column, and each option that is set, what it says."""
+        said = self.model_dump(mode="json", exclude_defaults=True, include=set(_DECISIVE))
+        columns = {name: column.model_dump_json(exclude_defaults=True) for name, column in self.columns.items()}
+        return {**columns, **{name: json.dumps(value, sort_keys=True) for name, value in said.items()}}
+
+
+_DECISIVE = ("csv", "lookups", "join", "where", "unnest", "group_by", "primary_key", "deleted_at", "periods", "partial")
+
+
+def _no_words_of_yaml(stream: Mapping[str, Any]) -> None:
+    """YAML reads no, off, yes and on as false and true: as a column of the source, each of its rows would have that value."""
+    entity, columns = ENTITIES.get(str(stream.get("entity"))), stream.get("columns")
+    if entity is None or not isinstance(columns, dict):
+        return
+    for name, said in columns.items():
+        value = said.get("sql") if isinstance(said, dict) else said
+        if isinstance(value, bool) and name in entity.column_names and entity.column(name).type != "boolean":
+            words = "no, off or false" if value is False else "yes, on or true"
+            raise ValueError(
+                f"{name}: YAML reads {words} as a truth value; write a column of that name in quotes, such as '\"no\"'"
+            )
 
 
 BucketUrl = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://")]

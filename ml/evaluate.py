@@ -403,6 +403,10 @@ class _Judge:
         new = np.append(True, np.diff(date[self.order]) != 0) if len(test) else np.array([], dtype=bool)
         self.first = np.flatnonzero(new)
         self.date_of = np.cumsum(new) - 1
+        # Rows of one date with one score are one group: whom of them the team calls is a toss, so each counts for its share.
+        apart = new | np.append(True, np.diff(score[self.order]) != 0) if len(test) else new
+        self.group_first = np.flatnonzero(apart)
+        self.group_of = np.cumsum(apart) - 1
 
     def metrics(self, weights: Floats | None) -> dict[str, float | None]:
         weights = np.ones(len(self.label)) if weights is None else weights
@@ -412,7 +416,10 @@ class _Judge:
             return found
         weight = weights[self.order]
         before = np.cumsum(weight) - weight
-        taken = np.clip(self.capacity - (before - before[self.first][self.date_of]), 0, weight)
+        left = self.capacity - (before - before[self.first][self.date_of])[self.group_first]
+        size = np.add.reduceat(weight, self.group_first)
+        share = np.clip(left, 0, size) / np.where(size > 0, size, 1.0)
+        taken = weight * share[self.group_of]
         hits, events = float(taken @ self.label), float(weight @ self.label)
         if taken.sum() > 0:
             found["precision_at_capacity"] = hits / float(taken.sum())

@@ -200,7 +200,7 @@ def prepare(
     frame = frame[known].reset_index(drop=True)
     ids = _ids(frame, id)
     times = _times(frame, time) if time else None
-    _unique(frame[id], ids, times, id, time)
+    _unique(frame[id], ids, times, id, time, hint=f"{ONE_ROW}, or name the date of each row with --time COLUMN.")
     values = settled.values[known].to_numpy(dtype=np.float64)
     _enough(values, path)
     candidates = [str(name) for name in frame.columns if name not in roles.values()]
@@ -252,6 +252,9 @@ def prepare(
     )
 
 
+ONE_ROW = "Keep one row per customer"
+
+
 def to_score(
     path: Path,
     plan: TablePlan,
@@ -290,7 +293,7 @@ def to_score(
     has_time = time is not None and time in frame.columns
     times = _times(frame, time) if has_time and time is not None and len(frame) else None
     if len(frame):
-        _unique(frame[id], ids, times, id, time if has_time else None)
+        _unique(frame[id], ids, times, id, time if has_time else None, hint=f"{ONE_ROW}.")
     features: dict[str, Any] = {}
     warnings: list[str] = []
     for column in plan.columns:
@@ -303,6 +306,11 @@ def to_score(
             warnings.append(
                 f"{column.name} was a {column.words} in training; here no value is one, so all count as missing."
             )
+        elif unread := int((frame[column.name].notna() & values.isna().to_numpy()).sum()):
+            example = frame[column.name][frame[column.name].notna() & values.isna().to_numpy()].iloc[0]
+            what = f"{unread:,} values of {column.name} are" if unread > 1 else f"1 value of {column.name} is"
+            kind = "date" if column.kind == "date" else column.words
+            warnings.append(f"{what} no {kind}, such as {_short(str(example))}; counted as missing.")
         elif column.kind == "date" and column.reference is not None and (newer := int((values < 0).sum())):
             warnings.append(
                 f"{newer:,} values of {column.name} are later than {column.reference}, the newest in training; to score"
@@ -409,7 +417,13 @@ def _times(frame: pd.DataFrame, name: str) -> NDArray[np.datetime64]:
 
 
 def _unique(
-    column: pd.Series[Any], ids: NDArray[np.object_], times: NDArray[np.datetime64] | None, id: str, time: str | None
+    column: pd.Series[Any],
+    ids: NDArray[np.object_],
+    times: NDArray[np.datetime64] | None,
+    id: str,
+    time: str | None,
+    *,
+    hint: str,
 ) -> None:
     keys = pd.DataFrame({"id": ids})
     if times is not None:
@@ -422,7 +436,7 @@ def _unique(
     if times is None:
         raise UserError(
             f"{rows}, such as {example}.",
-            hint="Keep one row per customer, or name the date of each row with --time COLUMN.",
+            hint=hint,
         )
     raise UserError(f"{rows} with the same {time}, such as {example}.", hint="Keep one of them.")
 

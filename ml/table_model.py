@@ -248,7 +248,9 @@ def _judged(
         baselines=baselines,
         against_regression=against,
         random_split_auc=random_auc,
-        effects=effects(fitted.model, data, seed=seed),
+        effects=effects(
+            fitted.model, data, seed=seed, dates={c.name for c in prepared.plan.columns if c.kind == "date"}
+        ),
         decision=decision,
         verdict=_verdict(evaluation, against["log_loss"]),
         thresholds=_thresholds(probability, tenure),
@@ -424,8 +426,11 @@ def _thresholds(probability: Floats, tenure: Tenure) -> tuple[float, float]:
 # --- what the features do ----------------------------------------------------------------------------------------
 
 
-def effects(model: ChurnModel, data: Dataset, *, seed: int) -> tuple[Effect, ...]:
-    """The features by their part of all contributions, the largest first, with the direction of each in words."""
+def effects(model: ChurnModel, data: Dataset, *, seed: int, dates: Collection[str] = ()) -> tuple[Effect, ...]:
+    """The features by their part of all contributions, the largest first, with the direction of each in words.
+
+    `dates` are features that count the days since a date.
+    """
     few = sample_accounts(data, EXPLAINED, seed=seed)
     contributions, _ = model.contributions(few.features)
     sizes = np.abs(contributions).mean(axis=0)
@@ -434,7 +439,11 @@ def effects(model: ChurnModel, data: Dataset, *, seed: int) -> tuple[Effect, ...
         Effect(
             model.feature_names[place],
             float(sizes[place] / total),
-            direction(few.features[model.feature_names[place]], contributions[:, place])
+            direction(
+                few.features[model.feature_names[place]],
+                contributions[:, place],
+                more="the longer ago" if model.feature_names[place] in dates else "the more",
+            )
             if sizes[place] / total >= NEXT_TO_NOTHING
             else "next to none",
         )
@@ -442,7 +451,7 @@ def effects(model: ChurnModel, data: Dataset, *, seed: int) -> tuple[Effect, ...
     )
 
 
-def direction(column: pd.Series[Any], contribution: Floats) -> str:
+def direction(column: pd.Series[Any], contribution: Floats, *, more: str = "the more") -> str:
     """How the risk goes with the column (n,), from its contributions (n,) in log-odds."""
     from ml.reasons import amount, printable
 
@@ -469,7 +478,7 @@ def direction(column: pd.Series[Any], contribution: Floats) -> str:
     if set(distinct) <= {0.0, 1.0}:
         return "yes: higher risk" if correlation > 0 else "yes: lower risk"
     if abs(correlation) >= 0.6:
-        return "the more, the higher the risk" if correlation > 0 else "the more, the lower the risk"
+        return f"{more}, the {'higher' if correlation > 0 else 'lower'} the risk"
     edges = np.unique(np.quantile(values[known], np.linspace(0, 1, 6)))
     place = np.clip(np.searchsorted(edges, values[known], side="right") - 1, 0, len(edges) - 2)
     means = pd.Series(contribution[known]).groupby(place).mean()

@@ -94,7 +94,7 @@ def score(
     )
     warnings = list(rows.warnings)
     if not using.usable:
-        warnings.append(f"This model did not pass its test: {using.verdict}")
+        warnings.append(f"This model did not pass its test: {using.verdict} {' '.join(using.refused_for)}".rstrip())
     tables, probabilities = [], []
     count = len(rows.features)
     for start in range(0, max(count, 1), BATCH):

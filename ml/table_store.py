@@ -60,6 +60,8 @@ class Current:
     thresholds: tuple[float, float]
     quantiles: NDArray[np.float64]
     verdict: str
+    refused_for: tuple[str, ...]
+    """What the gate found wanting."""
     usable: bool
     """Whether the gate let it pass."""
 
@@ -195,6 +197,7 @@ def current(tenure: Tenure) -> Current:
         thresholds=(document["tiers"]["high_from"], document["tiers"]["medium_from"]),
         quantiles=np.array(document["quantiles"]),
         verdict=document["verdict"],
+        refused_for=tuple(document["decision"]["reasons"]),
         usable=document["decision"]["state"] != "refused",
     )
 

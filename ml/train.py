@@ -212,7 +212,7 @@ def _last_training(connection: Connection) -> dict[str, Any] | None:
 
 def _why_due(connection: Connection, last: dict[str, Any] | None, as_of: date, every_days: int) -> str | None:
     """A reason to train, or None. Drift asks once: the training that follows it is newer than the measurement."""
-    if last is None:
+    if last is None or last["model_version"] is None:
         return "there is no model yet"
     age = (as_of - last["as_of_date"]).days
     if age >= every_days:

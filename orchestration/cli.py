@@ -306,6 +306,8 @@ def query(
         )
     with warehouse.warehouse(path, read_only=True) as connection:
         try:
+            if len(connection.extract_statements(sql)) > 1:
+                raise UserError("More than one statement: only the last would be shown.", hint="Ask them one by one.")
             found = warehouse.rows(connection, sql)
         except warehouse.Error as error:
             raise UserError(str(error), hint='`tenure query "show all tables"` lists what there is.') from None

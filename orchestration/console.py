@@ -6,6 +6,7 @@ Lives here: every line that a command shows, and JSON output. Must not live here
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -39,7 +40,22 @@ SHOWN = 10
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output; dates as ISO 8601."""
-    sys.stdout.write(json.dumps(document, indent=2, default=_plain, ensure_ascii=False) + "\n")
+    try:
+        text = json.dumps(document, indent=2, default=_plain, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(document), indent=2, default=_plain, ensure_ascii=False)
+    sys.stdout.write(text + "\n")
+
+
+def _finite(document: Any) -> Any:
+    """The document with null for numbers that JSON does not know: infinity, and what is no number."""
+    if isinstance(document, float):
+        return document if math.isfinite(document) else None
+    if isinstance(document, Mapping):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [_finite(value) for value in document]
+    return document
 
 
 def _plain(value: Any) -> str:
@@ -211,7 +227,8 @@ def _add_model(table: Table, model: Mapping[str, Any]) -> None:
         table.add_row("", f"ROC AUC {auc}, lift in the top 10 % {lift}, calibration error {off}")
     if model["state"] == "refused":
         version = "no model" if scores["model_version"] is None else f"version {scores['model_version']}"
-        used = "the base rate" if scores["is_fallback"] else version
+        nobody = scores["is_fallback"] and not scores["scored"]
+        used = "no risk at all" if nobody else "the base rate" if scores["is_fallback"] else version
         why = "The training ran to its end and was not good enough" if test else "There was too little to learn from"
         table.add_row("" if test else "Churn model", f"{why}: {used} is used.")
     if scores["is_fallback"] or not test or model["state"] == "refused":
@@ -441,6 +458,8 @@ def _show_stream(stream: StreamFinding) -> None:
 
 def _place(stream: StreamFinding) -> str:
     if stream.files is not None:
+        return "files"
+    if stream.connector == "files":
         return "files"
     return "a table" if stream.needs is None else f"{stream.connector}'s API"
 

@@ -97,6 +97,7 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
         def load(connection: Connection, stream: StreamId) -> LoadReport | Retriable:
             return _load(connection, reached, stream, run_id=context.run_id, full=full, last_attempt=last)
 
+        settings.note_company(tenure)
         with (
             stand_ins.sources_reachable(tenure, {member.source for member in wanted}) as reached,
             warehouse.open() as connection,
@@ -202,6 +203,9 @@ def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport])
     drift = [f"{report.source}/{report.stream}: {report.drift}" for report in reports if report.drift]
     if drift:
         counts["drift"] = dg.MetadataValue.md("\n\n".join(drift))
+    outdated = [f"{r.source}/{r.stream}: {r.message}." for r in reports if r.status != "stopped" and r.message]
+    if outdated:
+        counts["outdated"] = dg.MetadataValue.md("\n\n".join(outdated))
     stopped = [_stopped(report) for report in reports if report.status == "stopped"]
     if stopped:
         counts["stopped"] = dg.MetadataValue.md("\n\n".join(stopped))

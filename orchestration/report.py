@@ -126,7 +126,7 @@ def _model(connection: Connection) -> dict[str, Any] | None:
         return None
     scored = rows(
         connection,
-        "select count(*) as scored, max(as_of_date) as as_of_date, any_value(model_version) as model_version,"
+        "select count(churn_probability) as scored, max(as_of_date) as as_of_date, any_value(model_version) as model_version,"
         " count(*) filter (churn_tier = 'high') as high, cast(sum(mrr_at_risk_usd) as double) as mrr_at_risk_usd,"
         " coalesce(bool_or(is_fallback), false) as is_fallback from reverse_etl.customer_scores",
     )[0]

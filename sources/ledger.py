@@ -5,7 +5,8 @@ Lives here: their definitions and the reads and writes on them. Must not live he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Literal
@@ -83,6 +84,12 @@ LEDGER = {
         "cursor": "varchar",
         "saved_at": "timestamp",
         "run_id": "varchar",
+    },
+    "mappings": {
+        "source": "varchar",
+        "stream": "varchar",
+        "reading": "varchar",
+        "noted_at": "timestamp",
     },
     "fields": {
         "source": "varchar",
@@ -247,6 +254,26 @@ def last_loaded_at(connection: Connection, stream: StreamId) -> datetime | None:
     asked = "select max(started_at) from ledger.loads where source = ? and stream = ? and status <> 'stopped'"
     found: datetime | None = scalar(connection, asked, [stream.source, stream.stream])
     return found
+
+
+def changed_mapping(
+    connection: Connection, stream: StreamId, reading: Mapping[str, str], now: datetime, *, is_anew: bool
+) -> list[str]:
+    """The columns and options by which the stream's rows were not read as `reading` has it now; with `is_anew`, all are.
+
+    Takes part in the caller's transaction. Of rows that were loaded before this was noted, nothing is said.
+    """
+    mine = [stream.source, stream.stream]
+    found = rows(connection, "select reading from ledger.mappings where source = ? and stream = ?", mine)
+    if found and not is_anew:
+        before = json.loads(found[0]["reading"])
+        return sorted(name for name in before.keys() | reading.keys() if before.get(name) != reading.get(name))
+    connection.execute("delete from ledger.mappings where source = ? and stream = ?", mine)
+    connection.execute(
+        "insert into ledger.mappings (source, stream, reading, noted_at) values (?, ?, ?, ?)",
+        [*mine, json.dumps(dict(reading), sort_keys=True), now],
+    )
+    return []
 
 
 def note_fields(

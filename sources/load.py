@@ -129,6 +129,7 @@ class _Loader:
         self.may_repeat = False
         self.has_items = False
         self.itemless = 0
+        self.outdated: list[str] = []
 
     def begin(self, *, full: bool) -> None:
         """What is done once, before the first stretch: accounts and users are loaded by then, and stay as they are."""
@@ -151,6 +152,9 @@ class _Loader:
         self.is_first = not any(
             scalar(self.connection, f"select 1 from {table} where {self.id.mine()} limit 1")
             for table in (self.table, self.id.quarantine)
+        )
+        self.outdated = self.outdated or ledger.changed_mapping(
+            self.connection, self.id, self.stream.config.reading, self.now, is_anew=full or self.is_first
         )
         read = 0
         with closing(self.stream.chunks(self.connection, full=full, sample_rows=sample_rows)) as chunks:
@@ -188,7 +192,7 @@ class _Loader:
             connector=self.id.connector,
             entity=self.id.entity_name,
             status="stopped" if stopped else "loaded" if moved else "unchanged",
-            message=stopped,
+            message=stopped or self._outdated,
             files=c.files,
             rows_read=c.read,
             rows_inserted=c.inserted,
@@ -208,6 +212,14 @@ class _Loader:
             started_at=self.now,
             finished_at=finished_at,
         )
+
+    @property
+    def _outdated(self) -> str | None:
+        """What was loaded otherwise than the mapping says now, in words."""
+        if not self.outdated:
+            return None
+        shown = ", ".join(self.outdated[:5]) + (" and others" if len(self.outdated) > 5 else "")
+        return f"the mapping of {shown} has changed since rows were loaded, which stay as they were; `tenure run --full` reads all anew"
 
     @property
     def _origin(self) -> str:

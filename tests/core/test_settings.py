@@ -50,6 +50,10 @@ def test_the_good_one_is_read(tmp_path: Path) -> None:
         (crm(streams={"subscriptions": FACTS}), "no stream fills accounts"),
         (crm(streams={"customers": FACTS}), "no entity is called 'customers'"),
         (crm(streams={"subscriptions": {**FACTS, "columns": {"mrr": "x"}}}), "subscriptions has no column mrr; it has"),
+        (
+            crm(streams={"accounts": STREAM, "subscriptions": {**FACTS, "columns": {"subscription_id": False}}}),
+            "subscription_id: YAML reads no, off or false as a truth value",
+        ),
         (crm(streams={"subscriptions": {**FACTS, "files": "/data/x.csv"}}), "/data/x.csv must be a path or glob below"),
         (
             crm(connector="database", path=None, url="sqlite://", streams={"subscriptions": {**TABLE, "unnest": "x"}}),
@@ -97,3 +101,22 @@ def test_the_keys_of_a_bucket_are_not_shown(tmp_path: Path) -> None:
     source = load(tmp_path, crm(path="s3://b", bucket=keys)).config.sources["crm"]
     assert "canary" not in f"{source!r} {source.model_dump()}"
     assert sorted(source.secrets) == ["canary-id", "canary-secret", "canary-token"]
+
+
+def test_a_truth_value_is_a_constant_where_the_contract_has_one(tmp_path: Path) -> None:
+    never = {**FACTS, "columns": {**FACTS["columns"], "is_trial": False}}
+    streams = load(tmp_path, crm(streams={"accounts": STREAM, "subscriptions": never})).config.sources["crm"].streams
+    assert streams["subscriptions"].columns["is_trial"].sql == "False"
+
+
+def test_a_home_is_one_companys(tmp_path: Path) -> None:
+    tenure = load(tmp_path, {})
+    settings.note_company(tenure)
+    assert load(tmp_path, {}).home == tenure.home
+    with pytest.raises(
+        UserError, match=r"holds the data of Example Ltd, and .* is the configuration of Other Ltd"
+    ) as refused:
+        load(tmp_path, {"company": "Other Ltd"})
+    assert "TENURE_HOME=FOLDER" in str(refused.value.hint)
+    (tmp_path / "home" / settings.COMPANY).unlink()
+    assert load(tmp_path, {"company": "Other Ltd"}).config.company == "Other Ltd"

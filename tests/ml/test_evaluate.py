@@ -208,3 +208,21 @@ def test_rolling_dates_give_mean_worst_and_spread() -> None:
     assert found["mean"]["roc_auc"] == pytest.approx(np.mean(aucs))
     assert 0.6 < evaluate.random_split_auc(data, learn, seed=1) < 0.9  # type: ignore[operator]
     json.dumps(found, allow_nan=False)
+
+
+def test_equal_scores_share_the_places_of_the_list() -> None:
+    data, probability = scored(400)
+    alike = np.full(400, 0.1)
+    found = evaluate.evaluate(data, alike, capacity=7, seed=1, resamples=5).metrics
+    share = data.labels.mean()
+    assert data.as_of is not None
+    reached = sum(min(7, (data.as_of == day).sum()) for day in np.unique(data.as_of)) / len(data)
+    by_date = [
+        data.labels[data.as_of == day].mean() * min(7, (data.as_of == day).sum()) for day in np.unique(data.as_of)
+    ]
+    assert found["precision_at_capacity"].value == pytest.approx(sum(by_date) / (reached * len(data)))
+    assert found["recall_at_capacity"].value == pytest.approx(sum(by_date) / (share * len(data)))
+    other = evaluate.evaluate(data, probability, capacity=7, seed=1, resamples=5).metrics
+    order = np.lexsort([-probability, data.as_of.astype(np.int64)])
+    first = [rows[:7] for rows in np.split(order, np.flatnonzero(np.diff(data.as_of[order].astype(np.int64))) + 1)]
+    assert other["precision_at_capacity"].value == pytest.approx(data.labels[np.concatenate(first)].mean())

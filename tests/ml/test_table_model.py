@@ -149,6 +149,19 @@ def test_unknown_categories_and_blanks_score_as_missing(place: Any) -> None:
     assert (place.score(empty)["coverage_pct"] == 0).all()
 
 
+def test_values_that_cannot_be_read_are_told_and_count_as_missing(place: Any) -> None:
+    frame = people(3, seed=4).assign(price=["$ 20", "on request", "$ 30"], seen=["2026-01-03", "2026-01-04", "lately"])
+    path = place.write(frame, "unread.csv")
+    scored = table_score.score(path, id="customer_id", out=place.folder / "u.csv", tenure=place.tenure, now=NOW)
+    assert "1 value of price is no number, such as on request; counted as missing." in scored.warnings
+    assert "1 value of seen is no date, such as lately; counted as missing." in scored.warnings
+
+
+def test_a_date_tells_its_direction_as_time_that_went_by(place: Any) -> None:
+    directions = {one.feature: one.direction for one in place.training.effects}
+    assert directions["seen"] == "the longer ago, the higher the risk"
+
+
 def test_missing_columns_are_named_and_nothing_is_written(place: Any) -> None:
     frame = people(5)
     with pytest.raises(UserError, match="lacks 2 columns that the model needs: plan, tenure"):

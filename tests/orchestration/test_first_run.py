@@ -154,3 +154,12 @@ def test_quarantine_can_be_asked_for_in_the_working_warehouse(world: Any) -> Non
     found = world.home.must("query", "--warehouse", "select _row, _reason, _detail from quarantine.tickets")
     assert {row["_reason"] for row in found} >= {"null_key", "unknown_account"}
     assert world.home.run("query", "select * from quarantine.tickets").code == 2
+
+
+def test_two_statements_are_refused_and_numbers_that_json_lacks_are_null(world: Any) -> None:
+    answer = world.home.run("query", "select 1; select 2")
+    assert answer.code == 2
+    assert "More than one statement" in answer.err
+    assert world.home.must("query", "select 'nan'::double as n, 1e308 * 10 as i, 1.5::double as x") == [
+        {"n": None, "i": None, "x": 1.5}
+    ]

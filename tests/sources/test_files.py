@@ -404,3 +404,19 @@ def test_what_is_no_list_cannot_be_unnested(company, unnest, told):
     report = company.load()["accounts"]
     assert report.status == "stopped"
     assert told in report.message
+
+
+def test_a_mapping_that_changed_is_told_until_all_is_read_by_it(company):
+    accounts_and_events(company).write("events.csv", "account,event,at\n1,login,2024-02-01\n")
+    assert {report.message for report in company.load().values()} == {None}
+    shouting = {**ACCOUNTS, "columns": {**ACCOUNTS["columns"], "name": "upper(name)"}}
+    company.streams(accounts=shouting, usage_events={**EVENTS, "files": ["events*", "more*"]})
+    for _ in range(2):
+        reports = company.load()
+        assert reports["usage_events"].message is None, "which files there are changes no row that was read"
+        assert reports["accounts"].status == "unchanged"
+        assert "the mapping of name has changed since rows were loaded" in str(reports["accounts"].message)
+    assert company.query(NAMES) == [("1", "One"), ("2", "Two")]
+    assert company.load(full=True)["accounts"].message is None
+    assert company.query(NAMES) == [("1", "ONE"), ("2", "TWO")]
+    assert company.load()["accounts"].message is None
