@@ -267,6 +267,8 @@ class Tenure(Strict):
 
 
 DEFAULT_CONFIG = PROJECT_ROOT / "config" / "tenure.yml"
+COMPANY = "company.txt"
+"""Whose data a home holds."""
 
 
 def _expand(text: str, variables: dict[str, str], path: Path) -> str:
@@ -302,10 +304,6 @@ def _sentences(error: ValidationError) -> str:
             text = f"no connector is called {problem['ctx']['tag']!r}; there are {', '.join(CONNECTORS)}"
         lines.append(f"  {where}: {text}" if where else f"  {text}")
     return "\n".join(lines)
-
-
-COMPANY = "company.txt"
-"""Whose data a home holds."""
 
 
 def project_of(config_path: Path) -> Path:
@@ -363,8 +361,13 @@ def _of_one_company(home: Path, company: str, config_path: Path) -> None:
 
 def note_company(tenure: Tenure) -> None:
     """Remember whose data the home holds, before the first of them is there."""
+    marker = tenure.home / COMPANY
+    if marker.is_file():
+        return
     tenure.home.mkdir(parents=True, exist_ok=True)
-    (tenure.home / COMPANY).write_text(tenure.config.company + "\n", encoding="utf-8")
+    making = marker.with_name(f".{COMPANY}.tmp")
+    making.write_text(tenure.config.company + "\n", encoding="utf-8")
+    making.replace(marker)
 
 
 def utc_now() -> datetime:

@@ -7,7 +7,6 @@ Lives here: the schema of `sources:`, and the streams that vendors' connectors k
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -90,7 +89,22 @@ class StreamConfig(Strict):
             for key in ("files", "fields", "group_by", "primary_key"):
                 if isinstance(data.get(key), str):
                     data = {**data, key: (data[key],)}
-            _no_words_of_yaml(data)
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_words_of_yaml(cls, data: Any) -> Any:
+        """YAML reads no, off, yes and on as false and true: as a column of the source, each of its rows would have that value."""
+        columns = data.get("columns") if isinstance(data, dict) else None
+        if not isinstance(columns, dict) or str(data.get("entity")) not in ENTITIES:
+            return data
+        entity = ENTITIES[str(data["entity"])]
+        for name, value in columns.items():
+            if isinstance(value, bool) and name in entity.column_names and entity.column(name).type != "boolean":
+                words = "yes, on or true" if value else "no, off or false"
+                raise ValueError(
+                    f"{name}: YAML reads {words} as a truth value; write a column of that name in quotes, such as '\"no\"'"
+                )
         return data
 
     @model_validator(mode="after")
@@ -116,20 +130,6 @@ class StreamConfig(Strict):
 
 
 _DECISIVE = ("csv", "lookups", "join", "where", "unnest", "group_by", "primary_key", "deleted_at", "periods", "partial")
-
-
-def _no_words_of_yaml(stream: Mapping[str, Any]) -> None:
-    """YAML reads no, off, yes and on as false and true: as a column of the source, each of its rows would have that value."""
-    entity, columns = ENTITIES.get(str(stream.get("entity"))), stream.get("columns")
-    if entity is None or not isinstance(columns, dict):
-        return
-    for name, said in columns.items():
-        value = said.get("sql") if isinstance(said, dict) else said
-        if isinstance(value, bool) and name in entity.column_names and entity.column(name).type != "boolean":
-            words = "no, off or false" if value is False else "yes, on or true"
-            raise ValueError(
-                f"{name}: YAML reads {words} as a truth value; write a column of that name in quotes, such as '\"no\"'"
-            )
 
 
 BucketUrl = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://")]

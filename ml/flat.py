@@ -297,20 +297,18 @@ def to_score(
     features: dict[str, Any] = {}
     warnings: list[str] = []
     for column in plan.columns:
-        values = columns.feature(frame[column.name], column, times)
+        values = features[column.name] = columns.feature(frame[column.name], column, times)
         if column.kind == "category":
-            features[column.name] = values
             continue
-        features[column.name] = values
-        if len(values) and frame[column.name].notna().any() and not values.notna().any():
+        unread = frame[column.name][frame[column.name].notna().to_numpy() & values.isna().to_numpy()]
+        if len(unread) and not values.notna().any():
             warnings.append(
                 f"{column.name} was a {column.words} in training; here no value is one, so all count as missing."
             )
-        elif unread := int((frame[column.name].notna() & values.isna().to_numpy()).sum()):
-            example = frame[column.name][frame[column.name].notna() & values.isna().to_numpy()].iloc[0]
-            what = f"{unread:,} values of {column.name} are" if unread > 1 else f"1 value of {column.name} is"
+        elif len(unread):
+            what = f"{len(unread):,} values of {column.name} are" if len(unread) > 1 else f"1 value of {column.name} is"
             kind = "date" if column.kind == "date" else column.words
-            warnings.append(f"{what} no {kind}, such as {_short(str(example))}; counted as missing.")
+            warnings.append(f"{what} no {kind}, such as {_short(str(unread.iloc[0]))}; counted as missing.")
         elif column.kind == "date" and column.reference is not None and (newer := int((values < 0).sum())):
             warnings.append(
                 f"{newer:,} values of {column.name} are later than {column.reference}, the newest in training; to score"

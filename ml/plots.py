@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from core.words import percent
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -237,7 +239,7 @@ def feature_importance(pictured: Pictured) -> Figure:
     _feature_axis(axes, [labels[position] for position in shown])
     others = len(positions) - len(shown)
     axes.set_xlabel(
-        "Share of all contributions, %" + (f"   ({others} more features: {100 * rest:.0f} %)" if others else "")
+        "Share of all contributions, %" + (f"   ({others} more features: {percent(rest)})" if others else "")
     )
     axes.set_xlim(0, 112 * float(weights[top]))
     axes.grid(axis="x", color=PALE)
@@ -456,7 +458,7 @@ def _ramp() -> Any:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.095 or share == 0 else f"{100 * share:.1f} %"
+    return percent(share, 0 if share >= 0.095 or share == 0 else 1)
 
 
 def _riskiest(pictured: Pictured) -> str:

@@ -275,7 +275,7 @@ def _effects(training: TableTraining) -> str:
     shown = [one for one in training.effects if one.share >= 0.001][:20]
     largest = max((one.share for one in shown), default=1.0)
     rows = "".join(
-        f'<tr><td class="name">{escape(one.feature)}</td><td class="n">{100 * one.share:.1f} %</td>'
+        f'<tr><td class="name">{escape(one.feature)}</td><td class="n">{percent(one.share, 1)}</td>'
         f'<td><span class="bar" style="width:{max(5.0 * one.share / largest, 0.05):.2f}rem"></span></td>'
         f"<td>{escape(one.direction)}</td></tr>"
         for one in shown
@@ -316,7 +316,7 @@ def _use(training: TableTraining) -> str:
 def _number(value: float | None, style: str) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if style == "%" else f"{value:.{style}f}"
+    return percent(value, 1) if style == "%" else f"{value:.{style}f}"
 
 
 def _range(interval: Interval, style: str) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from core.words import percent
 from ml import evaluate
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _state(value: float, noise: float, config: WatchConfig) -> State:
 def _drift_sentence(label: str, value: float, noise: float, then: float, now: float) -> str:
     sentence = f"{label}: PSI {value:.2f} against training (luck and the day: up to {noise:.2f})"
     if abs(now - then) >= 0.05:
-        sentence += f"; not measured for {100 * now:.0f} % of accounts, {100 * then:.0f} % then"
+        sentence += f"; not measured for {percent(now)} of accounts, {percent(then)} then"
     return sentence + "."
 
 
@@ -250,7 +251,10 @@ def judge_labels(base_rate: float, rows: int, left: int, config: WatchConfig) ->
     luck = 1.96 * float(np.sqrt(base_rate * (1 - base_rate) / rows))
     if abs(share - base_rate) <= max(config.max_label_drift * base_rate, luck):
         return Verdict("ok", ())
-    sentence = f"{100 * share:.1f} % of {rows:,} accounts left in the newest matured window; in training it was {100 * base_rate:.1f} %."
+    sentence = (
+        f"{percent(share, 1)} of {rows:,} accounts left in the newest matured window;"
+        f" in training it was {percent(base_rate, 1)}."
+    )
     return Verdict("warn", (sentence,))
 
 

@@ -40,10 +40,7 @@ SHOWN = 10
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output; dates as ISO 8601."""
-    try:
-        text = json.dumps(document, indent=2, default=_plain, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        text = json.dumps(_finite(document), indent=2, default=_plain, ensure_ascii=False)
+    text = json.dumps(_finite(document), indent=2, default=_plain, ensure_ascii=False, allow_nan=False)
     sys.stdout.write(text + "\n")
 
 
@@ -227,10 +224,11 @@ def _add_model(table: Table, model: Mapping[str, Any]) -> None:
         table.add_row("", f"ROC AUC {auc}, lift in the top 10 % {lift}, calibration error {off}")
     if model["state"] == "refused":
         version = "no model" if scores["model_version"] is None else f"version {scores['model_version']}"
-        nobody = scores["is_fallback"] and not scores["scored"]
-        used = "no risk at all" if nobody else "the base rate" if scores["is_fallback"] else version
+        used = "the base rate" if scores["is_fallback"] else version
         why = "The training ran to its end and was not good enough" if test else "There was too little to learn from"
-        table.add_row("" if test else "Churn model", f"{why}: {used} is used.")
+        has_nobody = scores["is_fallback"] and not scores["scored"]
+        told = "nobody has a score" if has_nobody else f"{used} is used"
+        table.add_row("" if test else "Churn model", f"{why}: {told}.")
     if scores["is_fallback"] or not test or model["state"] == "refused":
         table.add_row("", f"[yellow]{escape(str(model['decision']))}[/]")
     if scores["scored"]:

@@ -203,16 +203,16 @@ def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport])
     drift = [f"{report.source}/{report.stream}: {report.drift}" for report in reports if report.drift]
     if drift:
         counts["drift"] = dg.MetadataValue.md("\n\n".join(drift))
-    outdated = [f"{r.source}/{r.stream}: {r.message}." for r in reports if r.status != "stopped" and r.message]
+    outdated = [_told(report) for report in reports if report.status != "stopped" and report.message]
     if outdated:
         counts["outdated"] = dg.MetadataValue.md("\n\n".join(outdated))
-    stopped = [_stopped(report) for report in reports if report.status == "stopped"]
+    stopped = [_told(report) for report in reports if report.status == "stopped"]
     if stopped:
         counts["stopped"] = dg.MetadataValue.md("\n\n".join(stopped))
     return counts
 
 
-def _stopped(report: LoadReport) -> str:
+def _told(report: LoadReport) -> str:
     label, message = f"{report.source}/{report.stream}", report.message or "stopped"
     return message if message.startswith(label) else f"{label}: {message}"
 

@@ -258,49 +258,39 @@ def _in_words(metadata: dict[str, Any]) -> str:
 
 def last_runs(tenure: Tenure, *, limit: int) -> list[dict[str, Any]]:
     """The newest runs of this home, newest first, whoever started them; `refused_by` says which checks stopped a run."""
-    from dagster import DagsterRunStatus
-
     if not (tenure.home / "dagster").exists():
         return []
-    words = {
-        DagsterRunStatus.SUCCESS: "done",
-        DagsterRunStatus.FAILURE: "failed",
-        DagsterRunStatus.CANCELED: "cancelled",
-    }
+    found = []
     with open_instance(tenure.home) as instance:
-        records = instance.get_run_records(limit=limit)
-        refused = {record.dagster_run.run_id: _refused_by(instance, record.dagster_run) for record in records}
-        stopped = {record.dagster_run.run_id for record in records if _has_stopped(instance, record.dagster_run)}
-        return [
-            {
-                "run_id": record.dagster_run.run_id,
-                "job": record.dagster_run.job_name,
-                "status": "refused"
-                if refused[record.dagster_run.run_id]
-                else "stopped"
-                if record.dagster_run.run_id in stopped
-                else words.get(record.dagster_run.status, "running"),
-                "started_at": datetime.fromtimestamp(record.start_time, tz=UTC).replace(tzinfo=None, microsecond=0)
-                if record.start_time
-                else None,
-                "seconds": round(record.end_time - record.start_time, 1)
-                if record.end_time and record.start_time
-                else None,
-                "started_by": record.dagster_run.tags.get("tenure/started_by", "dagster"),
-                "refused_by": refused[record.dagster_run.run_id],
-            }
-            for record in records
-        ]
+        for record in instance.get_run_records(limit=limit):
+            run, start, end = record.dagster_run, record.start_time, record.end_time
+            refused_by = _refused_by(instance, run)
+            found.append(
+                {
+                    "run_id": run.run_id,
+                    "job": run.job_name,
+                    "status": "refused" if refused_by else _status(instance, run),
+                    "started_at": datetime.fromtimestamp(start, tz=UTC).replace(tzinfo=None, microsecond=0)
+                    if start
+                    else None,
+                    "seconds": round(end - start, 1) if end and start else None,
+                    "started_by": run.tags.get("tenure/started_by", "dagster"),
+                    "refused_by": refused_by,
+                }
+            )
+    return found
 
 
-def _has_stopped(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """Whether a run published although a stream or a sync was stopped in it."""
+def _status(instance: DagsterInstance, run: DagsterRun) -> str:
+    """What became of a run that no check refused; `stopped`: it published although a stream or a sync was stopped in it."""
     from dagster import DagsterEventType, DagsterRunStatus
 
+    words = {DagsterRunStatus.FAILURE: "failed", DagsterRunStatus.CANCELED: "cancelled"}
     if run.status != DagsterRunStatus.SUCCESS:
-        return False
+        return words.get(run.status, "running")
     events = (entry.dagster_event for entry in instance.all_logs(run.run_id, DagsterEventType.ASSET_MATERIALIZATION))
-    return any("stopped" in event.step_materialization_data.materialization.metadata for event in events if event)
+    made = (event.step_materialization_data.materialization for event in events if event)
+    return "stopped" if any("stopped" in one.metadata for one in made) else "done"
 
 
 def _refused_by(instance: DagsterInstance, run: DagsterRun) -> list[str]:

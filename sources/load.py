@@ -142,20 +142,25 @@ class _Loader:
             )
             self.connection.execute(f"delete from {self.id.quarantine} where {self.id.mine()}")
             ledger.forget_files(self.connection, self.id, sorted(ledger.known_files(self.connection, self.id)))
+        reading = self.stream.config.reading
+        self.outdated = ledger.changed_mapping(
+            self.connection, self.id, reading, self.now, is_anew=full or self._has_nothing()
+        )
         self._reassign()
+
+    def _has_nothing(self) -> bool:
+        """Whether no row of the stream was ever read, good or bad."""
+        return not any(
+            scalar(self.connection, f"select 1 from {table} where {self.id.mine()} limit 1")
+            for table in (self.table, self.id.quarantine)
+        )
 
     def load(self, *, full: bool, sample_rows: int | None) -> None:
         """Load a stretch."""
         self.inserted_at_once, self.may_repeat = 0, False
         self.has_items, self.itemless = not self.stream.config.unnest, 0
         known = set(ledger.known_files(self.connection, self.id))
-        self.is_first = not any(
-            scalar(self.connection, f"select 1 from {table} where {self.id.mine()} limit 1")
-            for table in (self.table, self.id.quarantine)
-        )
-        self.outdated = self.outdated or ledger.changed_mapping(
-            self.connection, self.id, self.stream.config.reading, self.now, is_anew=full or self.is_first
-        )
+        self.is_first = self._has_nothing()
         read = 0
         with closing(self.stream.chunks(self.connection, full=full, sample_rows=sample_rows)) as chunks:
             for chunk in chunks:
@@ -219,7 +224,7 @@ class _Loader:
         if not self.outdated:
             return None
         shown = ", ".join(self.outdated[:5]) + (" and others" if len(self.outdated) > 5 else "")
-        return f"the mapping of {shown} has changed since rows were loaded, which stay as they were; `tenure run --full` reads all anew"
+        return f"the mapping of {shown} has changed since rows were loaded, which stay as they were; `tenure run --full` reads all anew."
 
     @property
     def _origin(self) -> str:

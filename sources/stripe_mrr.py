@@ -81,8 +81,7 @@ def mrr(subscription: Object, *, deduct: Collection[str] = FOREVER, now: datetim
     if own:
         monthly = coupons.off(monthly, own, first)
     else:
-        ended = subscription.get("ended_at")
-        inherited = replace(coupons, at=coupons.at if ended is None else min(float(ended), coupons.at))
+        inherited = replace(coupons, at=_last_moment(subscription, now))
         monthly = inherited.off(monthly, [_of_customer(subscription)], first)
     return major(monthly, currency_of(subscription)) or Decimal(0)
 
@@ -94,8 +93,7 @@ def discount_ends(subscription: Object, *, now: datetime) -> int | None:
     """
     of_items = [discount for item in items_of(subscription) for discount in item.get("discounts") or []]
     told = [*(_own_discounts(subscription) or [_of_customer(subscription)]), *of_items]
-    ended = subscription.get("ended_at")
-    at = _moment(now) if ended is None else min(float(ended), _moment(now))
+    at = _last_moment(subscription, now)
     running = [discount for discount in told if isinstance(discount, Mapping) and _runs(discount, at)]
     return min((int(discount["end"]) for discount in running if discount.get("end") is not None), default=None)
 
@@ -245,6 +243,12 @@ def coupon_of(discount: Any) -> Object | None:
     source = discount.get("source")
     coupon = source.get("coupon") if isinstance(source, Mapping) else discount.get("coupon")
     return coupon if isinstance(coupon, Mapping) else None
+
+
+def _last_moment(subscription: Object, now: datetime) -> float:
+    """Now, or its end where it has ended."""
+    ended = subscription.get("ended_at")
+    return _moment(now) if ended is None else min(float(ended), _moment(now))
 
 
 def _moment(now: datetime) -> float:
