@@ -21,13 +21,12 @@ import pandas as pd
 
 from core import warehouse
 from core.errors import UserError
+from core.placeholders import NULL_WORDS
 from core.warehouse import Connection, identifier, literal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "nil", "(null)", "<na>", "nat", "?", "-", "--", "#value!", "#div/0!")
-"""What stands for nothing in any column, whatever its case. `none` and `unknown` may be answers; see `ml/columns.py`."""
 FORMATS = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -218,7 +217,7 @@ def _number(name: str) -> str:
 
 
 def _missing_list() -> str:
-    return ", ".join(literal(token) for token in MISSING)
+    return ", ".join(literal(token) for token in NULL_WORDS)
 
 
 def _clean_numbers(connection: Connection, names: list[str]) -> set[str]:
