@@ -10,12 +10,10 @@ Secrets come only from the environment, as `${NAME}` in `tenure.yml`; they are h
 from __future__ import annotations
 
 import os
-import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import (
     Field,
     SecretStr,
@@ -24,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core import yaml_file
 from core.blocks import NAME, Strict
 from core.contract import FACT_ENTITIES
 from core.errors import UserError
@@ -31,7 +30,6 @@ from core.source_settings import CONNECTORS, SOURCE_KINDS, AnySource, ApiSource
 from core.sync_settings import SyncSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-_VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)(?::-([^}]*))?\}")
 
 
 class IdentityConfig(Strict):
@@ -267,27 +265,9 @@ class Tenure(Strict):
 
 
 DEFAULT_CONFIG = PROJECT_ROOT / "config" / "tenure.yml"
+_FOLDERS = ("TENURE_HOME", "TENURE_PROJECT", "TENURE_DATA_DIR")
 COMPANY = "company.txt"
 """Whose data a home holds."""
-
-
-def _expand(text: str, variables: dict[str, str], path: Path) -> str:
-    missing: list[str] = []
-
-    def value(match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
-        found = variables.get(name)
-        if found is None and default is None:
-            missing.append(name)
-        return found if found is not None else (default or "")
-
-    lines = [line if line.lstrip().startswith("#") else _VARIABLE.sub(value, line) for line in text.splitlines()]
-    if missing:
-        names = sorted(set(missing))
-        said = f"variable {names[0]}, which is" if len(names) == 1 else f"variables {', '.join(names)}, which are"
-        exported = " ".join(f"{name}=…" for name in names)
-        raise UserError(f"{path} needs the environment {said} not set.", hint=f"export {exported}")
-    return "\n".join(lines)
 
 
 def _sentences(error: ValidationError) -> str:
@@ -326,16 +306,13 @@ def load(config_path: Path | None = None, home: Path | None = None) -> Tenure:
     variables = {**os.environ, "TENURE_HOME": str(state), "TENURE_PROJECT": str(PROJECT_ROOT)}
     if settings.data_dir is not None:
         variables["TENURE_DATA_DIR"] = str(settings.data_dir.expanduser().resolve())
+    document = yaml_file.read(path, variables, public=_FOLDERS)
+    if not isinstance(document.content, dict):
+        raise UserError(f"{path} holds no settings.", hint="Start from config/tenure.yml.")
     try:
-        document = yaml.safe_load(_expand(path.read_text(encoding="utf-8"), variables, path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise UserError(f"{path} is empty.", hint="Start from config/tenure.yml.")
-    try:
-        config = Config.model_validate(document)
+        config = Config.model_validate(document.content)
     except ValidationError as error:
-        raise UserError(f"{path} has mistakes:\n{_sentences(error)}") from error
+        raise UserError(f"{path} has mistakes:\n{document.without_values(_sentences(error))}") from None
     _of_one_company(state, config.company, path)
     return Tenure(
         home=state,
