@@ -94,11 +94,13 @@ def read(path: Path, variables: Mapping[str, str], *, public: Collection[str] = 
     def value(match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(2)
         found = variables.get(name)
-        if found is not None and name not in public:
+        if found is None:
+            if default is None:
+                missing.add(name)
+            return default or ""
+        if name not in public:
             used[name] = found
-        elif default is None:
-            missing.add(name)
-        return found if found is not None else (default or "")
+        return found
 
     content = _replaced(content, lambda given: _VARIABLE.sub(value, given))
     if missing:

@@ -103,3 +103,11 @@ def test_missing_variables_are_named_together(tmp_path: Path) -> None:
 def test_anchors_and_merges_still_work(tmp_path: Path) -> None:
     text = "base: &base {a: 1, b: 2}\nother: {<<: *base, b: 3}\n"
     assert read(tmp_path, text).content == yaml.safe_load(text)
+
+
+def test_a_folder_is_filled_in_and_may_be_shown(tmp_path: Path) -> None:
+    path = tmp_path / "tenure.yml"
+    path.write_text("path: ${TENURE_HOME}/data")
+    found = yaml_file.read(path, {"TENURE_HOME": "/srv/tenure"}, public=("TENURE_HOME",))
+    assert found.content == {"path": "/srv/tenure/data"}
+    assert found.without_values("/srv/tenure/data is missing") == "/srv/tenure/data is missing"
