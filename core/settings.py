@@ -158,6 +158,14 @@ class AlertConfig(Strict):
     smtp_url: SecretStr | None = None
 
 
+class UiConfig(Strict):
+    """Who may open Dagster's page. `hosts` are the names that it is known by besides this machine's own; `token` is asked for as a
+    password, and is needed to listen for other machines."""
+
+    hosts: tuple[str, ...] = ()
+    token: SecretStr | None = Field(default=None, min_length=16)
+
+
 class SandboxConfig(Strict):
     """When present, the job first makes sure that the sandbox company exists."""
 
@@ -181,6 +189,7 @@ class Config(Strict):
     publish: PublishConfig = PublishConfig()
     alerts: AlertConfig = AlertConfig()
     sync: SyncSettings = SyncSettings()
+    ui: UiConfig = UiConfig()
 
     @model_validator(mode="after")
     def _coherent(self) -> Config:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -320,25 +319,26 @@ def query(
             console.ERR.print(f"[dim]{len(found) - len(shown):,} more rows: --limit 0 shows all[/]")
 
 
-@app.command(epilog="Examples: tenure ui · tenure ui --port 4000")
+@app.command(epilog="Examples: tenure ui · tenure ui --port 4000 · tenure ui --host 0.0.0.0   (needs ui.token)")
 def ui(
     context: typer.Context,
-    port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the UI.", min=1, max=65535)] = 3000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; one that other machines can reach needs ui.token.")
+    ] = "127.0.0.1",
 ) -> None:
     """Open Dagster: lineage, runs, checks, the daily schedule and the sensors."""
     from orchestration import dbt
+    from orchestration import ui as page
     from orchestration.instance import prepare
 
     tenure = _tenure(context)
+    page.check_host(host, tenure.config.ui)
     prepare(tenure.home)
     dbt.manifest(tenure)
-    os.environ.update({"TENURE_CONFIG": str(tenure.config_path), "TENURE_HOME": str(tenure.home)})
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `dev_command`")  # Dagster's advice to its own users
-    # A shell starts what runs in its background with SIGINT ignored, and Dagster treats SIGTERM as it treats SIGINT.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions", "-h", host, "-p", str(port)]
-    os.execv(sys.executable, command)  # the command becomes Dagster, so that signals reach it
+    page.environment(tenure.config_path, tenure.home)
+    page.end_on_signals()
+    page.serve(host, port, tenure.config.ui)
 
 
 @sandbox_app.command(

@@ -39,8 +39,7 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
     """
     telemetry.switch_off()
     threads.wait_quietly()
-    from orchestration import dbt, extract, guard, predict, serve, sync, transform, triggers
-    from orchestration.resources import Warehouse
+    from orchestration import dbt, extract, guard, predict, resources, serve, sync, transform, triggers
 
     chosen = overrides or Overrides()
     tenure = chosen.tenure or settings.load()
@@ -72,8 +71,9 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
         sensors=triggers.sensors(tenure, JOB),
         executor=dg.in_process_executor,
         resources={
-            "warehouse": Warehouse(home=str(tenure.home), memory_limit=tenure.memory_limit, threads=tenure.threads),
-            "dbt": transform.resource(tenure),
+            "warehouse": resources.warehouse(tenure),
+            "dbt": resources.fixed(transform.resource(tenure)),
+            "io_manager": resources.no_values(),
             **chosen.resources,
         },
     )

@@ -89,7 +89,7 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
         can_subset=True,
         pool=WRITERS,
     )
-    def extract(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
+    def extract(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> Iterator[Any]:
         chosen = {key: members for key, members in tables.items() if key in context.selected_asset_keys}
         wanted = [member for members in chosen.values() for member in members]
         last = context.retry_number >= ATTEMPTS - 1
@@ -241,7 +241,7 @@ def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
         name="clock",
         pool=WRITERS,
     )
-    def set_clock(warehouse: Warehouse) -> Any:
+    def set_clock(warehouse: dg.ResourceParam[Warehouse]) -> Any:
         with warehouse.open() as connection:
             as_of = clock.as_of(connection, clock=tenure.config.clock, now=settings.utc_now(), replay=None)
             clock.write(connection, as_of, is_replay=False)

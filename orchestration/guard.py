@@ -45,7 +45,7 @@ def _key(spec: CheckSpec) -> dg.AssetKey:
 
 def _raw_gate(tenure: Tenure, specs: list[CheckSpec]) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(specs=_declared(specs), name="check_raw", can_subset=True, pool=WRITERS)
-    def check_raw(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
+    def check_raw(context: dg.AssetCheckExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> Iterator[Any]:
         from data_quality.run import check_raw as judge
 
         with warehouse.open() as connection:
@@ -57,7 +57,7 @@ def _raw_gate(tenure: Tenure, specs: list[CheckSpec]) -> dg.AssetChecksDefinitio
 
 def _mart_gate(tenure: Tenure, specs: list[CheckSpec]) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(specs=_declared(specs), name="check_marts", can_subset=True, pool=WRITERS)
-    def check_marts(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
+    def check_marts(context: dg.AssetCheckExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> Iterator[Any]:
         from data_quality.run import build_docs
         from data_quality.run import check_marts as judge
 
@@ -71,7 +71,7 @@ def _mart_gate(tenure: Tenure, specs: list[CheckSpec]) -> dg.AssetChecksDefiniti
 
 def _score_gate(tenure: Tenure, specs: list[CheckSpec], boundary: Boundary) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(specs=_declared(specs), name=f"check_{boundary}", pool=WRITERS)
-    def check(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
+    def check(context: dg.AssetCheckExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> Iterator[Any]:
         from data_quality.run import check_scores as judge
 
         run_id = context.op_execution_context.run_id

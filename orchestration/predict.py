@@ -62,7 +62,9 @@ def _training(tenure: Tenure, manifest_path: Path, *, retrain: bool) -> dg.Asset
         description="Every training of the churn model with its test and what was decided; trains when the last one is "
         "older than model.retrain_every_days, or drift says so.",
     )
-    def trainings(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult[Any]:
+    def trainings(
+        context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
+    ) -> dg.MaterializeResult[Any]:
         from ml.train import train
 
         with warehouse.open() as connection:
@@ -106,7 +108,7 @@ def _scoring(tenure: Tenure) -> dg.AssetsDefinition:
         name="score",
         pool=WRITERS,
     )
-    def score(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[Any]:
+    def score(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> Iterator[Any]:
         from ml.monitor import measure_drift, measure_watch
         from ml.score import score as score_accounts
 
@@ -137,7 +139,9 @@ def _outcomes(tenure: Tenure) -> dg.AssetsDefinition:
         description="What became of past scores whose window has closed, beside the tests of the trainings: realised calibration"
         " and lift.",
     )
-    def backtest(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult[Any]:
+    def backtest(
+        context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
+    ) -> dg.MaterializeResult[Any]:
         from ml.monitor import measure_outcomes
 
         with warehouse.open() as connection:

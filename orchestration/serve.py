@@ -54,7 +54,9 @@ def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=STALE_AFTER),
         description="The file that BI tools read: serving.duckdb, replaced in one move.",
     )
-    def publication(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult[Any]:
+    def publication(
+        context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
+    ) -> dg.MaterializeResult[Any]:
         with warehouse.open() as connection:
             if scalar(connection, "select is_replay from ledger.clock"):
                 raise TenureError("The working warehouse stands at a replayed day.", hint="Run `tenure run` first.")
@@ -86,7 +88,7 @@ def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
         description="The customer 360 as of the start of a past day, from what is loaded now; one file a day. "
         "The published copy is not touched.",
     )
-    def replay(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult[Any]:
+    def replay(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult[Any]:
         day = context.partition_key
         with warehouse.open() as connection:
             clock.write(connection, datetime.fromisoformat(day), is_replay=True)

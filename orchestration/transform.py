@@ -57,7 +57,11 @@ def assets(tenure: Tenure, manifest_path: Path, *, full: bool) -> list[dg.Assets
             name=name,
             pool=WRITERS,
         )
-        def build(context: dg.AssetExecutionContext, warehouse: Warehouse, dbt: DbtCliResource) -> Iterator[Any]:
+        def build(
+            context: dg.AssetExecutionContext,
+            warehouse: dg.ResourceParam[Warehouse],
+            dbt: dg.ResourceParam[DbtCliResource],
+        ) -> Iterator[Any]:
             anew = ["--full-refresh"] if full and name == project.BUILD else []
             call = ["build", *anew, "--vars", json.dumps(project.variables(tenure.config))]
             yield from dbt.cli(call, context=context, target_path=project.fresh_run_target(tenure, name)).stream()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 REPOSITORY = {"repositoryLocationName": "orchestration.definitions", "repositoryName": "__repository__"}
 ASSETS = """{ assetNodes {
   assetKey { path } groupName description kinds
@@ -31,7 +34,8 @@ ASSETS = """{ assetNodes {
     name description executionForLatestMaterialization { status } } } }
 } }"""
 LAUNCH = """mutation($p: ExecutionParams!) { launchRun(executionParams: $p) {
-  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on InvalidSubsetError { message } } }"""
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on InvalidSubsetError { message }
+  ... on RunConfigValidationInvalid { errors { message } } } }"""
 BACKFILL = """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 
@@ -148,6 +152,98 @@ def run_id(page: Page) -> str:
     (publication,) = page.home.ask("select run_id from publication")
     assert publication["run_id"] == second
     return first
+
+
+EVIL = "http://evil.example"
+MUTATION = "mutation { reloadWorkspace { __typename } }"
+
+
+def attack(page: Page, path: str = "/graphql", body: bytes | None = None, **headers: str) -> int:
+    """What a request of somebody else's page is answered with."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(f"http://127.0.0.1:{page.port}{path}", body, named)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_no_other_page_can_make_the_server_do_anything(page: Page) -> None:
+    body = json.dumps({"query": MUTATION}).encode()
+    as_json = {"Content_Type": "application/json"}
+    assert attack(page, body=body, **as_json) == 200
+    assert (
+        attack(page, body=body, Origin=f"http://127.0.0.1:{page.port}", Sec_Fetch_Site="same-origin", **as_json) == 200
+    )
+    assert attack(page, "/graphql?" + urllib.parse.urlencode({"query": MUTATION})) == 405
+    assert (
+        attack(page, "/graphql?" + urllib.parse.urlencode({"query": MUTATION}), b"", Content_Type="text/plain") == 405
+    )
+    assert attack(page, body=body, Content_Type="text/plain") == 405
+    assert attack(page, body=body, Origin=EVIL, **as_json) == 403
+    assert attack(page, body=body, Origin="null", **as_json) == 403
+    assert attack(page, body=body, Origin=f"http://127.0.0.1:{page.port + 1}", **as_json) == 403
+    assert attack(page, body=body, Sec_Fetch_Site="same-site", **as_json) == 403
+    assert attack(page, body=body, Host=f"evil.example:{page.port}", **as_json) == 421
+    assert attack(page, "/report_asset_materialization/marts/accounts", b"{}", Origin=EVIL) == 403
+
+
+def test_a_launched_run_cannot_say_which_program_is_dbt_or_where_files_are(page: Page, tmp_path: Path) -> None:
+    for resource, config in [
+        ("dbt", {"dbt_executable": "/bin/false"}),
+        ("warehouse", {"home": str(tmp_path)}),
+        ("io_manager", {"base_dir": str(tmp_path)}),
+    ]:
+        given = {"resources": {resource: {"config": config}}}
+        wanted = {
+            "selector": {**REPOSITORY, "jobName": "publish"},
+            "mode": "default",
+            "runConfigData": json.dumps(given),
+        }
+        launched = page.ask(LAUNCH, p=wanted)["launchRun"]
+        assert launched["__typename"] == "RunConfigValidationInvalid", (resource, launched)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; the requests it would send are tested above")
+def test_a_page_of_another_site_in_a_real_browser_starts_nothing(page: Page, tmp_path: Path) -> None:
+    before = len(page.home.must("status")["runs"])
+    address = f"http://127.0.0.1:{page.port}"
+    evil = tmp_path / "evil.html"
+    launch = "mutation { reloadWorkspace { __typename } }"
+    evil.write_text(
+        f"""<img src="{address}/graphql?query={urllib.parse.quote(launch)}">
+        <form id=f method=post action="{address}/graphql?query={urllib.parse.quote(launch)}" target=t></form>
+        <iframe name=t></iframe><iframe src="{address}/"></iframe><pre id=said></pre>
+        <script>f.submit();
+        const said = [];
+        const note = (what) => (answer) => {{
+          said.push(what + " " + answer);
+          document.getElementById("said").textContent = said.join("|");
+        }};
+        fetch("{address}/graphql", {{method: "POST", mode: "no-cors", body: '{{"query": "{launch}"}}'}})
+          .then((a) => note("no-cors")(a.type), () => note("no-cors")("refused"));
+        fetch("{address}/graphql", {{method: "POST", headers: {{"Content-Type": "application/json"}}, body: "{{}}"}})
+          .then(() => note("json")("answered"), () => note("json")("refused"));
+        </script>""",
+        encoding="utf-8",
+    )
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--virtual-time-budget=5000",
+    ]
+    done = subprocess.run(
+        [str(CHROMIUM), *options, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", evil.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "json refused" in done.stdout, done.stderr
+    assert len(page.home.must("status")["runs"]) == before
 
 
 def test_a_run_of_the_page_is_published_and_known_to_the_command(page: Page, run_id: str) -> None:
