@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from core.printable import json_safe, printable
 from core.words import counted, percent
 
 if TYPE_CHECKING:
@@ -31,9 +33,21 @@ if TYPE_CHECKING:
     from orchestration.report import Published
     from sources.doctor import Examination, StreamFinding
 
+
+class SafeConsole(Console):
+    """A console through which every text is made safe on its way. Markup is ours: what comes from outside is escaped."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """All texts of all renderables pass here."""
+        return super().render_str(printable(text), **options)
+
+
 # Bound to the streams as they are now: a run sends what its tools print elsewhere.
-OUT = Console(file=sys.stdout, highlight=False)
-ERR = Console(file=sys.stderr, highlight=False)
+OUT = SafeConsole(file=sys.stdout)
+ERR = SafeConsole(file=sys.stderr)
 SHOWN = 10
 """How many sentences of a kind are shown before the rest is counted."""
 
@@ -41,7 +55,7 @@ SHOWN = 10
 def print_json(document: Any) -> None:
     """One JSON document on standard output; dates as ISO 8601."""
     text = json.dumps(_finite(document), indent=2, default=_plain, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(json_safe(text) + "\n")
 
 
 def _finite(document: Any) -> Any:
@@ -64,6 +78,14 @@ def print_error(error: TenureError) -> None:
     ERR.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True)
     if error.hint:
         ERR.print(f"[dim]→[/] {escape(error.hint)}", soft_wrap=True)
+
+
+class _Description(ProgressColumn):
+    """What is under way, as it is called: no markup."""
+
+    def render(self, task: Task) -> Text:
+        """The text beside the bar."""
+        return Text(printable(task.description))
 
 
 class _Lines:
@@ -97,9 +119,9 @@ class _Bar:
         if progress.kind == "begin":
             self.bar.update(self.task, total=progress.total, description=progress.name)
         elif progress.kind in ("asset", "check"):
-            self.bar.update(self.task, advance=1, description=escape(progress.name))
+            self.bar.update(self.task, advance=1, description=progress.name)
         elif progress.kind == "log":
-            self.bar.update(self.task, description=escape(f"{progress.name} {progress.detail}".strip()[:100]))
+            self.bar.update(self.task, description=f"{progress.name} {progress.detail}".strip()[:100])
         if progress.kind == "asset" and progress.detail:
             self.bar.console.print(f"[green]✓[/] {escape(progress.name)}  [dim]{escape(progress.detail)}[/]")
         elif progress.kind == "step" and progress.ok and progress.seconds >= 1:
@@ -115,7 +137,7 @@ def progress_display() -> Iterator[Any]:
     if not ERR.is_terminal:
         yield _Lines()
         return
-    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), BarColumn(bar_width=30), _Description(), TimeElapsedColumn())
     with Progress(*columns, console=ERR, transient=True) as bar:
         yield _Bar(bar)
 
@@ -126,10 +148,10 @@ def step_display(name: str) -> Iterator[Callable[[str, int, int], None]]:
     if not ERR.is_terminal:
         yield lambda what, done, total: None
         return
-    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), BarColumn(bar_width=30), _Description(), TimeElapsedColumn())
     with Progress(*columns, console=ERR, transient=True) as bar:
         task = bar.add_task(name, total=None)
-        yield lambda what, done, total: bar.update(task, description=escape(what), completed=done, total=total)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def show_facts(facts: Mapping[str, Any]) -> None:
@@ -315,11 +337,13 @@ def show_rows(records: Sequence[Mapping[str, Any]]) -> None:
     if OUT.is_terminal and needed > OUT.width:
         _show_records(records, names)
     else:
-        Console(file=OUT.file, width=max(needed, OUT.width), highlight=False).print(table)
+        SafeConsole(file=OUT.file, width=max(needed, OUT.width)).print(table)
 
 
 def _table(title: str, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
-    table = Table(title=title or None, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
+    table = Table(
+        title=escape(title) or None, title_justify="left", header_style="bold", show_edge=False, pad_edge=False
+    )
     numeric = {name for name in names if all(isinstance(r[name], (int, float, Decimal, type(None))) for r in records)}
     for name in names:
         table.add_column(escape(name), justify="right" if name in numeric else "left", overflow="fold")

@@ -125,7 +125,7 @@ def card(
     elif console.OUT.is_terminal:
         from rich.markdown import Markdown
 
-        console.OUT.print(Markdown(text))
+        console.OUT.print(Markdown(printable(text)))
     else:
         typer.echo(text, nl=False)
 
