@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -139,13 +139,14 @@ class QualityConfig(Strict):
 
 
 class PublishConfig(Strict):
-    """What the published copy leaves out, and where else it goes. `postgres_url` is a SQLAlchemy-style URL."""
+    """What the published copy leaves out, which DuckDB can read it, and where else it goes. `postgres_url` is a SQLAlchemy-style URL."""
 
     exclude_columns: tuple[str, ...] = (
         "accounts.owner_email",
         "contacts.email",
         "tickets.subject",
     )
+    storage_version: Annotated[str, Field(pattern=r"^v\d+\.\d+\.\d+$")] = "v1.0.0"
     postgres_url: SecretStr | None = None
 
 

@@ -106,6 +106,12 @@ def warehouse(
         connection.close()
 
 
+def confine(connection: Connection) -> None:
+    """Keep the SQL that follows to this database: no files, no network, no extensions, and no setting that could undo it."""
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
+
+
 def merge_parts(connection: Connection, *, wanted: bool) -> None:
     """Whether tables that are written from here on, until the file is closed, have their small parts merged when it is.
 

@@ -304,6 +304,7 @@ def query(
             f"Nothing has been {'loaded' if working else 'published'} yet.{instead}", hint="Run `tenure run` first."
         )
     with warehouse.warehouse(path, read_only=True) as connection:
+        warehouse.confine(connection)
         try:
             if len(connection.extract_statements(sql)) > 1:
                 raise UserError("More than one statement: only the last would be shown.", hint="Ask them one by one.")

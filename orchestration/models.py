@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from core.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

@@ -22,7 +22,7 @@ from typing import Any
 from core.errors import UserError
 from core.locks import RunLock
 from core.settings import PROJECT_ROOT
-from core.warehouse import Connection, identifier, literal, rows, scalar, side_by_side, transaction, warehouse
+from core.warehouse import Connection, Error, identifier, literal, rows, scalar, side_by_side, transaction, warehouse
 
 QUALITY = {
     "loads": "select * from ledger.loads",
@@ -63,17 +63,21 @@ def publish(
     tables: Mapping[str, Mapping[str, Any]],
     exclude: tuple[str, ...],
     synced: Iterable[tuple[str, Any]] = (),
+    storage_version: str = "v1.0.0",
 ) -> dict[str, int]:
     """Write `tables`, schema `quality` and the table `publication` to `path`; return the rows of each table.
 
     `synced` are the tables of the sync ledger, in parts (Arrow), which become schema `sync`.
+
+    `storage_version` is the oldest DuckDB that can read the file: BI tools carry drivers that are years old.
 
     `tables` are models by `schema.table`, with dbt's descriptions, which become comments. `exclude` names columns as
     `table.column`. Raises `UserError` when `exclude` names a column that is not there.
     """
     _check_excluded(connection, tables, exclude)
     with _replacing(path) as fresh:
-        connection.execute(f"attach {literal(str(fresh))} as published (row_group_size {ROWS_OF_A_GROUP})")
+        options = f"row_group_size {ROWS_OF_A_GROUP}, storage_version {literal(storage_version)}"
+        _attach(connection, fresh, options)
         try:
             for schema in sorted({"quality", *(table.partition(".")[0] for table in tables)}):
                 connection.execute(f"create schema published.{schema}")
@@ -92,6 +96,18 @@ def publish(
         finally:
             connection.execute("detach published")
     return counts
+
+
+def _attach(connection: Connection, path: Path, options: str) -> None:
+    try:
+        connection.execute(f"attach {literal(str(path))} as published ({options})")
+    except Error as error:
+        if "version string" not in str(error):
+            raise
+        raise UserError(
+            f"publish.storage_version: {' '.join(str(error).split())}",
+            hint="v1.0.0 can be read by every DuckDB since 1.0.",
+        ) from error
 
 
 def publish_ledger(path: Path, synced: Iterable[tuple[str, Any]]) -> dict[str, int]:

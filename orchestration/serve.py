@@ -124,6 +124,7 @@ def _publish(
             tables=tables,
             exclude=tenure.config.publish.exclude_columns,
             synced=ledger.tables(),
+            storage_version=tenure.config.publish.storage_version,
         )
     finally:
         ledger.close()

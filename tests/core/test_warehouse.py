@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.warehouse import Connection, merge_parts, scalar, side_by_side, transaction, warehouse
+from core.warehouse import Connection, Error, confine, merge_parts, scalar, side_by_side, transaction, warehouse
 
 ENDLESS = "select count(*) from range(1_000_000_000_000) as a (i) where hash(i) = 1"
 
@@ -73,3 +73,32 @@ def test_parts_of_a_table_are_merged_when_the_file_is_closed_where_that_is_wante
         connection.execute("create table events (n bigint)")
     assert [appended(merging=False) for _ in range(3)] == [(20_000, 1), (40_000, 2), (60_000, 3)]
     assert appended(merging=True) == (80_000, 1)
+
+
+def test_confined_sql_reaches_no_file_no_network_and_no_setting(tmp_path: Path) -> None:
+    path = tmp_path / "one.duckdb"
+    with warehouse(path) as connection:
+        connection.execute("create table t as select 1 as a")
+    (tmp_path / "x.csv").write_text("a\n1\n", encoding="utf-8")
+    with warehouse(path, read_only=True) as connection:
+        confine(connection)
+        assert scalar(connection, "select a from t") == 1
+        for sql in (
+            f"from read_csv('{tmp_path / 'x.csv'}')",
+            f"from '{tmp_path / 'x.csv'}'",
+            f"from read_text('{tmp_path}/*')",
+            f"from glob('{tmp_path}/*')",
+            f"copy (select 1) to '{tmp_path / 'y.csv'}'",
+            f"attach '{tmp_path / 'two.duckdb'}'",
+            f"export database '{tmp_path / 'out'}'",
+            "install httpfs",
+            "load httpfs",
+            "set enable_external_access = true",
+            "set lock_configuration = false",
+            "reset lock_configuration",
+            "set temp_directory = '/tmp'",
+            "create secret s (type s3)",
+        ):
+            with pytest.raises(Error):
+                connection.execute(sql)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one.duckdb", "x.csv"]

@@ -156,6 +156,15 @@ def test_quarantine_can_be_asked_for_in_the_working_warehouse(world: Any) -> Non
     assert world.home.run("query", "select * from quarantine.tickets").code == 2
 
 
+def test_a_query_reads_nothing_but_its_database(world: Any, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("hunter22", encoding="utf-8")
+    for where in ((), ("--warehouse",)):
+        answer = world.home.run("query", *where, f"from read_text('{secret}')")
+        assert (answer.code, "hunter22" in answer.out + answer.err) == (2, False)
+        assert "disabled" in answer.err
+
+
 def test_two_statements_are_refused_and_numbers_that_json_lacks_are_null(world: Any) -> None:
     answer = world.home.run("query", "select 1; select 2")
     assert answer.code == 2

