@@ -103,6 +103,15 @@ class Checks(Protocol):
 
 
 @runtime_checkable
+class Identifies(Protocol):
+    """A destination whose account has an id of its own, whatever the token or the address that leads to it."""
+
+    def account(self) -> str | None:
+        """The id of the account that is written to; None where the other side does not say."""
+        ...
+
+
+@runtime_checkable
 class Reads(Protocol):
     """A destination whose values can be read back."""
 

@@ -26,6 +26,7 @@ from activation.mapping import resolve
 from activation.plan import PlannedChange
 from activation.redact import Redact, redactor
 from activation.sending import Halted, Sender, Sent, Stop
+from activation.target import account_of, refusal, settle, target_of
 from core.errors import Fatal, TenureError
 from core.locks import RunLock, holder_of
 from core.settings import utc_now
@@ -253,6 +254,8 @@ class _Run:
         )
         self.tally = Tally()
         self.began = world.now()
+        self._opened: Destination | None = None
+        self._asked: str | None = None
 
     def execute(self) -> SyncReport:
         request = self.request
@@ -269,6 +272,7 @@ class _Run:
             self._announce(planned)
             if request.dry_run:
                 self.report.status = "planned"
+                self._look_at_target(planned)
                 self.report.changes = list(plan.changes(connection, planned, mode=self.config.mode))
                 self._look_ahead(planned)
             else:
@@ -329,6 +333,17 @@ class _Run:
             )
 
     def _send_if_allowed(self, connection: Connection, planned: plan.Plan, run: RunRecord) -> None:
+        try:
+            is_ours = self._settle_target(planned, run)
+        except Halted as halted:
+            self._end_with(halted.stop)
+            return
+        except TenureError as error:
+            self._end_with(self._stopped(error))
+            return
+        if not is_ours:
+            self.report.status = "guarded"
+            return
         if self.report.violations and not self.request.override:
             self.report.status = "guarded"
             self.report.error = " ".join(violation.sentence for violation in self.report.violations)
@@ -345,21 +360,68 @@ class _Run:
             return
         stop = self._send(connection, planned, run)
         if stop is not None:
-            self.report.status = stop.kind
-            self.report.error, self.report.hint = stop.sentence, stop.hint
+            self._end_with(stop)
         elif self.tally.rejected or self.tally.retriable:
             self.report.status = "partial"
         else:
             self.report.status = "done"
 
+    def _settle_target(self, planned: plan.Plan, run: RunRecord) -> bool:
+        """Whether the ledger is about what the configuration leads to; keeps what that is, before anything is sent."""
+        if not (planned.counts.to_send or self.whole.acknowledged):
+            return True
+        bound, found = self.ledger.target(run.destination), target_of(self.config)
+        settled = settle(bound, found, lambda: self._account(planned))
+        if settled is None:
+            self.report.error, self.report.hint = refusal(run.destination, bound, found, self._asked)
+        elif settled != bound:
+            self.ledger.bind(run.destination, settled, now=self.began)
+        return settled is not None
+
+    def _look_at_target(self, planned: plan.Plan) -> None:
+        """The same for a dry run, which binds nothing, and may not look at the destination."""
+        bound, found = self.ledger.target(self.request.destination), target_of(self.config)
+        if bound is None:
+            return
+        try:
+            if settle(bound, found, lambda: self._account(planned)) is None:
+                self.report.problems.append(Problem(*refusal(self.request.destination, bound, found, self._asked)))
+        except TenureError as error:
+            self.report.warnings.append(self.redact(f"The destination could not be looked at: {error.message}"))
+        except Halted as halted:
+            self.report.warnings.append(f"The destination could not be looked at: {halted.stop.sentence}")
+
+    def _end_with(self, stop: Stop) -> None:
+        self.report.status, self.report.error, self.report.hint = stop.kind, stop.sentence, stop.hint
+
+    def _account(self, planned: plan.Plan) -> str | None:
+        """The account's own id, by asking the destination."""
+        destination = self._open(planned)
+        if destination is not None and (account := account_of(destination)) is not None:
+            self._asked = self._sender(destination).ask(account)
+        return self._asked
+
+    def _open(self, planned: plan.Plan) -> Destination | None:
+        """The destination, opened once; None in a dry run that must not look at it."""
+        if self._opened is None:
+            self._opened = self.open_destination(planned.mapping)
+        return self._opened
+
+    def _sender(self, destination: Destination) -> Sender:
+        retry = self.config.retry.model_copy(update={"tries": 1}) if self.request.dry_run else self.config.retry
+        return Sender(destination, retry, sleep=self.world.sleep, rng=self.world.rng, redact=self.redact)
+
+    def _stopped(self, error: TenureError) -> Stop:
+        return Stop("stopped", self.redact(error.message), self.redact(error.hint) if error.hint else None)
+
     def _send(self, connection: Connection, planned: plan.Plan, run: RunRecord) -> Stop | None:
         try:
-            destination = self.open_destination(planned.mapping)
+            destination = self._open(planned)
         except TenureError as error:
-            return Stop("stopped", self.redact(error.message), self.redact(error.hint) if error.hint else None)
+            return self._stopped(error)
         if destination is None:
             raise Fatal(f"{run.destination} was not opened.")
-        sender = Sender(destination, self.config.retry, sleep=self.world.sleep, rng=self.world.rng, redact=self.redact)
+        sender = self._sender(destination)
         try:
             self._preflight(destination, sender, planned.mapping.described())
             stop = self._batches(connection, planned, run, destination, sender)
@@ -377,14 +439,12 @@ class _Run:
 
     def _look_ahead(self, planned: plan.Plan) -> None:
         """What would stop a sync before its first row, as far as one try tells."""
-        if planned.counts.to_send == 0:
+        if planned.counts.to_send == 0 or self.report.problems:
             return
-        once = self.config.retry.model_copy(update={"tries": 1})
         try:
-            destination = self.open_destination(planned.mapping)
+            destination = self._open(planned)
             if destination is not None:
-                sender = Sender(destination, once, sleep=self.world.sleep, rng=self.world.rng, redact=self.redact)
-                self._look(destination, sender, planned.mapping.described())
+                self._look(destination, self._sender(destination), planned.mapping.described())
         except TenureError as error:
             self.report.warnings.append(self.redact(f"The destination could not be looked at: {error.message}"))
         except Halted as halted:

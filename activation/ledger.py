@@ -22,6 +22,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from activation.target import Target
 from core.errors import Fatal, Retriable, TenureError, UserError
 
 if TYPE_CHECKING:
@@ -111,7 +112,17 @@ CHANGES = sa.Table(
 )
 """One row per run and row that was sent or could not be: JSON of the fields that differ, before and after."""
 
+TARGETS = sa.Table(
+    "sync_targets",
+    metadata,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("bound_at", _moment, nullable=False),
+)
+"""What the rows of a destination are about (`target.py`). It is not published: it holds addresses and fingerprints of credentials."""
+
 TABLES = (RUNS, ROWS, CHANGES)
+"""The tables that are published."""
 _FAILING = ROWS.c.last_status.in_(("rejected", "retriable"))
 UNREACHABLE = "unreachable"
 """Error code of rows whose batch nobody answered: not the row's fault, and no attempt that counts."""
@@ -225,6 +236,32 @@ class Ledger:
         )
         found = self._rows(asked)
         return LastGood(**found[0]) if found else None
+
+    def target(self, destination: str) -> Target | None:
+        """What the rows of `destination` are about; None where nothing is bound yet."""
+        if self._engine is None or not self._has(TARGETS):
+            return None
+        found = self._rows(sa.select(TARGETS.c.target).where(TARGETS.c.destination == destination))
+        return Target.parse(found[0]["target"]) if found else None
+
+    def _has(self, table: sa.Table) -> bool:
+        assert self._engine is not None
+        with self._errors():
+            return sa.inspect(self._engine).has_table(table.name)
+
+    def bind(self, destination: str, target: Target, *, now: datetime) -> None:
+        """Let the rows of `destination` be about `target` from now on."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(TARGETS).where(TARGETS.c.destination == destination))
+            connection.execute(
+                sa.insert(TARGETS).values(destination=destination, target=target.text, bound_at=now),
+            )
+
+    def forget(self, destination: str) -> int:
+        """Forget the rows of `destination` and what they are about; returns how many rows. What past runs did stays."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(TARGETS).where(TARGETS.c.destination == destination))
+            return connection.execute(sa.delete(ROWS).where(ROWS.c.destination == destination)).rowcount
 
     # --- a run
 
@@ -424,6 +461,24 @@ class Ledger:
             .limit(limit)
         )
         return self._rows(asked if destination is None else asked.where(ROWS.c.destination == destination))
+
+    def invalid(self, destination: str | None = None, *, limit: int = 100) -> list[dict[str, Any]]:
+        """Rows that the newest run of each destination did not send, since they are not what a destination takes, and why."""
+        newest = (
+            sa.select(RUNS.c.destination, sa.func.max(RUNS.c.started_at).label("started_at"))
+            .where(RUNS.c.status != "guarded")
+            .group_by(RUNS.c.destination)
+            .subquery()
+        )
+        asked = (
+            sa.select(CHANGES.c.destination, CHANGES.c.key, CHANGES.c.error_code, CHANGES.c.error, CHANGES.c.changed_at)
+            .join(RUNS, RUNS.c.run_id == CHANGES.c.run_id)
+            .join(newest, sa.and_(newest.c.destination == RUNS.c.destination, newest.c.started_at == RUNS.c.started_at))
+            .where(CHANGES.c.status == "invalid")
+            .order_by(CHANGES.c.destination, CHANGES.c.key)
+            .limit(limit)
+        )
+        return self._rows(asked if destination is None else asked.where(CHANGES.c.destination == destination))
 
     def totals(self) -> dict[str, dict[str, int]]:
         """How many rows each destination has, how many fail, are parked, or are in doubt."""

@@ -128,8 +128,8 @@ def resolve(connection: Connection, config: SyncConfig, *, schema: str = "revers
     columns = _columns(connection, schema, config.model)
     if not columns:
         raise UserError(
-            f"There is no table {schema}.{config.model} in the published copy.",
-            hint="Run `tenure run`; a model of your own belongs in models/activation/.",
+            f"{schema}.{config.model} is not in the published copy: it is built by the first run after a destination is configured.",
+            hint="Run `tenure run`. A model of your own belongs in models/activation/.",
         )
     key = _find(columns, config.key, f"the key of {config.model}")
     wanted: Names[str, FieldConfig] = config.fields or {name: FieldConfig() for name in columns if name != key}

@@ -40,7 +40,7 @@ class Organisation(Client):
     def __init__(self, client_id: str, client_secret: str, login_url: str, *, timeout: float = 60.0) -> None:
         super().__init__(secure(login_url), headers=self._authorization, timeout=timeout)
         self._credentials = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
-        self._login_url, self._instance, self._token = login_url, "", ""
+        self._login_url, self._instance, self._token, self._identity = login_url, "", "", ""
         self.used = 0.0
         """Share of the calls of 24 hours that are used, as the last answer told."""
 
@@ -73,6 +73,15 @@ class Organisation(Client):
         if urlsplit(instance).scheme != "https" and urlsplit(instance).hostname != urlsplit(self._login_url).hostname:
             raise Fatal("Salesforce names an instance that is not reached over https.", hint="Check the login URL.")
         self._token, self._instance = token, instance
+        self._identity = str(document.get("id") or "")
+
+    @property
+    def organisation_id(self) -> str | None:
+        """The id of the organisation, as the identity URL of the token names it (`…/id/00D…/005…`); gets a token where there is none."""
+        if not self._token:
+            self.refresh()
+        parts = urlsplit(self._identity).path.split("/")
+        return parts[2] if len(parts) > 2 and parts[1] == "id" and parts[2] else None
 
     def send(self, method: str, url: str, **request: Any) -> Answer:
         """One request to the organisation's instance; returns its answer, which is a success.

@@ -123,7 +123,7 @@ DestinationConfig = Annotated[
     HubSpotConfig | SalesforceConfig | WebhookConfig | DatabaseSyncConfig | FilesSyncConfig,
     Field(discriminator="connector"),
 ]
-COMMANDS_OF_SYNC = ("run", "status", "failures", "release", "diff", "verify", "setup")
+COMMANDS_OF_SYNC = ("run", "status", "failures", "release", "diff", "verify", "setup", "rebind")
 
 
 class SyncSettings(Strict):

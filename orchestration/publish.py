@@ -72,8 +72,9 @@ def publish(
     `storage_version` is the oldest DuckDB that can read the file: BI tools carry drivers that are years old.
 
     `tables` are models by `schema.table`, with dbt's descriptions, which become comments. `exclude` names columns as
-    `table.column`. Raises `UserError` when `exclude` names a column that is not there.
+    `table.column`. Raises `UserError` when `exclude` names a column that is not there, or a model has not been built yet.
     """
+    _check_built(connection, tables)
     _check_excluded(connection, tables, exclude)
     with _replacing(path) as fresh:
         options = f"row_group_size {ROWS_OF_A_GROUP}, storage_version {literal(storage_version)}"
@@ -219,6 +220,16 @@ def _write_publication(connection: Connection, publication: Publication) -> None
     connection.execute(
         "insert into published.main.publication values (?, ?, ?, ?, ?)", list(asdict(publication).values())
     )
+
+
+def _check_built(connection: Connection, tables: Iterable[str]) -> None:
+    known = rows(connection, "select table_schema || '.' || table_name as name from information_schema.tables")
+    missing = sorted(set(tables) - {row["name"] for row in known})
+    if missing:
+        said = f"{missing[0]} has" if len(missing) == 1 else f"{', '.join(missing)} have"
+        raise UserError(
+            f"{said} not been built yet: the configuration has changed since the last run.", hint="Run `tenure run`."
+        )
 
 
 def _check_excluded(connection: Connection, tables: Mapping[str, Any], exclude: tuple[str, ...]) -> None:

@@ -27,8 +27,9 @@ from activation.ledger import Ledger
 from activation.mapping import Mapping, resolve
 from activation.readback import Drift
 from activation.redact import redactor
+from activation.target import account_of, refusal, settle, target_of
 from core import settings
-from core.errors import TenureError, UserError
+from core.errors import Refused, TenureError, UserError
 from core.settings import Tenure
 from core.sync_settings import SyncConfig
 from core.warehouse import warehouse
@@ -265,7 +266,29 @@ def verify(tenure: Tenure, name: str, *, keys: tuple[str, ...], progress: Progre
     with _opened(tenure, name) as (destination, mapping), ledger_of(tenure, create=False) as ledger:
         if not isinstance(destination, Reads):
             raise UserError(f"The values of {name} cannot be read back.")
+        bound, found = ledger.target(name), target_of(config_of(tenure, name))
+        if bound is not None and settle(bound, found, account_of(destination) or (lambda: None)) is None:
+            said, hint = refusal(name, bound, found)
+            raise Refused(said, hint=hint)
         return readback.verify(ledger, name, destination, mapping.fields, keys=keys, progress=progress)
+
+
+def rebind(tenure: Tenure, name: str, *, keep: bool) -> int:
+    """Let the ledger be about what the configuration leads to now: with `keep` its rows stay as they are, else they are forgotten, so
+    that the next sync sends everything. Returns how many rows that is."""
+    with ledger_of(tenure, create=True) as ledger, ledger.hold(name):
+        if not keep:
+            count = ledger.forget(name)
+        else:
+            with _opened(tenure, name) as (destination, _):
+                account = account_of(destination)
+                found = target_of(config_of(tenure, name))
+                settled = settle(None, found, account or (lambda: None)) or found
+            ledger.bind(name, settled, now=settings.utc_now())
+            count = ledger.totals().get(name, {}).get("rows", 0)
+        if tenure.serving_path.exists():
+            publish_ledger(tenure.serving_path, ledger.tables())
+    return count
 
 
 def setup(tenure: Tenure, name: str) -> list[str]:

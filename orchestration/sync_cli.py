@@ -6,8 +6,10 @@ Imports stay inside the commands: `tenure --help` answers at once.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 SHOWN = 50
 """How many changes or rows a table shows before the rest is counted."""
+KEYS_ON_A_LINE = 20
+"""More keys than that are written to a file, instead of to a command line that no shell would take."""
 
 
 class _Sync(TyperGroup):
@@ -64,7 +68,8 @@ def run(
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="Send unchanged rows as well.")] = False,
     keys: Annotated[
-        list[str] | None, typer.Option("--keys", metavar="A,B", help="Only these rows; may be given more than once.")
+        list[str] | None,
+        typer.Option("--keys", metavar="A,B|@FILE", help="Only these rows; may be given more than once."),
     ] = None,
     override: Annotated[
         bool, typer.Option("--override", help="Send though a guard refuses; the ledger keeps that you did.")
@@ -152,18 +157,30 @@ def failures(
     limit: Annotated[int, typer.Option(help="Show at most so many rows.", min=1)] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Rows that a destination did not take, and why; parked ones first."""
+    """Rows that a destination did not take, and rows that are not fit to be sent, each with its reason; parked ones first."""
     from orchestration import console, sync
 
     tenure = _tenure(context)
     _names(tenure, destination, enabled_only=False)
     with sync.ledger_of(tenure, create=False) as ledger:
         found = ledger.failures(destination, limit=limit)
+        invalid = ledger.invalid(destination, limit=limit)
     if as_json:
-        console.print_json(found)
+        console.print_json([*found, *(_as_failure(row) for row in invalid)])
         return
+    if invalid:
+        shown = [
+            {
+                **({} if destination else {"destination": row["destination"]}),
+                "key": row["key"],
+                "why": row["error"],
+            }
+            for row in invalid
+        ]
+        console.show_table("Not fit to be sent", shown)
+        console.OUT.print()
     if not found:
-        console.OUT.print("Every row was taken when it was last sent.")
+        console.OUT.print("Every row that was sent was taken.")
         return
     shown = [
         {
@@ -176,7 +193,7 @@ def failures(
         }
         for row in found
     ]
-    console.show_table("", shown)
+    console.show_table("Not taken" if invalid else "", shown)
     if any(row["parked_at"] for row in found):
         console.show_next(f"tenure sync release {found[0]['destination']}", config=context.obj)
 
@@ -185,7 +202,7 @@ def failures(
 def release(
     context: typer.Context,
     destination: One,
-    keys: Annotated[list[str] | None, typer.Option("--keys", metavar="A,B", help="Only these rows.")] = None,
+    keys: Annotated[list[str] | None, typer.Option("--keys", metavar="A,B|@FILE", help="Only these rows.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let parked rows ride in the next sync again."""
@@ -258,7 +275,7 @@ def diff(
 def verify(
     context: typer.Context,
     destination: One,
-    keys: Annotated[list[str] | None, typer.Option("--keys", metavar="A,B", help="Only these rows.")] = None,
+    keys: Annotated[list[str] | None, typer.Option("--keys", metavar="A,B|@FILE", help="Only these rows.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read the destination's values back and report where somebody else changed our fields. Exit code 1 where they differ."""
@@ -270,7 +287,7 @@ def verify(
     if as_json:
         console.print_json({"status": "drifted" if found.drifted else "same", **found.document()})
     else:
-        _show_drift(context, destination, found)
+        _show_drift(context, tenure, destination, found)
     raise typer.Exit(1 if found.drifted else 0)
 
 
@@ -287,6 +304,39 @@ def setup(context: typer.Context, destination: One, as_json: AsJson = False) -> 
         return
     for sentence in made or ["Everything is there already."]:
         console.OUT.print(sentence, markup=False, soft_wrap=True)
+    console.show_next(f"tenure sync {destination} --dry-run", config=context.obj)
+
+
+@app.command(
+    "rebind", epilog="Examples: tenure sync rebind hubspot --forget · tenure sync rebind hubspot --keep --json"
+)
+def rebind(
+    context: typer.Context,
+    destination: One,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="It is another target: the next sync sends every row to it.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="It is the same target under another address: it has what was sent.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what the ledger of a destination is about, after a sync was refused because the configuration leads elsewhere."""
+    from core.errors import UserError
+    from orchestration import console, sync
+
+    tenure = _tenure(context)
+    sync.config_of(tenure, destination)
+    if forget == keep:
+        raise UserError("Choose one of --forget and --keep.", hint="tenure sync rebind --help says what each does.")
+    rows = sync.rebind(tenure, destination, keep=keep)
+    if as_json:
+        console.print_json(
+            {"status": "done", "destination": destination, "way": "keep" if keep else "forget", "rows": rows}
+        )
+        return
+    done = "kept" if keep else "forgotten; the next sync sends everything"
+    console.OUT.print(f"{counted(rows, 'row')} of {destination} {done}.", soft_wrap=True)
     console.show_next(f"tenure sync {destination} --dry-run", config=context.obj)
 
 
@@ -315,8 +365,35 @@ def _names(tenure: Tenure, destination: str | None, *, enabled_only: bool = True
     return found
 
 
+def _as_failure(invalid: dict[str, Any]) -> dict[str, Any]:
+    """An invalid row in the shape of one that a destination did not take."""
+    return {
+        "destination": invalid["destination"],
+        "key": invalid["key"],
+        "attempts": 0,
+        "last_status": "invalid",
+        "last_error_code": invalid["error_code"],
+        "last_error": invalid["error"],
+        "last_attempt_at": invalid["changed_at"],
+        "parked_at": None,
+    }
+
+
 def _split(keys: Sequence[str] | None) -> tuple[str, ...]:
-    return tuple(key.strip() for some in keys or () for key in some.split(",") if key.strip())
+    """Keys as they are given: separated by commas, or one a line in a file, as `@FILE`."""
+    from core.errors import UserError
+
+    found: list[str] = []
+    for some in keys or ():
+        if not some.startswith("@"):
+            found += some.split(",")
+            continue
+        path = Path(some[1:]).expanduser()
+        try:
+            found += path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--keys: {path} cannot be read: {error}", hint="One key a line, in UTF-8.") from None
+    return tuple(key.strip() for key in found if key.strip())
 
 
 def _status(reports: Sequence[SyncReport]) -> str:
@@ -436,7 +513,7 @@ def _parsed(change: dict[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in change.items() if k not in ("old_values", "new_values")}, "fields": fields}
 
 
-def _show_drift(context: typer.Context, destination: str, found: Drift) -> None:
+def _show_drift(context: typer.Context, tenure: Tenure, destination: str, found: Drift) -> None:
     from orchestration import console
 
     console.OUT.print(
@@ -455,7 +532,17 @@ def _show_drift(context: typer.Context, destination: str, found: Drift) -> None:
         console.show_table("", shown)
         if len(found.drifted) > SHOWN:
             console.OUT.print(f"[dim]and {len(found.drifted) - SHOWN:,} more: --json shows all[/]")
-    some = ",".join(dict.fromkeys(row.key for row in found.drifted if row.field is not None))
-    if some:
+    keys = list(dict.fromkeys(row.key for row in found.drifted if row.field is not None))
+    if keys:
         console.OUT.print("\nTo send ours again, which overwrites theirs:")
+        some = _named(keys, tenure.home / "sync" / f"{destination}.drifted.txt")
         console.show_next(f"tenure sync {destination} --full --keys {some}", config=context.obj)
+
+
+def _named(keys: Sequence[str], path: Path) -> str:
+    """Keys as --keys takes them: a few by themselves, many in a file, which is written."""
+    if len(keys) <= KEYS_ON_A_LINE and not any(set(key) & set(",@ ") for key in keys):
+        return shlex.quote(",".join(keys))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
+    return shlex.quote(f"@{path}")

@@ -147,6 +147,7 @@ class HubSpotStandIn(StandIn):
         self.memory = Store()
         self._export, self._taken, self._shelf = export, set[str](), Shelf()
         self.tokens: dict[str, tuple[str, ...]] = {TOKEN: SCOPES}
+        self.hub_id = 1
         if not self.store.all("properties"):
             self.store.put(
                 "groups", {"companyinformation": {"name": "companyinformation", "label": "Company information"}}
@@ -295,7 +296,7 @@ class HubSpotStandIn(StandIn):
         token = (await request.json()).get("tokenKey")
         if token not in self.tokens:
             return self.refusal(401, {"message": "The token is not known."})
-        return JSONResponse({"userId": 1, "hubId": 1, "appId": 1, "scopes": list(self.tokens[token])})
+        return JSONResponse({"userId": 1, "hubId": self.hub_id, "appId": 1, "scopes": list(self.tokens[token])})
 
     # --- reading --------------------------------------------------------------------------------------------------
 

@@ -125,6 +125,7 @@ class SalesforceStandIn(StandIn):
         )
         self.clients = {CLIENT_ID: CLIENT_SECRET}
         self.tokens: set[str] = set()
+        self.organisation_id = "00D000000000001EAA"
         self.daily_calls, self.used, self.polls = daily_calls, 0, polls
         self.jobs: dict[str, Body] = {}
         self.query_jobs, self.page_rows = 0, reading.MOST_QUERY
@@ -232,7 +233,9 @@ class SalesforceStandIn(StandIn):
         token = "00D" + secrets.token_hex(16)
         self.tokens.add(token)
         instance = f"{request.url.scheme}://{request.url.netloc}"
-        return JSONResponse({"access_token": token, "instance_url": instance, "token_type": "Bearer", "issued_at": "0"})
+        identity = f"https://login.salesforce.com/id/{self.organisation_id}/005000000000001AAA"
+        token_of = {"access_token": token, "instance_url": instance, "id": identity, "token_type": "Bearer"}
+        return JSONResponse({**token_of, "issued_at": "0"})
 
     def _guarded(self, handler: Any) -> Any:
         async def guarded(request: Request) -> Response:

@@ -216,14 +216,24 @@ class HubSpot:
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
-    def _missing_scopes(self) -> list[Problem]:
-        """What the token may not do, where HubSpot tells: it does for private apps, not for every other kind of token."""
+    def account(self) -> str | None:
+        """The id of the account (HubSpot's hub or portal), as far as HubSpot says whose the token is."""
+        found = self._token_info().get("hubId")
+        return None if found is None else str(found)
+
+    def _token_info(self) -> Mapping[str, Any]:
+        """What HubSpot says of the token; it does for private apps, not for every other kind of token."""
         path = "/oauth/v2/private-apps/get/access-token-info"
         answer = self._client.send("POST", path, json={"tokenKey": self._token})
         document = document_of(answer)
-        if answer.status_code != 200 or not isinstance(document, dict) or "scopes" not in document:
+        return document if answer.status_code == 200 and isinstance(document, dict) else {}
+
+    def _missing_scopes(self) -> list[Problem]:
+        """What the token may not do, where HubSpot says it."""
+        info = self._token_info()
+        if "scopes" not in info:
             return []
-        scopes = set(document["scopes"])
+        scopes = set(info["scopes"])
         needed = (f"crm.objects.{self._type}.read", f"crm.objects.{self._type}.write", f"crm.schemas.{self._type}.read")
         return [
             Problem(f"The token lacks the scope {scope}.", "Add it to the service key or the app in HubSpot.")

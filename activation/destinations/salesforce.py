@@ -86,6 +86,10 @@ class Salesforce:
         self._organisation = Organisation(client_id, client_secret, login_url, timeout=timeout)
         self._bulk_seconds, self._sleep = bulk_seconds, sleep
 
+    def account(self) -> str | None:
+        """The id of the organisation."""
+        return self._organisation.organisation_id
+
     def limits(self, rows: int) -> Limits:
         """Collections of 200; jobs of 10,000 where there is more to send than `bulk_above`."""
         return Limits(batch_rows=BULK_ROWS if rows > self._bulk_above else COLLECTION_ROWS)

@@ -82,6 +82,13 @@ def test_the_file_can_be_read_by_every_duckdb_since_1_0_also_after_a_sync(workin
         publish(working, path, PUBLICATION, tables=TABLES, exclude=(), storage_version="v99.0.0")
 
 
+def test_a_model_that_is_not_built_yet_is_named_with_the_command(working: Any, tmp_path: Path) -> None:
+    added = {**TABLES, "reverse_etl.sync_webhook_scores": {"columns": {}}}
+    with pytest.raises(UserError, match=r"sync_webhook_scores has not been built yet.*") as error:
+        publish(working, tmp_path / "serving.duckdb", PUBLICATION, tables=added, exclude=())
+    assert error.value.hint == "Run `tenure run`."
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("packages", [("duckdb==1.0.*",), ("duckdb==1.4.*", "duckdb-engine", "sqlalchemy<2")])
 def test_older_drivers_read_the_published_file(working: Any, tmp_path: Path, packages: tuple[str, ...]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +14,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from core import settings
 from core.warehouse import warehouse
-from orchestration import alerts, sync
+from orchestration import alerts, sync, sync_cli
 
 CONFIG = """
 company: Small Ltd
@@ -39,7 +43,7 @@ def small(tmp_path: Path, world: Any) -> Any:
     return home
 
 
-def publish(home: Path, scores: list[float]) -> None:
+def publish(home: Path, scores: list[float], *, without_key: int = 0) -> None:
     home.mkdir(exist_ok=True)
     with warehouse(home / "fresh.duckdb") as connection:
         connection.execute("create schema reverse_etl")
@@ -48,6 +52,8 @@ def publish(home: Path, scores: list[float]) -> None:
         connection.execute("create table reverse_etl.sync_files_scores (account_id varchar, churn_probability double)")
         for n, score in enumerate(scores):
             connection.execute("insert into reverse_etl.sync_files_scores values (?, ?)", [f"a{n}", score])
+        for _ in range(without_key):
+            connection.execute("insert into reverse_etl.sync_files_scores values (null, 0.5)")
     (home / "fresh.duckdb").replace(home / "serving.duckdb")
 
 
@@ -225,7 +231,48 @@ def test_what_people_see_of_failures_and_drift_is_in_words(small: Any) -> None:
     # The last sync did nothing; what is asked for is the one that did.
     assert len(small.must("sync", "diff", "outbox")["changes"]) == 4
     assert "and 3 more" in small.run("sync", "diff", "outbox", "--limit", "1").out
-    assert "Every row was taken" in small.run("sync", "failures").out
+    assert "Every row that was sent was taken" in small.run("sync", "failures").out
+    publish(small.path, [0.1, 0.2, 0.3, 0.4], without_key=1)
+    small.must("sync")
+    assert "null_key" in small.run("sync", "failures").out
+    (invalid,) = small.must("sync", "failures", "outbox")
+    assert (invalid["last_status"], invalid["key"]) == ("invalid", None)
+
+
+def test_a_destination_that_leads_elsewhere_is_refused_with_the_two_ways_on(small: Any) -> None:
+    small.must("sync")
+    small.config.write_text(CONFIG.replace("/outbox", "/elsewhere"), encoding="utf-8")
+    refused = small.run("sync")
+    assert refused.code == 3
+    assert "tenure sync rebind outbox --forget" in refused.out
+    assert "tenure sync rebind outbox --keep" in refused.out
+    assert not (small.path / "elsewhere").exists()
+    assert small.run("sync", "rebind", "outbox").code == 2
+    kept = small.must("sync", "rebind", "outbox", "--keep")
+    assert (kept["way"], kept["rows"]) == ("keep", 4)
+    assert small.must("sync")["syncs"][0]["counts"]["unchanged"] == 4
+    small.config.write_text(CONFIG, encoding="utf-8")
+    assert small.must("sync", "rebind", "outbox", "--forget")["rows"] == 4
+    assert small.must("sync")["syncs"][0]["counts"]["ok"] == 4
+
+
+def test_a_new_destination_says_which_command_builds_its_model(small: Any) -> None:
+    added = '    table: {connector: database, url: "sqlite://", table: scores}\n'
+    small.config.write_text(CONFIG + added, encoding="utf-8")
+    answer = small.run("sync", "table")
+    assert answer.code == 2
+    assert "is not in the published copy" in answer.err
+    assert "`tenure run`" in answer.err
+
+
+@given(st.lists(st.text(st.characters(categories=["L", "N"]), min_size=1), min_size=1, max_size=60, unique=True))
+@example([f"{n:018d}" for n in range(10_000)])
+@example(["a,b", "c"])
+def test_a_command_with_any_number_of_keys_can_be_used_as_it_is_printed(keys: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        printed = sync_cli._named(keys, Path(folder) / "sync" / "hubspot.drifted.txt")
+        assert len(printed) < 4_000
+        assert sync_cli._split(shlex.split(printed)) == tuple(keys)
 
 
 def test_without_anything_published_a_sync_begins_nothing(small: Any) -> None:
