@@ -144,7 +144,7 @@ class Progress:
     `is_partial` says that a sample left something out. `has_more` says that this was a stretch of what is new: it is
     committed with its cursor, and `chunks` is asked again. `fields` are the JSON types seen of each of the source's
     fields, where it has records that may change their shape. `requests` and `quota` tell what was asked of a vendor, and
-    what it allows.
+    what it allows. `warnings` are sentences about what was read and is not as it should be.
     """
 
     cursor: str | None = None
@@ -156,6 +156,7 @@ class Progress:
     hinted: frozenset[str] = frozenset()
     requests: int = 0
     quota: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Stream(Protocol):

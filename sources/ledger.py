@@ -127,6 +127,7 @@ class LoadReport:
     `rows_released` were in quarantine since an earlier run and are loaded now, `rows_ended` are periods that a newer one ended,
     `rows_reassigned` were loaded before and belong to another user or account, as is known by now, and `rows_withdrawn` went back to
     quarantine, since nothing says any more which account their user belongs to; they are not part of `rows_read`.
+    `message` says why a stream stopped, or what a person should know of one that did not.
     A stream that stopped has the counts of the stretches that were committed. `requests` were
     made to a vendor, who told of its `quota`; `drift` says which of its fields are not what they were.
     """

@@ -197,7 +197,7 @@ class _Loader:
             connector=self.id.connector,
             entity=self.id.entity_name,
             status="stopped" if stopped else "loaded" if moved else "unchanged",
-            message=stopped or self._outdated,
+            message=stopped or " ".join(filter(None, (self._outdated, *progress.warnings))) or None,
             files=c.files,
             rows_read=c.read,
             rows_inserted=c.inserted,
