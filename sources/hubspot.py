@@ -204,7 +204,8 @@ class _Reader:
     def _seen(self, position: Position, records: Sequence[Record]) -> int:
         """The latest change that was seen, of those up to the begin of the run: no progress is made by what lies ahead."""
         changed = map(self._changed_at, records)
-        return max([position.get("seen", 0), *(at for at in changed if at <= position["began"])])
+        latest: int = max([position.get("seen", 0), *(at for at in changed if at <= position["began"])])
+        return latest
 
     def _changed_at(self, record: Record) -> int:
         at = moment((record.get("properties") or {}).get(self._kept.modified) or record.get("updatedAt"))
