@@ -456,6 +456,8 @@ def _show_stream(stream: StreamFinding) -> None:
     OUT.print(f"{mark} [bold]{stream.source}/{stream.stream}[/] → {stream.entity}  [dim]{where}; {read}[/]")
     if stream.message:
         OUT.print(f"    [red]{escape(stream.message)}[/]", soft_wrap=True)
+    if stream.warning:
+        OUT.print(f"    [yellow]{escape(stream.warning)}[/]", soft_wrap=True)
     filled = [
         c.name if c.filled == 1 else f"{c.name} {percent(min(c.filled, 0.999), 1)}" for c in stream.columns if c.filled
     ]

@@ -203,18 +203,18 @@ def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport])
     drift = [f"{report.source}/{report.stream}: {report.drift}" for report in reports if report.drift]
     if drift:
         counts["drift"] = dg.MetadataValue.md("\n\n".join(drift))
-    outdated = [_told(report) for report in reports if report.status != "stopped" and report.message]
-    if outdated:
-        counts["outdated"] = dg.MetadataValue.md("\n\n".join(outdated))
-    stopped = [_told(report) for report in reports if report.status == "stopped"]
+    warnings = [_labelled(r, r.message) for r in reports if r.status != "stopped" and r.message]
+    if warnings:
+        counts["warnings"] = dg.MetadataValue.md("\n\n".join(warnings))
+    stopped = [_labelled(report, report.message or "stopped") for report in reports if report.status == "stopped"]
     if stopped:
         counts["stopped"] = dg.MetadataValue.md("\n\n".join(stopped))
     return counts
 
 
-def _told(report: LoadReport) -> str:
-    label, message = f"{report.source}/{report.stream}", report.message or "stopped"
-    return message if message.startswith(label) else f"{label}: {message}"
+def _labelled(report: LoadReport, sentence: str) -> str:
+    label = f"{report.source}/{report.stream}"
+    return sentence if sentence.startswith(label) else f"{label}: {sentence}"
 
 
 def _utc(moment: datetime) -> dg.TimestampMetadataValue:

@@ -185,8 +185,8 @@ class _Watcher:
         if "stopped" in metadata:
             self.stopped = True
             self.outcome.problems.append(str(metadata["stopped"]))
-        if "outdated" in metadata:
-            self.outcome.warnings.append(str(metadata["outdated"]))
+        if "warnings" in metadata:
+            self.outcome.warnings.append(str(metadata["warnings"]))
         self.on_progress(
             Progress(
                 "asset", "/".join(materialization.asset_key.path), _in_words(metadata), ok="stopped" not in metadata

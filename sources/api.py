@@ -36,6 +36,7 @@ from core.warehouse import Connection, identifier, literal
 from sources import ledger
 from sources.base import Chunk, Progress, StreamId
 from sources.batches import BATCH, Batch, as_text, origin
+from sources.future import CLOCKS_DIFFER, Future
 
 Record = Mapping[str, Any]
 Document = dict[str, Any]
@@ -94,13 +95,15 @@ class Resource:
     """One list of a vendor's account.
 
     `fields` are the ones that mappings may name; `key` is the one that tells records apart. `scope` is what the key or token
-    must be allowed, in the vendor's words: a 403 names it.
+    must be allowed, in the vendor's words: a 403 names it. `stamped` is the field by which changes are found: a position is never
+    taken from a record whose stamp lies beyond the run's moment, which would hide what changes until then.
     """
 
     fields: Mapping[str, Kind]
     read: Callable[[Ask], Page]
     scope: str
     key: str = "id"
+    stamped: str = ""
 
 
 @dataclass(frozen=True)
@@ -299,6 +302,7 @@ class ApiStream:
         self._visited: set[str] = set()
         self._fields: dict[str, frozenset[str]] = {}
         self._memo: dict[str, Any] = {}
+        self._future = Future(self._resource.stamped)
         self._progress = Progress()
 
     @property
@@ -347,6 +351,7 @@ class ApiStream:
         day = self._source.since
         since = None if day is None or self.id.entity_name in STATES else datetime.combine(day, datetime.min.time())
         page = self._resource.read(Ask(api, position, self._source, since, self._now, self._memo))
+        self._note_future(page)
         ahead = json.dumps(page.position, sort_keys=True)
         if not page.is_end and ahead in self._visited:
             raise Fatal(
@@ -354,6 +359,13 @@ class ApiStream:
                 hint="Run again; if it happens again, tell the vendor.",
             )
         return page
+
+    def _note_future(self, page: Page) -> None:
+        resource = self._resource
+        for record in page.records:
+            stamp = record.get(resource.stamped)
+            if stamp is not None and is_ahead(stamp, self._now + CLOCKS_DIFFER):
+                self._future.note(f"{resource.key}={record.get(resource.key)}", stamp)
 
     def _open(self) -> Api:
         return Api(
@@ -380,6 +392,7 @@ class ApiStream:
             hinted=frozenset(self._resource.fields),
             requests=self._api.requests,
             quota=self._api.quota,
+            warnings=self._future.warnings,
         )
 
     def _chunk(self, connection: Connection, held: Batch, stretch: _Stretch) -> Chunk:
@@ -494,6 +507,14 @@ def moment(text: Any) -> datetime | None:
         return naive(datetime.fromisoformat(str(text)))
     except ValueError:
         return None
+
+
+def is_ahead(stamp: Any, now: datetime) -> bool:
+    """Whether a vendor's stamp (a moment, or seconds since 1970) lies beyond `now`."""
+    if isinstance(stamp, (int, float)):
+        return stamp > unix_seconds(now)
+    at = moment(stamp)
+    return at is not None and at > now
 
 
 def naive(at: datetime) -> datetime:

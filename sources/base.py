@@ -10,7 +10,7 @@ A connector is a module with a function `open_stream(stream, source, *, now, tem
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -79,13 +79,19 @@ class StreamId:
 
 @dataclass(frozen=True)
 class FileVersion:
-    """One file as it was when it was read. `mtime_ns` is in nanoseconds, `size` in bytes; `columns` are a JSON file's keys."""
+    """One file as it was when it was read. `mtime_ns` is in nanoseconds, `size` in bytes; `columns` are a JSON file's keys.
+
+    `version` is what its place tells versions by: an object's e-tag. `content` is the hash of what is inside; `copy_of` is the file
+    that was loaded with the same content, where this one was not.
+    """
 
     path: str
     size: int
     mtime_ns: int
-    sha256: str
+    version: str = ""
+    content: str = ""
     columns: tuple[str, ...] = ()
+    copy_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Chunk:
     records which the reader rejects are not counted: `recounted` mends `_row` once all were read.
     `is_text` says that values are text that still needs trimming.
     `has_malformed` says that `relation` has a column `_malformed`: true for a record that could not be taken apart.
-    `files` replace what the same paths gave before.
+    `files` are those that it is read from.
     `rejects` is an SQL table expression (_file, _row, detail) of records that could not be read at all, valid once
     `relation` was read.
     `gone` is an SQL table expression with the source's columns and `_gone_at`: records that the source no longer has,
@@ -139,23 +145,27 @@ class Drift:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a stream remembers when it commits: its cursor, the files it knows by now, and old → new paths of moved ones.
+    """What a stream remembers when it commits: its cursor, the files it knows by now, and what became of files that were loaded.
+
+    `moves` are pairs of a path whose rows were loaded and the path whose rows they are from now on, or None for rows that go, since the
+    file holds something else; in their order, each before the chunk that comes after it.
 
     `is_partial` says that a sample left something out. `has_more` says that this was a stretch of what is new: it is
     committed with its cursor, and `chunks` is asked again. `fields` are the JSON types seen of each of the source's
     fields, where it has records that may change their shape. `requests` and `quota` tell what was asked of a vendor, and
-    what it allows.
+    what it allows. `warnings` are sentences about what was read and is not as it should be.
     """
 
     cursor: str | None = None
     files: tuple[FileVersion, ...] = ()
-    moved: Mapping[str, str] = field(default_factory=dict)
+    moves: tuple[tuple[str, str | None], ...] = ()
     is_partial: bool = False
     has_more: bool = False
     fields: Mapping[str, frozenset[str]] | None = None
     hinted: frozenset[str] = frozenset()
     requests: int = 0
     quota: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Stream(Protocol):

@@ -3,9 +3,9 @@
 Lives here: the only use of obstore: listing objects, fetching them, and the error words for what a store answers. Must not live
 here: which of them are new, or how they are read (`files.py`).
 
-Objects appear when their upload is complete, and their e-tag changes with their content: it is what is remembered as the
-content's hash, and every request says which one it means (`If-Match`). From Amazon's "GetObject" and "ListObjectsV2" (API reference
-of S3) and "Getting Started" of obstore.
+Objects appear when their upload is complete, and their e-tag changes with their content: every request says which one it means
+(`If-Match`). It is no hash of the content: the parts of an upload and the key it is encrypted with change it, too. From Amazon's
+"GetObject" and "ListObjectsV2" (API reference of S3) and "Getting Started" of obstore.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PATIENCE = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 _TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "12h"}
 """Of connecting, of an answer that keeps still, and of a whole object, which may be large."""
 _E_TAG = "etag:"
-"""Before what is remembered of an object's content, so that it is never taken for the hash of a file."""
+"""Before what is remembered of an object's version, so that it is never taken for the hash of a file."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _UNKNOWN_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AuthenticationFailed")
@@ -75,10 +75,6 @@ class Bucket:
         if not found and not may_be_none:
             raise nothing_matches(label, patterns, self.url)
         return [found[key] for key in sorted(found)]
-
-    def version(self, file: Found) -> FileVersion:
-        """See `Place.version`."""
-        return file.version()
 
     @contextmanager
     def here(self, files: Sequence[FileVersion], *, label: str) -> Iterator[Here]:
@@ -121,14 +117,14 @@ class Bucket:
     def _found(self, entry: _Entry) -> Found:
         changed = entry["last_modified"]
         mtime_ns = (changed - _EPOCH) // timedelta(microseconds=1) * 1000
-        # Stores that speak the API of S3 need not have e-tags: there, an object that was moved is a new one.
-        content = _E_TAG + entry["e_tag"] if entry["e_tag"] else f"modified:{mtime_ns} {entry['path']}"
-        return Found(self.url + entry["path"], entry["size"], mtime_ns, content)
+        # Stores that speak the API of S3 need not have e-tags.
+        version = _E_TAG + entry["e_tag"] if entry["e_tag"] else f"modified:{mtime_ns} {entry['path']}"
+        return Found(self.url + entry["path"], entry["size"], mtime_ns, version)
 
     def _fetch(self, file: FileVersion, to: Path, label: str) -> None:
         """Write a copy of the very version that is meant."""
         key = file.path.removeprefix(self.url)
-        e_tag = file.sha256.removeprefix(_E_TAG) if file.sha256.startswith(_E_TAG) else ""
+        e_tag = file.version.removeprefix(_E_TAG) if file.version.startswith(_E_TAG) else ""
         changed = Retriable(f"{label}: {file.path} changed or went between being listed and being read.")
         written = 0
         try:

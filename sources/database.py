@@ -1,6 +1,6 @@
 """The database connector: tables of any SQLAlchemy database, in Arrow batches behind a server-side cursor.
 
-Lives here: the incremental query and turning rows into Arrow. Must not live here: what a row means (`mapping.py`) and
+Lives here: the query and turning rows into Arrow. Must not live here: what is new (`cursors.py`), what a row means (`mapping.py`) and
 where it goes (`load.py`).
 
 With a cursor column, a run reads the rows whose cursor is at or after the last committed value less the look-back
@@ -10,10 +10,8 @@ in the warehouse until a reload with `--full`; rows that say when they were dele
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Sequence
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +25,8 @@ from core.warehouse import Connection, Error, literal
 from sources import ledger
 from sources.base import Chunk, Progress, StreamId
 from sources.batches import BATCH, Batch, as_text, origin
+from sources.cursors import Cursor
 
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(minute|hour|day)s?")
 _CONNECT_SECONDS = 15
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 """PostgreSQL goes through psycopg 3, which is the driver that is installed."""
@@ -37,23 +35,27 @@ _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"
 def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_directory: Path) -> DatabaseStream:
     """The connector's door; see `sources.base.Opener`."""
     assert source.url is not None
-    return DatabaseStream(stream, source.streams[stream.stream], url=source.url.get_secret_value())
+    return DatabaseStream(stream, source.streams[stream.stream], url=source.url.get_secret_value(), now=now)
 
 
 class DatabaseStream:
     """A stream that reads one table or view, all of it or what lies after its cursor."""
 
-    def __init__(self, stream: StreamId, config: StreamConfig, *, url: str) -> None:
+    def __init__(self, stream: StreamId, config: StreamConfig, *, url: str, now: datetime) -> None:
         self.id = stream
         self.config = config
+        self.now = now
         scheme, separator, rest = url.partition("://")
         self._url = _DRIVERS.get(scheme, scheme) + separator + rest
-        self._cursor: str | None = None
+        self._cursor: Cursor | None = None
         self._is_partial = False
 
     def progress(self) -> Progress:
         """The largest cursor value read so far, as text."""
-        return Progress(cursor=self._cursor, is_partial=self._is_partial)
+        if self._cursor is None:
+            return Progress(is_partial=self._is_partial)
+        reached, warnings = self._cursor.reached, self._cursor.future.warnings
+        return Progress(cursor=reached, is_partial=self._is_partial, warnings=warnings)
 
     def chunks(
         self, connection: Connection, *, full: bool, sample_rows: int | None = None
@@ -62,7 +64,7 @@ class DatabaseStream:
 
         Raises `Retriable` when the database cannot be reached, `Fatal` when the table or a column is missing.
         """
-        self._cursor = None if full else ledger.saved_cursor(connection, self.id)
+        saved = None if full else ledger.saved_cursor(connection, self.id)
         engine = self._engine()
         shown = engine.url.render_as_string(hide_password=True)
         batch_rows = min(self.config.batch_rows, sample_rows or self.config.batch_rows)
@@ -70,12 +72,12 @@ class DatabaseStream:
             with engine.connect().execution_options(yield_per=batch_rows) as database:
                 table = self._table(database)
                 keys = self._keys(table)
-                result = database.execute(self._query(table).limit(sample_rows))
+                result = database.execute(self._query(database, table, saved).limit(sample_rows))
                 names = list(result.keys())
                 held = Batch()
                 for batch in result.partitions():
                     held.show(connection, _arrow(names, batch))
-                    self._advance(names, batch)
+                    self._advance(names, keys, batch)
                     self._is_partial = len(batch) == sample_rows
                     yield self._chunk(keys, has_deleted=self._has_deleted(connection))
                 connection.unregister(BATCH)
@@ -127,53 +129,27 @@ class DatabaseStream:
             )
         return keys
 
-    def _query(self, table: sa.Table) -> sa.Select[Any]:
+    def _query(self, database: sa.Connection, table: sa.Table, saved: str | None) -> sa.Select[Any]:
         query = sa.select(table)
-        if self.config.cursor is None or self._cursor is None:
+        if self.config.cursor is None:
             return query
         column = table.c[self.config.cursor]
-        return query.where(sa.or_(column >= self._start(column, self._cursor), column.is_(None)))
+        self._cursor = Cursor(database, column, self.config, label=self.id.label, now=self.now)
+        new = self._cursor.begin(saved)
+        return query if new is None else query.where(new)
 
-    def _start(self, column: sa.Column[Any], cursor: str) -> Any:
-        """The cursor value to go on from, as the column's own type, less the look-back."""
-        kind, look_back = column.type.python_type, self.config.look_back
-        if issubclass(kind, date):
-            start = datetime.fromisoformat(cursor) - self._span(look_back)
-            if self._url.startswith("sqlite"):
-                # SQLite compares times as text, where 10:00:00 comes before 10:00:00.000000.
-                start -= timedelta(seconds=1)
-            return start if issubclass(kind, datetime) else start.date()
-        if issubclass(kind, (int, float, Decimal)):
-            return kind(Decimal(cursor) - Decimal(look_back or 0))
-        if look_back is not None:
-            raise Fatal(
-                f"{self.id.label}: look_back needs a cursor that is a time or a number; {column.name} is {column.type}."
-            )
-        return cursor
-
-    def _span(self, text: str | None) -> timedelta:
-        if text is None:
-            return timedelta(0)
-        match = _SPAN.fullmatch(text.strip())
-        if match is None:
-            raise Fatal(
-                f"{self.id.label}: look_back {text!r} is not a span of time.",
-                hint="Write for example `3 days`, `12 hours` or `30 minutes`.",
-            )
-        return timedelta(**{match.group(2) + "s": float(match.group(1))})
-
-    def _advance(self, names: list[str], batch: Sequence[sa.Row[Any]]) -> None:
-        if not self.config.cursor:
+    def _advance(self, names: list[str], keys: tuple[str, ...], batch: Sequence[sa.Row[Any]]) -> None:
+        if self._cursor is None:
             return
+        assert self.config.cursor is not None
         position = names.index(self.config.cursor)
-        values = [row[position] for row in batch if row[position] is not None]
-        if self._cursor is not None and values:
-            kind = type(values[0])
-            before = kind.fromisoformat(self._cursor) if issubclass(kind, date) else kind(self._cursor)
-            values.append(before)
-        if values:
-            newest = max(values)
-            self._cursor = newest.isoformat() if isinstance(newest, date) else str(newest)
+        places = [(key, names.index(key)) for key in keys]
+
+        def name_of(row: int) -> str:
+            key = ", ".join(f"{name}={batch[row][place]}" for name, place in places)
+            return f"{self.config.table} ({key})" if key else str(self.config.table)
+
+        self._cursor.advance([row[position] for row in batch], name_of)
 
     @property
     def _deleted_at(self) -> str:

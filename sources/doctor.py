@@ -62,8 +62,8 @@ class BrokenRow:
 class StreamFinding:
     """What a stream would bring.
 
-    status: ok; warning (rows would be quarantined, or there are none); broken (it would stop: `message`, or all of its rows would
-    be quarantined, since no row has a required column).
+    status: ok; warning (rows would be quarantined, there are none, or `warning` says why); broken (it would stop: `message`, or all
+    of its rows would be quarantined, since no row has a required column).
     `files` and `bytes` are those of the whole input (None for a table); the counts are those of what was read, which is
     a part of it when `is_sample`. `judges_accounts` says whether rows of unknown accounts could be told. A vendor's streams
     have `needs`, what the credentials must be allowed, and the vendor's own words about its `quota`.
@@ -75,6 +75,7 @@ class StreamFinding:
     entity: str
     status: Literal["ok", "warning", "broken"]
     message: str | None
+    warning: str | None
     files: int | None
     bytes: int | None
     is_sample: bool
@@ -157,7 +158,8 @@ def _examine_stream(
     except TenureError as error:
         return _finding(connection, tenure, stream, None, None, f"{error.message} {error.hint or ''}".strip())
     partial = opened.progress().is_partial
-    found = _finding(connection, tenure, stream, report, files, report.message, is_sample=partial)
+    message = report.message if report.status == "stopped" else None
+    found = _finding(connection, tenure, stream, report, files, message, is_sample=partial)
     needs = opened.scope if isinstance(opened, ApiStream) else None
     return replace(found, requests=report.requests, quota=report.quota, needs=needs)
 
@@ -204,6 +206,7 @@ def _finding(
         entity=stream.entity_name,
         status="ok",
         message=message,
+        warning=report.message if report and message is None else None,
         files=None if files is None else len(files),
         bytes=None if files is None else sum(file.size for file in files),
         is_sample=is_sample,
@@ -221,7 +224,7 @@ def _finding(
 def _status(finding: StreamFinding) -> Literal["ok", "warning", "broken"]:
     if finding.message is not None or finding.required_missing:
         return "broken"
-    return "warning" if finding.rows_quarantined or not finding.rows_read else "ok"
+    return "warning" if finding.warning or finding.rows_quarantined or not finding.rows_read else "ok"
 
 
 def _columns(

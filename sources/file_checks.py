@@ -21,6 +21,7 @@ SETTLE_SECONDS = 5.0
 """A file younger than this that looks unfinished may still be being written."""
 
 _HEAD_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|")
 _BOMS = ("\ufeff", "\u00ef\u00bb\u00bf")
 
@@ -33,14 +34,14 @@ class Header:
     columns: tuple[str, ...]
 
 
-def check_complete(path: Path, size: int, format_: Format, *, age_seconds: float, name: str) -> None:
+def check_complete(path: Path, size: int, format_: Format, *, age_seconds: float, name: str, is_cut: bool) -> None:
     """Tell an empty or half-written file, called `name` in messages, from a whole one.
 
-    DuckDB reads a cut-off gzip or zstd file up to the cut without a word, so the compressed stream is walked here first.
+    DuckDB reads a cut-off gzip or zstd file up to the cut without a word: `is_cut` says that its end was not found (`content_hash`).
     Raises `Fatal` (empty, cut off, not of its format) or `Retriable` (young enough to be still being written).
     """
     young = 0 <= age_seconds < SETTLE_SECONDS
-    problem = _problem(path, size, format_, young=young)
+    problem = _problem(path, size, format_, young=young, is_cut=is_cut)
     if problem is None:
         return
     if young:
@@ -48,7 +49,7 @@ def check_complete(path: Path, size: int, format_: Format, *, age_seconds: float
     raise Fatal(f"{name} {problem}.", hint="Deliver it again, or take it away.")
 
 
-def _problem(path: Path, size: int, format_: Format, *, young: bool) -> str | None:
+def _problem(path: Path, size: int, format_: Format, *, young: bool, is_cut: bool) -> str | None:
     if size == 0:
         return "is empty (0 bytes)"
     if format_ == "parquet":
@@ -59,8 +60,7 @@ def _problem(path: Path, size: int, format_: Format, *, young: bool) -> str | No
         return None if starts and ends else "is not a whole Parquet file"
     compression = COMPRESSED.get(path.suffix.lower())
     if compression is not None:
-        cut = _cut(path, compression)
-        return None if cut is None else f"is not a whole {compression} file ({cut})"
+        return f"is not a whole {compression} file ({_cut(path, compression)})" if is_cut else None
     if young:
         with path.open("rb") as stream:
             stream.seek(-1, 2)
@@ -136,7 +136,21 @@ def head(path: Path) -> bytes:
         return bytes(stream.read(_HEAD_BYTES))
 
 
-def sha256(path: Path) -> str:
-    """The hash of the file as it lies on disk, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def content_hash(path: Path, format_: Format) -> str | None:
+    """The hash of what is inside a file, decompressed, in hexadecimal; None where it cannot be decompressed to its end.
+
+    A header alone holds nothing that could be there twice: it is told apart by the file's name, too.
+    """
+    import pyarrow as pa
+
+    digest = hashlib.sha256()
+    try:
+        with pa.input_stream(str(path), compression=COMPRESSED.get(path.suffix.lower())) as stream:
+            first = piece = stream.read(_PIECE_BYTES)
+            while piece:
+                digest.update(piece)
+                piece = stream.read(_PIECE_BYTES)
+    except OSError:
+        return None
+    is_header = format_ == "csv" and sum(1 for line in first[:_HEAD_BYTES].splitlines() if line.strip()) < 2
+    return f"{digest.hexdigest()} {path.name}" if is_header and len(first) < _HEAD_BYTES else digest.hexdigest()

@@ -4,8 +4,8 @@ Lives here: which files are new or changed, and the SQL that reads them. Must no
 (`places.py`, `bucket.py`), what a row means (`mapping.py`), where it goes (`load.py`), what one file looks like inside
 (`file_checks.py`).
 
-A file is new or changed when its size or modification time differs from the ledger's and its content's hash does too.
-A file that was moved is known by its hash. A file that is gone takes nothing with it: what it gave stays loaded.
+A file is looked at when its size or modification time (of an object: its e-tag) differs from the ledger's, and read when no file is known
+that held the same (`contents.py`). A file that is gone takes nothing with it: what it gave stays loaded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from core.source_settings import FilesSource, SourceConfig, StreamConfig
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar
 from sources import ledger
 from sources.base import Chunk, FileVersion, Progress, StreamId
-from sources.file_checks import COMPRESSED, Format, check_complete, csv_header, head
+from sources.contents import Contents
+from sources.file_checks import COMPRESSED, Format, check_complete, content_hash, csv_header, head
+from sources.mapping import effective_columns
 from sources.places import Found, Here, Place, open_place
 
 CHUNK_BYTES = 512 * 1024 * 1024
@@ -72,11 +74,18 @@ class FilesStream:
         self.place = place
         self.now = now
         self._here = Here()
-        self._progress = Progress()
+        self._contents = Contents({}, (), may_return=False)
+        self._is_partial = False
 
     def progress(self) -> Progress:
-        """The files that are known by now: read, touched but the same, or moved."""
-        return self._progress
+        """The files that are known by now: read, touched but the same, moved, or copies."""
+        known = self._contents
+        return Progress(
+            files=tuple(known.files.values()),
+            moves=tuple(known.moves),
+            is_partial=self._is_partial,
+            warnings=known.warnings,
+        )
 
     def find(self, *, may_be_none: bool = False) -> list[Found]:
         """All files that the stream's globs match, in the order of their names. Raises as `Place.find`."""
@@ -94,24 +103,36 @@ class FilesStream:
         found = self.find(may_be_none=bool(known))
         if sample_rows is not None:
             whole, found = len(found), _spread(found, most_bytes=CHUNK_BYTES if self.place.is_far else math.inf)
-            self._progress = Progress(is_partial=len(found) < whole)
-        changed = self._changed(found, known)
+            self._is_partial = len(found) < whole
+        self._contents = Contents(known, (file.path for file in found), may_return=self._may_return)
+        changed = [file.unread() for file in found if not _is_same(known.get(file.path), file)]
         if not changed:
             return
         self._open_lookups(connection)
         for batch in self._batches(changed):
             with self.place.here(batch, label=self.id.label) as self._here:
-                yield from self._read(connection, batch, known, sample_rows)
+                to_read = self._contents.settle([self._looked_into(file) for file in batch])
+                yield from self._read(connection, to_read, known, sample_rows)
+
+    @property
+    def _may_return(self) -> bool:
+        """Whether what a file holds may be a state that is told again: rows with keys that last, and do not tell their version."""
+        has_key = self.id.entity.key in effective_columns(self.id.entity, self.config)
+        return has_key and "updated_at" in self.id.entity.column_names and "updated_at" not in self.config.columns
+
+    def _looked_into(self, file: FileVersion) -> FileVersion:
+        """A file with the hash of what it holds. Raises as `check_complete`."""
+        here, format_ = self._here.path(file.path), self._format(file.path)
+        # An object is there when its upload is complete, however young it is.
+        age = math.inf if self.place.is_far else self.now.replace(tzinfo=UTC).timestamp() - file.mtime_ns / 1e9
+        content = content_hash(here, format_)
+        check_complete(here, file.size, format_, age_seconds=age, name=file.path, is_cut=content is None)
+        return replace(file, content=content or "")
 
     def _read(
         self, connection: Connection, batch: list[FileVersion], known: dict[str, FileVersion], sample_rows: int | None
     ) -> Iterator[Chunk]:
         """Files that are here."""
-        for version in batch:
-            # An object is there when its upload is complete, however young it is.
-            age = math.inf if self.place.is_far else self.now.replace(tzinfo=UTC).timestamp() - version.mtime_ns / 1e9
-            here = self._here.path(version.path)
-            check_complete(here, version.size, self._format(version.path), age_seconds=age, name=version.path)
         for shape, versions in self._shapes(connection, batch, known).items():
             # A first delivery in Parquet goes straight into its table. Read in one piece, all its repeated keys are known
             # before, and no row is taken out again: for 10 million events a commit of 0.1 s instead of 22 s.
@@ -130,26 +151,6 @@ class FilesStream:
         return list(_pieces(changed))[::-1] if self.place.is_far else [changed]
 
     # --- which files ---------------------------------------------------------------------------------------------
-
-    def _changed(self, found: list[Found], known: dict[str, FileVersion]) -> list[FileVersion]:
-        changed, remembered, moved = [], [], {}
-        here = {file.path for file in found}
-        gone = {version.sha256: version for path, version in known.items() if path not in here}
-        for file in found:
-            before = known.get(file.path)
-            if before is not None and _is_same(before, file):
-                continue
-            version = self.place.version(file)
-            if before is not None and before.sha256 == version.sha256:
-                remembered.append(replace(version, columns=before.columns))
-            elif before is None and version.sha256 in gone:
-                origin = gone.pop(version.sha256)
-                moved[origin.path] = version.path
-                remembered.append(replace(version, columns=origin.columns))
-            else:
-                changed.append(version)
-        self._progress = replace(self._progress, files=tuple(remembered), moved=moved)
-        return changed
 
     def _format(self, path: str) -> Format:
         return self.config.format or format_of(path)
@@ -178,7 +179,9 @@ class FilesStream:
             # A key that is missing from a line, a file or a whole day is NULL; one that no file ever had is a mistake, unless
             # it is among the `fields` that the stream may have.
             keys = self._json_keys(connection, lines)
-            earlier = {name for version in (*known.values(), *self._progress.files) for name in version.columns}
+            earlier = {
+                name for version in (*known.values(), *self._contents.files.values()) for name in version.columns
+            }
             seen = {*keys, *self.config.fields, *earlier}
             named = [replace(version, columns=keys) for version in lines]
             alike[_Shape("jsonl", tuple(sorted(seen)))] = named
@@ -205,7 +208,7 @@ class FilesStream:
     def _chunk(
         self, connection: Connection, shape: _Shape, versions: list[FileVersion], sample_rows: int | None
     ) -> Chunk:
-        self._progress = replace(self._progress, files=(*self._progress.files, *versions))
+        self._contents.read(versions)
         paths = [version.path for version in versions]
         if shape.format != "parquet":
             connection.execute("drop table if exists tenure_rejects; drop table if exists tenure_scans")
@@ -276,7 +279,7 @@ class FilesStream:
         connection.execute("create or replace temp table tenure_sample as " + " union all ".join(parts))
         fullest = "select max(n) from (select count(*) as n from tenure_sample group by _file)"
         if scalar(connection, fullest) == each:
-            self._progress = replace(self._progress, is_partial=True)
+            self._is_partial = True
         return "(select * from tenure_sample order by rowid)"
 
     def _reader_options(self, shape: _Shape) -> str:
@@ -309,7 +312,7 @@ class FilesStream:
         for name, pattern in self.config.lookups.items():
             label = f"{self.id.label} lookup {name}"
             found = self.place.find((pattern,), label=label)
-            with self.place.here([file.version() for file in found], label=label) as self._here:
+            with self.place.here([file.unread() for file in found], label=label) as self._here:
                 self._open_lookup(connection, name, pattern, [file.path for file in found])
 
     def _open_lookup(self, connection: Connection, name: str, pattern: str, names: list[str]) -> None:
@@ -347,11 +350,11 @@ def format_of(path: str) -> Format:
     return found
 
 
-def _is_same(before: FileVersion, file: Found) -> bool:
-    """Whether a file is surely the one that was read. A place that knows what its files hold need not guess."""
-    if (before.size, before.mtime_ns) != (file.size, file.mtime_ns):
+def _is_same(before: FileVersion | None, file: Found) -> bool:
+    """Whether a file is surely the one that was read. A place that tells versions apart need not guess."""
+    if before is None or (before.size, before.mtime_ns) != (file.size, file.mtime_ns):
         return False
-    return file.content in (None, before.sha256)
+    return file.version in (None, before.version)
 
 
 def _spread(found: list[Found], most_bytes: float) -> list[Found]:

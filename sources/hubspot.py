@@ -116,7 +116,8 @@ class _Reader:
 
     def resource(self) -> Resource:
         own = dict.fromkeys(self._asked, _TEXT)
-        return Resource(fields={**_fields(self._kept), **own}, read=self.read, scope=self._kept.scope)
+        fields = {**_fields(self._kept), **own}
+        return Resource(fields=fields, read=self.read, scope=self._kept.scope, stamped=self._kept.modified)
 
     def read(self, ask: Ask) -> Page:
         """The page at a position: of the list of all at first, then of what changed, then of what was archived."""
@@ -130,9 +131,9 @@ class _Reader:
 
     def _listed(self, ask: Ask, position: Position) -> Page:
         records, after = self._pages(ask, position.get("after"), archived=False)
-        seen = max([position.get("seen", 0), *map(self._changed_at, records)])
+        seen = self._seen(position, records)
         if after is None:
-            return self._page(ask, records, {"since": min(seen, position["began"])}, is_end=True)
+            return self._page(ask, records, {"since": seen}, is_end=True)
         return self._page(ask, records, {**position, "after": after, "seen": seen})
 
     def _changed(self, ask: Ask, position: Position) -> Page:
@@ -151,7 +152,7 @@ class _Reader:
         path = f"{_objects(ask.source, self._name)}/search"
         document = ask.api.send("POST", path, holds="results", limiter=_search_limiter(ask.source), json=body)
         records = documents_in(document, "results")
-        seen = max([position.get("seen", 0), *map(self._changed_at, records)])
+        seen = self._seen(position, records)
         if not records or _after(document) is None:
             return self._page(ask, records, {**without(position, "last"), "seen": seen, "archived": ""})
         return self._page(ask, records, {**position, "seen": seen, "last": str(records[-1].get("id"))})
@@ -161,8 +162,7 @@ class _Reader:
         gone = [({"id": str(record.get("id"))}, moment(record.get("archivedAt"))) for record in records]
         if after is not None:
             return Page([], {**position, "archived": after}, is_end=False, gone=gone)
-        reached = max(position["since"], min(position.get("seen", 0), position["began"]))
-        return Page([], {"since": reached}, is_end=True, gone=gone)
+        return Page([], {"since": max(position["since"], position.get("seen", 0))}, is_end=True, gone=gone)
 
     def _pages(self, ask: Ask, after: str | None, *, archived: bool) -> tuple[list[dict[str, Any]], str | None]:
         """Pages of a list, as many as one call for associations takes, and where the next one begins."""
@@ -200,6 +200,12 @@ class _Reader:
     def _properties(self) -> list[str]:
         always = ("createdate", self._kept.modified, "hs_merged_object_ids")
         return list(dict.fromkeys((*always, *self._kept.properties, *self._asked)))
+
+    def _seen(self, position: Position, records: Sequence[Record]) -> int:
+        """The latest change that was seen, of those up to the begin of the run: no progress is made by what lies ahead."""
+        changed = map(self._changed_at, records)
+        latest: int = max([position.get("seen", 0), *(at for at in changed if at <= position["began"])])
+        return latest
 
     def _changed_at(self, record: Record) -> int:
         at = moment((record.get("properties") or {}).get(self._kept.modified) or record.get("updatedAt"))

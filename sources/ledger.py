@@ -47,6 +47,8 @@ LEDGER = {
         "size": "bigint",
         "mtime_ns": "bigint",
         "sha256": "varchar",
+        "content": "varchar",
+        "copy_of": "varchar",
         "columns": "varchar[]",
         "loaded_at": "timestamp",
         "run_id": "varchar",
@@ -127,6 +129,7 @@ class LoadReport:
     `rows_released` were in quarantine since an earlier run and are loaded now, `rows_ended` are periods that a newer one ended,
     `rows_reassigned` were loaded before and belong to another user or account, as is known by now, and `rows_withdrawn` went back to
     quarantine, since nothing says any more which account their user belongs to; they are not part of `rows_read`.
+    `message` says why a stream stopped, or what a person should know of one that did not.
     A stream that stopped has the counts of the stretches that were committed. `requests` were
     made to a vendor, who told of its `quota`; `drift` says which of its fields are not what they were.
     """
@@ -185,7 +188,9 @@ def known_files(connection: Connection, stream: StreamId) -> dict[str, FileVersi
     """The files of a stream as they were when last read, by path."""
     found = rows(
         connection,
-        "select path, size, mtime_ns, sha256, columns from ledger.files where source = ? and stream = ?",
+        # Older versions kept one hash, in sha256: of a file as it lies there, or an object's e-tag.
+        "select path, size, mtime_ns, coalesce(sha256, '') as version, coalesce(content, sha256) as content, columns, copy_of"
+        " from ledger.files where source = ? and stream = ?",
         [stream.source, stream.stream],
     )
     return {row["path"]: FileVersion(**{**row, "columns": tuple(row["columns"] or ())}) for row in found}
@@ -198,11 +203,12 @@ def remember_files(
     if not files:
         return
     forget_files(connection, stream, [file.path for file in files])
+    mine = [stream.source, stream.stream]
     connection.executemany(
-        "insert into ledger.files (source, stream, path, size, mtime_ns, sha256, columns, loaded_at, run_id)"
-        " values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into ledger.files (source, stream, path, size, mtime_ns, sha256, content, columns, copy_of, loaded_at, run_id)"
+        " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            [stream.source, stream.stream, f.path, f.size, f.mtime_ns, f.sha256, list(f.columns), now, run_id]
+            [*mine, f.path, f.size, f.mtime_ns, f.version, f.content, list(f.columns), f.copy_of, now, run_id]
             for f in files
         ],
     )

@@ -125,6 +125,7 @@ class _Loader:
         self.versions = Versions(connection, stream, content, self.users, now=now)
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
         self.is_first = False
+        self.moves_made = 0
         self.inserted_at_once = 0
         self.may_repeat = False
         self.has_items = False
@@ -159,12 +160,12 @@ class _Loader:
         """Load a stretch."""
         self.inserted_at_once, self.may_repeat = 0, False
         self.has_items, self.itemless = not self.stream.config.unnest, 0
-        known = set(ledger.known_files(self.connection, self.id))
+        self.moves_made = 0
         self.is_first = self._has_nothing()
         read = 0
         with closing(self.stream.chunks(self.connection, full=full, sample_rows=sample_rows)) as chunks:
             for chunk in chunks:
-                self._forget_files([file.path for file in chunk.files if file.path in known])
+                self._move_files()
                 self._load_chunk(chunk)
                 read += len(chunk.files)
         if self.itemless and not self.has_items:
@@ -180,8 +181,7 @@ class _Loader:
         progress = self.stream.progress()
         if progress.fields is not None:
             self.drift += ledger.note_fields(self.connection, self.id, progress, self.now, self.run_id)
-        for old, new in progress.moved.items():
-            self._move_file(old, new)
+        self._move_files()
         ledger.remember_files(self.connection, self.id, progress.files, self.now, self.run_id)
         ledger.save_cursor(self.connection, self.id, progress.cursor, self.now, self.run_id)
 
@@ -197,7 +197,7 @@ class _Loader:
             connector=self.id.connector,
             entity=self.id.entity_name,
             status="stopped" if stopped else "loaded" if moved else "unchanged",
-            message=stopped or self._outdated,
+            message=stopped or " ".join(filter(None, (self._outdated, *progress.warnings))) or None,
             files=c.files,
             rows_read=c.read,
             rows_inserted=c.inserted,
@@ -559,19 +559,26 @@ class _Loader:
         ]
         return " or ".join(found) or "false"
 
-    def _forget_files(self, paths: list[str]) -> None:
-        """A file that changed: its quarantined rows are judged anew, and rows without keys are replaced, loaded or not."""
-        if not paths:
-            return
-        listed = f"_file in ({', '.join(literal(path) for path in paths)})"
-        self._add(**self.quarantine.forget(f"{listed} and _loaded_at is null" if self.has_key else listed))
-        if not self.has_key:
-            self._forget_rows(listed)
+    def _move_files(self) -> None:
+        """Bring loaded rows to the files whose they are by now, as far as that was not done yet."""
+        moves = self.stream.progress().moves
+        for old, new in moves[self.moves_made :]:
+            if new is None:
+                self._forget_file(old)
+            else:
+                ledger.forget_files(self.connection, self.id, [old])
+                for table in (self.id.quarantine, *([] if self.has_key else [self.table])):
+                    self.connection.execute(
+                        f"update {table} set _file = ? where {self.id.mine()} and _file = ?", [new, old]
+                    )
+        self.moves_made = len(moves)
 
-    def _move_file(self, old: str, new: str) -> None:
-        ledger.forget_files(self.connection, self.id, [old])
-        for table in (self.id.quarantine, *([] if self.has_key else [self.table])):
-            self.connection.execute(f"update {table} set _file = ? where {self.id.mine()} and _file = ?", [new, old])
+    def _forget_file(self, path: str) -> None:
+        """A file that changed: its quarantined rows are judged anew, and rows without keys are replaced, loaded or not."""
+        its = f"_file = {literal(path)}"
+        self._add(**self.quarantine.forget(f"{its} and _loaded_at is null" if self.has_key else its))
+        if not self.has_key:
+            self._forget_rows(its)
 
     def _release(self) -> None:
         """Load rows that waited in quarantine for an account that is known by now, or for a user whose account is."""

@@ -24,7 +24,6 @@ from core.errors import Fatal, Retriable
 from core.source_settings import FilesSource
 from core.warehouse import literal
 from sources.base import FileVersion
-from sources.file_checks import sha256
 
 _UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".filepart")
 _UNSAFE = re.compile(r"[%*?\[\]{}\\\x00-\x1f]")
@@ -33,22 +32,22 @@ _UNSAFE = re.compile(r"[%*?\[\]{}\\\x00-\x1f]")
 
 @dataclass(frozen=True)
 class Found:
-    """A file that a glob matches: its path or URL, its `size` in bytes, when it was changed, and, where the place knows it
-    without reading the file, a hash of its content."""
+    """A file that a glob matches: its path or URL, its `size` in bytes, when it was changed, and, where the place tells versions
+    apart by it, what it calls this one."""
 
     path: str
     size: int
     mtime_ns: int
-    content: str | None = None
+    version: str | None = None
 
     @property
     def appears_whole(self) -> bool:
         """Whether the file cannot be half-written: an object is there when its upload is complete, and not before."""
-        return self.content is not None
+        return self.version is not None
 
-    def version(self, content: str = "") -> FileVersion:
-        """What is remembered of the file."""
-        return FileVersion(self.path, self.size, self.mtime_ns, self.content or content)
+    def unread(self) -> FileVersion:
+        """What is known of the file before it is read."""
+        return FileVersion(self.path, self.size, self.mtime_ns, self.version or "")
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,6 @@ class Place(Protocol):
         """
         ...
 
-    def version(self, file: Found) -> FileVersion:
-        """The file with a hash of its content: the same for one that was only moved or touched."""
-        ...
-
     def here(self, files: Sequence[FileVersion], *, label: str) -> AbstractContextManager[Here]:
         """The files, where they can be read while the context lasts.
 
@@ -131,10 +126,6 @@ class Folder:
             raise nothing_matches(label, patterns, str(self.path))
         stats = [(path, path.stat()) for path in sorted(paths)]
         return [Found(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-
-    def version(self, file: Found) -> FileVersion:
-        """See `Place.version`."""
-        return file.version(sha256(Path(file.path)))
 
     @contextmanager
     def here(self, files: Sequence[FileVersion], *, label: str) -> Iterator[Here]:

@@ -109,7 +109,7 @@ class _Reader:
     def resource(self) -> Resource:
         fields = dict.fromkeys((*SYSTEM, *self._kept.fields, *self._asked), _TEXT)
         scope = f"that the app's user may read {self._kept.object}, and its fields"
-        return Resource(fields=fields, read=self.read, scope=scope, key="Id")
+        return Resource(fields=fields, read=self.read, scope=scope, key="Id", stamped="SystemModstamp")
 
     def read(self, ask: Ask) -> Page:
         """The page at a position: of a query, or of a job's results."""
@@ -267,16 +267,16 @@ def _of_csv(row: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 def _latest(position: Position, records: Sequence[Record]) -> str | None:
-    moments = [str(record["SystemModstamp"]) for record in records if record.get("SystemModstamp")]
+    """The latest change that was seen, of those up to the begin of the run: no progress is made by what lies ahead."""
+    moments = [_canonical(str(record["SystemModstamp"])) for record in records if record.get("SystemModstamp")]
     before = position.get("seen")
-    return max([*([before] if before else []), *map(_canonical, moments)], default=None)
+    return max([*([before] if before else []), *(at for at in moments if at <= position["began"])], default=None)
 
 
 def _ended(position: Position) -> Position:
-    """Where the next run begins: at the latest change that was seen, but not after the begin of this run."""
+    """Where the next run begins: at the latest change that was seen."""
     since, seen = position["since"], position.get("seen")
-    reached = since if seen is None else min(seen, position["began"])
-    return {"since": reached if since is None else max(reached, since)}
+    return {"since": since if seen is None else seen if since is None else max(seen, since)}
 
 
 def _canonical(text: str) -> str:

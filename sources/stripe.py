@@ -69,6 +69,10 @@ def _reading(kind: Kind) -> Callable[[Ask], Page]:
         position = ask.position
         if position and ask.now - datetime.fromisoformat(position["checked_at"]) > KEPT:
             position = {}
+        if position.get("events_from", 0) > unix_seconds(
+            ask.now
+        ):  # saved by a version that followed an event of the future
+            position = {}
         return _events(kind, ask, position) if "events_from" in position else _list(kind, ask, position)
 
     return read
@@ -113,8 +117,15 @@ def _from(moment: int, ask: Ask) -> Position:
 
 
 def _newest_event(ask: Ask) -> int:
-    events = ask.api.get("/v1/events", holds="data", limit=1)["data"]
+    until: dict[str, Any] = {"created[lte]": unix_seconds(ask.now)}
+    events = ask.api.get("/v1/events", holds="data", limit=1, **until)["data"]
     return int(events[0]["created"]) if events else 0
+
+
+def _came_to(ask: Ask, before: int, events: Sequence[Record]) -> int:
+    """The moment of the newest event, of those up to the run's own: one of the future would hide those that happen until then."""
+    moments = (int(event["created"]) for event in events)
+    return max([before, *(at for at in moments if at <= unix_seconds(ask.now))])
 
 
 def _events(kind: Kind, ask: Ask, position: Position) -> Page:
@@ -130,7 +141,7 @@ def _events(kind: Kind, ask: Ask, position: Position) -> Page:
     document = ask.api.get("/v1/events", holds="data", limit=stripe_objects.PAGE_ROWS, ending_before=last, **types)
     events = document["data"]
     page = _changed(kind, ask, events)
-    came_to = max([came_to, *(int(event["created"]) for event in events)])
+    came_to = _came_to(ask, came_to, events)
     if document.get("has_more") and events:
         return Page(page.records, {**_from(came_to, ask), "last": events[0]["id"]}, False, gone=page.gone)
     return Page(page.records, _from(came_to, ask), True, gone=page.gone)
@@ -147,7 +158,7 @@ def _all_events(kind: Kind, ask: Ask, position: Position) -> Page:
     )
     events = document["data"]
     page = _changed(kind, ask, events)
-    newest = max([int(position.get("newest") or position["events_from"]), *(int(event["created"]) for event in events)])
+    newest = _came_to(ask, int(position.get("newest") or position["events_from"]), events)
     if document.get("has_more") and events:
         ahead = {**position, "newest": newest, "down_to": events[-1]["id"]}
         return Page(page.records, ahead, False, gone=page.gone, is_whole=False, newest_first=True)
@@ -282,6 +293,7 @@ STRIPE = Vendor(
                 "created": "integer",
                 "changed_at": "integer",
             },
+            stamped="changed_at",
             read=_reading(CUSTOMERS),
             scope="a key that may read Customers and Events",
         ),
@@ -309,6 +321,7 @@ STRIPE = Vendor(
                 "created": "integer",
                 "changed_at": "integer",
             },
+            stamped="changed_at",
             read=_reading(SUBSCRIPTIONS),
             scope="a key that may read Subscriptions, Customers, Prices, Products, Coupons and Events",
         ),
@@ -327,6 +340,7 @@ STRIPE = Vendor(
                 "created": "integer",
                 "changed_at": "integer",
             },
+            stamped="changed_at",
             read=_reading(INVOICES),
             scope="a key that may read Invoices and Events",
         ),
@@ -343,6 +357,7 @@ STRIPE = Vendor(
                 "created": "integer",
                 "changed_at": "integer",
             },
+            stamped="changed_at",
             read=_reading(CHARGES),
             scope="a key that may read Charges and Refunds, Invoices and Events",
         ),
@@ -359,6 +374,7 @@ STRIPE = Vendor(
                 "created": "integer",
                 "changed_at": "integer",
             },
+            stamped="changed_at",
             read=_reading(REFUNDS),
             scope="a key that may read Charges and Refunds, Invoices and Events",
         ),

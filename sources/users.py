@@ -56,7 +56,8 @@ class Users:
             create or replace temp table users_known as
             with recursive
             told as (
-                select user_id, account_id, nullif(known_as, user_id) as known_as, since_at
+                -- What was loaded had been said by then, whatever its stamp says: else one of the future would outlast all later ones.
+                select user_id, account_id, nullif(known_as, user_id) as known_as, least(since_at, _loaded_at) as since_at
                 from {self.statements} where _source = {literal(self.stream.source)}
             ),
             said as (

@@ -4,7 +4,7 @@ Lives here: the SQL that keeps the latest version, carries over what it leaves o
 before. Must not live here: how rows get into temp.batch and from there into the table, and what is counted (`load.py`).
 
 The version with the latest `updated_at` stands. Where that says nothing, the later delivery does, and within one run the file whose
-name sorts last.
+name sorts last. No version is later than its load: one that is stamped in the future gives way to what is read after it.
 """
 
 from __future__ import annotations
@@ -127,8 +127,10 @@ class Versions:
         unsaid = "true" if released else f"e._loaded_at = timestamp '{self.now}' and {by_name}"
         if not self.has_version:
             return unsaid
+        loaded, read = "least(e.updated_at, e._loaded_at)", f"least(b.updated_at, timestamp '{self.now}')"
         return (
             f"case when e.updated_at is null and b.updated_at is null then {unsaid} when e.updated_at is null then false"
-            f" when b.updated_at is null then true when b.updated_at <> e.updated_at then b.updated_at < e.updated_at"
+            f" when b.updated_at is null then true when {read} <> {loaded} then {read} < {loaded}"
+            " when b.updated_at <> e.updated_at then b.updated_at < e.updated_at"
             f" else {'true' if released else by_name} end"
         )

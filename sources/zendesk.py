@@ -37,6 +37,7 @@ from sources.api import (
     Resource,
     Vendor,
     access,
+    is_ahead,
     limiter,
     moment,
     unix_seconds,
@@ -180,7 +181,7 @@ def _ratings(ask: Ask) -> Page:
     found = document["satisfaction_ratings"]
     tickets = _by_id(ask, "tickets", (one.get("ticket_id") for one in found))
     owners = {one["id"]: tickets.get(str(one.get("ticket_id"))) for one in found}
-    moments = [at for at in (moment(one.get("updated_at")) for one in found) if at is not None]
+    moments = [at for at in (moment(one.get("updated_at")) for one in found) if at is not None and at <= ask.now]
     newest = max([position.get("newest", 0), *(unix_seconds(at) for at in moments)])
     meta = document.get("meta") or {}
     has_more = bool(meta.get("has_more") and meta.get("after_cursor"))
@@ -220,7 +221,8 @@ def _by_time(ask: Ask, name: str, **params: Any) -> tuple[Document, Position, bo
     ended = document.get("end_time") or began
     # Older accounts are told of the end by a page that is not full.
     is_end = bool(document.get("end_of_stream", len(document[name]) < PAGE_ROWS))
-    return document, {"start_time": ended}, is_end
+    ahead = ended > unix_seconds(ask.now)
+    return document, _following(ask, {"start_time": ended}, ahead=ahead, is_end=is_end), is_end
 
 
 def _by_cursor(ask: Ask, name: str, **params: Any) -> tuple[Document, Position, bool]:
@@ -228,7 +230,20 @@ def _by_cursor(ask: Ask, name: str, **params: Any) -> tuple[Document, Position, 
     asked = {"cursor": cursor} if cursor else {"start_time": _start(ask)}
     document = _export(ask, f"{name}/cursor", name, **asked, **params)
     after = document.get("after_cursor") or cursor
-    return document, {"cursor": after} if after else {}, bool(document.get("end_of_stream", not after))
+    is_end = bool(document.get("end_of_stream", not after))
+    ahead = any(is_ahead(one.get("updated_at"), ask.now) for one in document[name])
+    return document, _following(ask, {"cursor": after} if after else {}, ahead=ahead, is_end=is_end), is_end
+
+
+def _following(ask: Ask, position: Position, *, ahead: bool, is_end: bool) -> Position:
+    """Where the next page begins, or the next run: not after what is stamped in the future, but before its first page.
+
+    What comes before it has come before it here, too: exports are in the order of their stamps.
+    """
+    reached = ask.position.get("reached", ask.position if ahead else None)
+    if reached is None:
+        return position
+    return reached if is_end else {**position, "reached": reached}
 
 
 def _export(ask: Ask, path: str, name: str, **params: Any) -> Document:
@@ -286,6 +301,7 @@ ZENDESK = Vendor(
                 "updated_at": "text",
             },
             read=_organizations,
+            stamped="updated_at",
             scope="an administrator's token, with the scope read (or organizations:read)",
         ),
         "users": Resource(
@@ -299,6 +315,7 @@ ZENDESK = Vendor(
                 "updated_at": "text",
             },
             read=_users,
+            stamped="updated_at",
             scope="an administrator's token, with the scope read (or users:read)",
         ),
         "tickets": Resource(
@@ -321,6 +338,7 @@ ZENDESK = Vendor(
                 "updated_at": "text",
             },
             read=_tickets,
+            stamped="updated_at",
             scope="an administrator's token, with the scope read (or tickets:read)",
         ),
         "comments": Resource(
@@ -338,6 +356,7 @@ ZENDESK = Vendor(
                 "created_at": "text",
             },
             read=_comments,
+            stamped="created_at",
             scope="an administrator's token, with the scope read (or tickets:read and users:read)",
         ),
         "satisfaction_ratings": Resource(
@@ -353,6 +372,7 @@ ZENDESK = Vendor(
                 "updated_at": "text",
             },
             read=_ratings,
+            stamped="updated_at",
             scope="an administrator's token, with the scope read (or satisfaction_ratings:read and tickets:read)",
         ),
     },

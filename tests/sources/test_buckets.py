@@ -121,6 +121,20 @@ def test_each_format_gives_the_rows_that_a_folder_gives(there: Delivered, name: 
     ]
 
 
+def test_an_object_that_holds_what_is_loaded_counts_nothing_whatever_its_tag(there: Delivered) -> None:
+    there.put("events/1.csv", COMMAS)
+    there.load()
+    there.put("events/2.csv.gz", COMMAS)
+    report = there.load()["usage_events"]
+    assert (report.status, report.rows_read) == ("unchanged", 0)
+    assert f"{there.url('events/2.csv.gz')} as {there.url('events/1.csv')}" in report.message
+    there.s3.delete("exports/events/1.csv")
+    there.load()
+    there.put("events/2.csv.gz", COMMAS + "1,login,2024-02-05\n")
+    there.load()
+    assert len(there.events()) == 3
+
+
 def test_a_bucket_and_a_folder_with_the_same_files_end_in_the_same_tables(there: Delivered) -> None:
     there.put("events/1.csv", "account,event,at\n1,login,2024-02-01\n9,login,2024-02-01\n1,login,soon\n1,login\n")
     there.put("events/2.csv.gz", "event;account;at\nexport;2;2024-02-02\n;2;2024-02-02\n")
@@ -147,8 +161,8 @@ def test_quarantined_rows_and_rejected_records_carry_the_url_and_their_number(th
 
 
 def test_only_names_that_a_folder_would_read_are_read(there: Delivered) -> None:
-    for name in ("a b.csv", "ä [1]*.csv", "100%25.csv", "o'clock=#?.csv", "+.csv"):
-        there.put(f"events/{name}", EVENT.format(day=1))
+    for day, name in enumerate(("a b.csv", "ä [1]*.csv", "100%25.csv", "o'clock=#?.csv", "+.csv"), start=1):
+        there.put(f"events/{name}", EVENT.format(day=day))
     for name in ("x.csv.tmp", ".hidden.csv", "y.part"):
         there.put(f"events/{name}", "no event")
     there.s3.put("exports/events/2024-02-01/", b"")
@@ -524,7 +538,7 @@ def test_a_public_bucket_is_read_without_keys(there: Delivered) -> None:
 
 
 def fetch_all(bucket: Bucket) -> None:
-    files = [found.version() for found in bucket.find(("events/*",), label="app/x")]
+    files = [found.unread() for found in bucket.find(("events/*",), label="app/x")]
     with bucket.here(files, label="app/x"):
         pass
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from core.errors import Retriable
-from core.warehouse import scratch, transaction
+from core.warehouse import scratch, transaction, warehouse
 from sources import ledger
 from sources.base import open_stream, stream_ids
 
@@ -138,6 +138,128 @@ def test_a_number_can_be_the_cursor(company, database):
     database.run("insert into events values (3, 1, 'export', '2024-02-02 00:00:00', 1)")
     report = company.load()["usage_events"]
     assert (report.rows_read, report.rows_inserted, report.cursor) == (3, 1, "3")
+
+
+@pytest.mark.parametrize("look_back", [None, "3 days"])
+def test_a_row_that_is_stamped_in_the_future_hides_nothing_that_changes_after_it(company, database, look_back):
+    database.app()
+    database.run("insert into accounts values (3, 'Ahead', '2024-01-01 00:00:00', '2034-01-01 00:00:00')")
+    without = {name: sql for name, sql in ACCOUNTS["columns"].items() if name != "updated_at"}
+    stream = {**ACCOUNTS, "columns": without, "look_back": look_back}
+    connected(company, database, accounts=stream, usage_events=EVENTS)
+    report = company.load()["accounts"]
+    assert (report.rows_inserted, report.cursor) == (3, "2024-01-02T00:00:00")
+    assert "1 row is stamped in the future by changed (accounts (id=3): 2034-01-01 00:00:00)" in report.message
+    before = company.contents()
+    assert company.load()["accounts"].status == "unchanged"
+    assert company.contents() == before
+    database.run(
+        "update accounts set name = 'Changed', changed = '2024-02-01 00:00:00' where id = 1",
+        "insert into accounts values (4, 'Four', '2024-02-01 00:00:00', '2024-02-01 00:00:00')",
+    )
+    report = company.load()["accounts"]
+    assert (report.rows_inserted, report.rows_updated, report.cursor) == (1, 1, "2024-02-01T00:00:00")
+    assert company.query(NAMES) == [("1", "Changed"), ("2", "Two"), ("3", "Ahead"), ("4", "Four")]
+    database.run("update accounts set name = 'Corrected', changed = '2024-03-01 00:00:00' where id = 3")
+    report = company.load()["accounts"]
+    assert (report.rows_updated, report.message) == (1, None)
+
+
+@pytest.mark.parametrize("per_second", [1, 1_000, 1_000_000])
+def test_numbers_that_are_times_make_no_progress_beyond_now_either(company, database, per_second):
+    database.app()
+    march, ahead = 1_709_251_200, 2_019_686_400
+    database.run(
+        "create table moves (id integer primary key, account integer, event text, at timestamp, changed bigint)",
+        f"insert into moves values (1, 1, 'login', '2024-02-01 10:00:00', {march * per_second}),"
+        f" (2, 1, 'login', '2024-02-01 10:00:00', {ahead * per_second}), (3, 1, 'login', '2024-02-01 10:00:00', 0)",
+    )
+    columns = {name: sql for name, sql in EVENTS["columns"].items() if name != "quantity"}
+    stream = {**EVENTS, "table": "moves", "cursor": "changed", "columns": columns}
+    connected(company, database, accounts=ACCOUNTS, usage_events=stream)
+    report = company.load()["usage_events"]
+    assert (report.rows_inserted, report.cursor) == (3, str(march * per_second))
+    assert f"moves (id=2): {ahead * per_second}" in report.message
+    database.run(f"insert into moves values (4, 1, 'export', '2024-02-01 10:00:00', {(march + 9) * per_second})")
+    assert company.load()["usage_events"].rows_inserted == 1
+
+
+def test_a_cursor_that_was_saved_beyond_now_reads_the_table_again(company, database):
+    database.app()
+    connected(company, database, accounts=ACCOUNTS, usage_events=EVENTS)
+    company.load()
+    with warehouse(company.tenure.warehouse_path) as connection:
+        connection.execute("update ledger.cursors set cursor = '2034-01-01T00:00:00'")
+    database.run("update accounts set name = 'Missed', changed = '2024-01-03 00:00:00' where id = 1")
+    report = company.load()["accounts"]
+    assert (report.rows_read, report.rows_updated, report.cursor) == (2, 1, "2024-01-03T00:00:00")
+
+
+def test_a_version_that_is_stamped_in_the_future_gives_way_to_what_is_read_after_it(company, database):
+    database.app()
+    database.run("update accounts set name = 'Ahead', changed = '2024-06-02 00:00:00' where id = 2")
+    connected(company, database, accounts=ACCOUNTS, usage_events=EVENTS)
+    company.load()
+    for name, changed in (("Later", "2024-06-01 00:01:30"), ("Latest", "2024-06-01 00:02:30")):
+        database.run(f"update accounts set name = '{name}', changed = '{changed}' where id = 2")
+        assert company.load()["accounts"].rows_updated == 1
+        assert company.load()["accounts"].status == "unchanged"
+    assert company.query(NAMES) == [("1", "One"), ("2", "Latest")]
+
+
+@pytest.mark.parametrize("kind", ["text", "varchar(20)", "boolean"])
+def test_a_cursor_without_an_order_in_time_or_number_is_refused(company, database, kind):
+    database.app()
+    value = "true" if kind == "boolean" else "'9'"
+    database.run(f"alter table accounts add column seq {kind}", f"update accounts set seq = {value}")
+    connected(company, database, accounts={**ACCOUNTS, "cursor": "seq"}, usage_events=EVENTS)
+    refused = "has no order in time or in number"
+    found = next(finding for finding in company.examine().streams if finding.stream == "accounts")
+    assert found.status == "broken"
+    assert refused in found.message
+    report = company.load()["accounts"]
+    assert report.status == "stopped"
+    assert refused in report.message
+    assert "the cursor seq" in report.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "second"),
+    [
+        ("text", "'2024-05-09T10:00:00Z'", "'2024-05-09 11:00:00Z'"),
+        ("timestamp", "'2024-05-09T10:00:00+02:00'", "'2024-05-09T09:00:00+00:00'"),
+        ("", "'2024-05-09T10:00:00.5'", "'2024-05-09T10:00:00.75'"),
+        ("", "9", "10"),
+        ("real", "9.5", "10.5"),
+    ],
+)
+def test_the_values_of_a_column_of_sqlite_say_whether_it_can_be_a_cursor(company, tmp_path, kind, first, second):
+    database = Database(f"sqlite:///{tmp_path / 'app.sqlite'}")
+    database.app()
+    database.run(f"alter table accounts add column seq {kind}", f"update accounts set seq = {first}")
+    connected(company, database, accounts={**ACCOUNTS, "cursor": "seq"}, usage_events=EVENTS)
+    assert company.load()["accounts"].rows_inserted == 2
+    database.run(
+        f"insert into accounts (id, name, created, seq) values (3, 'Three', '2024-01-03 00:00:00', {second})",
+        f"update accounts set seq = {second} where id = 1",
+    )
+    report = company.load()["accounts"]
+    assert (report.rows_inserted, report.rows_updated) == (1, 0)
+    assert company.load()["accounts"].rows_read < 4
+    database.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [("text", ["'2024-05-09'", "'9'"]), ("", ["1", "'2024-05-09'"]), ("timestamp", ["1715248800"] * 2)],
+)
+def test_a_column_of_sqlite_that_holds_several_kinds_of_values_is_refused(company, tmp_path, kind, values):
+    database = Database(f"sqlite:///{tmp_path / 'app.sqlite'}")
+    database.app()
+    database.run(f"alter table accounts add column seq {kind}")
+    database.run(*(f"update accounts set seq = {value} where id = {at}" for at, value in enumerate(values, start=1)))
+    connected(company, database, accounts={**ACCOUNTS, "cursor": "seq"}, usage_events=EVENTS)
+    assert "has no order in time or in number" in company.load()["accounts"].message
 
 
 def test_rows_whose_cursor_is_null_are_not_lost(company, database):

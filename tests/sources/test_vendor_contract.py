@@ -65,8 +65,7 @@ class Case:
         raise NotImplementedError
 
 
-def _moments() -> Iterator[datetime]:
-    moment = datetime(2024, 3, 1)
+def _moments(moment: datetime = datetime(2024, 3, 1)) -> Iterator[datetime]:
     while True:
         moment += timedelta(minutes=1)
         yield moment
@@ -553,6 +552,27 @@ def test_a_changed_record_is_updated_once(account: Account) -> None:
     account.put(4)
     assert counts(account.load()) == (1, 1, 0, 0)
     assert counts(account.load()) == (0, 0, 0, 0)
+
+
+def test_a_record_of_the_future_hides_nothing_that_changes_after_it(account: Account) -> None:
+    """PostHog stamps records itself, and leaves out what its own clock has not reached."""
+    account.put(1, 2)
+    present, account.case.moments = account.case.moments, _moments(datetime(2024, 6, 2))
+    account.put(3)
+    account.case.moments = present
+    report = account.load()
+    assert "posthog" in account.case.name or "1 row is stamped in the future" in str(report.message)
+    there = len(account.keys())
+    for number in (1, 2):
+        account.put(number, 3 + number)
+        report = account.load()
+        # The record of the future may be told anew once: by its event, after the list.
+        assert report.rows_updated in (1, 2)
+        assert (report.rows_inserted, report.rows_quarantined) == (1, 0)
+    assert len(account.keys()) == there + 2
+    before = account.company.contents()
+    assert counts(account.load()) == (0, 0, 0, 0)
+    assert account.company.contents() == before
 
 
 def test_a_deleted_record_goes_once_and_may_come_back(account: Account) -> None:
