@@ -15,6 +15,7 @@ import re
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from core.blocks import HTTP, HttpConfig
 from core.errors import Fatal, Forbidden, Retriable, Unauthorized
 from core.http import Answer, Client, document_of, raise_for, retry_after, secure, tell
 
@@ -37,8 +38,16 @@ TRANSIENT = (
 class Organisation(Client):
     """A connection to one Salesforce organisation. It gets its token when it first needs one; `login_url` is that of My Domain."""
 
-    def __init__(self, client_id: str, client_secret: str, login_url: str, *, timeout: float = 60.0) -> None:
-        super().__init__(secure(login_url), headers=self._authorization, timeout=timeout)
+    def __init__(
+        self,
+        client_id: str,
+        client_secret: str,
+        login_url: str,
+        *,
+        timeout: float = 60.0,
+        http: HttpConfig = HTTP,
+    ) -> None:
+        super().__init__(secure(login_url), headers=self._authorization, timeout=timeout, http=http)
         self._credentials = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
         self._login_url, self._instance, self._token = login_url, "", ""
         self.used = 0.0

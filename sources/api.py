@@ -136,7 +136,8 @@ def limiter(account: str, requests: int, seconds: float) -> Limiter:
 def access(source: ApiSource, address: str, header: Mapping[str, str], *, requests: int, seconds: float) -> Access:
     """A way into the account at `address` with a `header` that stays as it is; `requests` are allowed in any `seconds`."""
     pace = limiter(address, requests, seconds)
-    return Access(Client(address, headers=lambda: header, limiter=pace, timeout=source.timeout_seconds))
+    timeout, http = source.timeout_seconds, source.http
+    return Access(Client(address, headers=lambda: header, limiter=pace, timeout=timeout, http=http))
 
 
 class Api:
@@ -229,7 +230,8 @@ class Api:
                         retry_after=wait,
                     ) from None
                 if attempt >= self._retry.tries:
-                    raise Retriable(f"{self._label}: {error.message} It was tried {attempt} times.") from None
+                    said = f"{self._label}: {error.message} It was tried {attempt} times."
+                    raise Retriable(said, hint=error.hint) from None
                 self._sleep(self._delay(attempt, wait))
             except Unauthorized as error:
                 if self._access.renew is None or renewed:

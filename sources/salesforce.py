@@ -320,6 +320,7 @@ def _connect(source: SalesforceSource) -> Access:
         source.client_secret.get_secret_value(),
         source.base_url or source.login_url or "",
         timeout=source.timeout_seconds,
+        http=source.http,
     )
     return Access(organisation, renew=organisation.refresh)
 
