@@ -1,9 +1,10 @@
-"""Salesforce as both ends know it, the source and the destination: its tokens, its daily calls, and what its refusals mean.
+"""Salesforce as both ends know it, the source and the destination: its tokens, its daily calls, its ids, and what its refusals mean.
 
-Lives here: the client credentials flow, the limit header, the error word for an answer that is no success. Must not live here:
-what is read (`sources/salesforce.py`) or written (`activation/destinations/salesforce.py`).
+Lives here: the client credentials flow, the limit header, the one form of an id, the error word for an answer that is no success. Must
+not live here: what is read (`sources/salesforce.py`) or written (`activation/destinations/salesforce.py`).
 
 From Salesforce's documentation (developer.salesforce.com/docs): `Sforce-Limit-Info`: REST API, "Limit Info Header";
+ids of 15 characters, which differ by case, and of 18, which do not: help.salesforce.com 000385585;
 `REQUEST_LIMIT_EXCEEDED` (403) is the limit of 24 hours: REST API, "Status Codes and Error Responses"; client credentials:
 help.salesforce.com, "OAuth 2.0 Client Credentials Flow for Server-to-Server Integration". Logging in by password goes away: SOAP
 `login()` ends with API version 65, in 2027.
@@ -33,6 +34,34 @@ TRANSIENT = (
     "TXN_SECURITY_METERING_ERROR",
     "UNKNOWN_EXCEPTION",
 )
+
+
+_ID_15 = re.compile(r"[0-9A-Za-z]{15}")
+_SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+
+
+def full_id(key: str) -> str:
+    """A record's id with 18 characters, as the API writes it; reports and formulas show 15. What is no such id stays as it is.
+
+    Each of the three last characters says which of five others are capitals, so that ids differ where case is lost.
+    """
+    if not _ID_15.fullmatch(key):
+        return key
+    fives = (key[start : start + 5] for start in (0, 5, 10))
+    return key + "".join(_SUFFIX[sum(1 << bit for bit, one in enumerate(five) if "A" <= one <= "Z")] for five in fives)
+
+
+def full_id_sql(text: str) -> str:
+    """SQL of `full_id` of a text, for DuckDB."""
+
+    def capital(place: int) -> str:
+        return f"case when substr({text}, {place + 1}, 1) between 'A' and 'Z' then {1 << place % 5} else 0 end"
+
+    suffix = " || ".join(
+        f"substr('{_SUFFIX}', 1 + {' + '.join(capital(place) for place in range(start, start + 5))}, 1)"
+        for start in (0, 5, 10)
+    )
+    return f"case when regexp_full_match({text}, '{_ID_15.pattern}') then {text} || {suffix} else {text} end"
 
 
 class Organisation(Client):

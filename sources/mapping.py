@@ -19,6 +19,7 @@ from typing import Literal
 
 from core.contract import Column, Entity
 from core.errors import Fatal
+from core.salesforce import full_id_sql
 from core.source_settings import ColumnMapping, StreamConfig
 from core.warehouse import BinderError, Connection, Error, identifier, literal
 from sources.base import Chunk, StreamId
@@ -36,10 +37,11 @@ HELPERS = (
     "create or replace temp macro email_domain(x) as nullif(lower(split_part(cast(x as varchar), '@', 2)), '')",
     "create or replace temp macro custom_field(fields, wanted) as list_extract(list_filter(from_json(fields,"
     """ '[{"id": "VARCHAR", "value": "VARCHAR"}]'), lambda f: f.id = cast(wanted as varchar)), 1).value""",
+    f"create or replace temp macro salesforce_id(x) as {full_id_sql('text_of(x)')}",
     "create or replace temp macro total_of(x) as case when count(*) = count(x) then sum(x) end",
 )
 """SQL helpers that a mapping may use, besides everything DuckDB has. `total_of` is NULL when any value is; `custom_field` finds the
-value of an id in a list of ids and values."""
+value of an id in a list of ids and values; `salesforce_id` writes Salesforce's ids of 15 characters with 18, as its API does."""
 
 EARLIEST = datetime(1970, 1, 1)
 LATEST_AHEAD = timedelta(days=2)
