@@ -62,6 +62,7 @@ def _hubspot(config: HubSpotConfig, occasion: Occasion) -> Destination:
         object_type=config.object_type,
         id_property=config.id_property,
         mode=config.mode,
+        http=config.http,
     )
 
 
@@ -77,6 +78,7 @@ def _salesforce(config: SalesforceConfig, occasion: Occasion) -> Destination:
         object=config.object,
         bulk_above=config.bulk_above,
         mode=config.mode,
+        http=config.http,
     )
 
 
@@ -89,6 +91,7 @@ def _webhook(config: WebhookConfig, occasion: Occasion) -> Destination:
         allow_hosts=config.allow_hosts,
         allow_loopback=config.allow_loopback,
         run_id=occasion.run_id,
+        http=config.http,
     )
 
 

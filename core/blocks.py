@@ -45,3 +45,17 @@ class RetryConfig(Strict):
     first_seconds: float = Field(default=1.0, ge=0)
     longest_seconds: float = Field(default=60.0, ge=0)
     max_retry_after_seconds: float = Field(default=120.0, ge=0)
+
+
+class HttpConfig(Strict):
+    """What an answer over HTTP may take, whoever gives it: in time from the first byte sent to the last one received, and in size as
+    it is received and as it is once unpacked.
+    """
+
+    deadline_seconds: float = Field(default=300.0, gt=0)
+    max_received_mb: float = Field(default=64.0, gt=0)
+    max_body_mb: float = Field(default=256.0, gt=0)
+
+
+HTTP = HttpConfig()
+"""Limits that are safe where nothing else is said."""

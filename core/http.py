@@ -1,7 +1,11 @@
 """HTTP to other systems: one client, one time-out, a limit of requests, and the decision which answer is which error.
 
-Lives here: the only use of httpx, the time-outs, the limiter, which addresses may be talked to, and the error words for
-answers. Must not live here: what is sent to whom, or how often it is tried again.
+Lives here: the only use of httpx, the time-outs, the limiter, which addresses may be talked to, how long and how large an answer may
+be, and the error words for answers. Must not live here: what is sent to whom, or how often it is tried again.
+
+A time-out between two pieces of an answer does not end one that trickles, and a small answer may unpack to a large one. So each request
+has a deadline as a whole, kept by waiting for it from another thread (which also covers names that are looked up, and heads that
+trickle), and its body is unpacked here, piece by piece, no further than is allowed. `HttpConfig` has the limits.
 """
 
 from __future__ import annotations
@@ -12,19 +16,25 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import httpx
 
+from core.blocks import HTTP, HttpConfig
 from core.errors import BatchRefused, Fatal, Forbidden, Retriable, Unauthorized, UserError
 
 Answer = httpx.Response
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+_MB = 1_000_000
+_STEP = 1_000_000
+_GZIP = 16 + zlib.MAX_WBITS
 REFUSED_AS_A_WHOLE = (400, 409, 413, 422)
 TRANSIENT = (408, 423, 425, 429)
 UNICAST_V6 = ipaddress.ip_network("2000::/3")
@@ -220,10 +230,10 @@ class CheckedTransport(httpx.BaseTransport):
 
 
 class Client:
-    """A connection to one system, kept open. Requests never follow redirects, and every one has a time-out.
+    """A connection to one system, kept open. Requests never follow redirects, and every one has a time-out and a deadline.
 
     `headers` is asked before each request, so that a token may change. `limiter` is shared by all requests. `timeout` is in
-    seconds, for connecting, for sending, and between two pieces of an answer.
+    seconds, for connecting, for sending, and between two pieces of an answer; `http` limits an answer as a whole.
     """
 
     def __init__(
@@ -233,30 +243,134 @@ class Client:
         headers: Callable[[], Mapping[str, str]] = dict,
         limiter: Limiter | None = None,
         timeout: httpx.Timeout | float = TIMEOUT,
+        http: HttpConfig = HTTP,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._headers, self._limiter = headers, limiter
-        self._client = httpx.Client(
-            base_url=base_url, timeout=timeout, transport=transport, verify=_tls(), follow_redirects=False
+        self._headers, self._limiter, self._http = headers, limiter, http
+        self._base_url, self._timeout, self._transport = base_url, timeout, transport
+        self._client = self._connected()
+
+    def _connected(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self._base_url,
+            # What else there is unpacks without a limit on the way.
+            headers={"Accept-Encoding": "gzip"},
+            timeout=self._timeout,
+            transport=self._transport,
+            verify=_tls(),
+            follow_redirects=False,
         )
 
     def send(self, method: str, url: str, **request: Any) -> Answer:
-        """One request; returns the answer, whatever it says. Raises `Retriable` when there is none.
+        """One request; returns the answer, whatever it says.
 
-        `request` is what httpx takes: `json`, `content`, `params`, `headers`, `data`.
+        `request` is what httpx takes: `json`, `content`, `params`, `headers`, `data`. Raises `Retriable` when there is no answer, or none
+        within the deadline, and `Fatal` when there is more of it than is allowed.
         """
         if self._limiter is not None:
             self._limiter.take()
         headers = {**self._headers(), **request.pop("headers", {})}
+        host = httpx.URL(self._client.base_url).join(url).host
         try:
-            return self._client.request(method, url, headers=headers, **request)
+            return self._in_time(self._client.build_request(method, url, headers=headers, **request), host)
         except (httpx.TransportError, httpx.DecodingError) as error:
-            host = httpx.URL(self._client.base_url).join(url).host
             raise Retriable(f"{host} does not answer: {type(error).__name__}.") from error
+
+    def _in_time(self, request: httpx.Request, host: str) -> Answer:
+        """The answer to `request`. One that comes too late is waited for no longer, and its connection is closed."""
+        client, http = self._client, self._http
+        ends_at = time.monotonic() + http.deadline_seconds
+        came: SimpleQueue[Answer | Exception] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                came.put(_answer(client, request, host, http, ends_at))
+            except Exception as error:
+                came.put(error)
+
+        threading.Thread(target=ask, name=f"request to {host}", daemon=True).start()
+        try:
+            found = came.get(timeout=http.deadline_seconds)
+        except Empty:
+            self._client = self._connected()
+            client.close()
+            raise _too_late(host, http) from None
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def close(self) -> None:
         """Give the connection back."""
         self._client.close()
+
+
+def _answer(client: httpx.Client, request: httpx.Request, host: str, http: HttpConfig, ends_at: float) -> Answer:
+    """The whole answer to `request`, unpacked."""
+    streamed = client.send(request, stream=True)
+    try:
+        body = b"".join(_unpacked(_received(streamed, host, http, ends_at), streamed, host, http))
+    finally:
+        streamed.close()
+    unpacked = ("content-encoding", "content-length", "transfer-encoding")
+    headers = [(name, value) for name, value in streamed.headers.multi_items() if name not in unpacked]
+    return httpx.Response(streamed.status_code, headers=headers, content=body, request=request)
+
+
+def _received(streamed: httpx.Response, host: str, http: HttpConfig, ends_at: float) -> Iterator[bytes]:
+    """The pieces of a body as they come, as many bytes as are allowed."""
+    received = 0
+    for piece in streamed.iter_raw():
+        received += len(piece)
+        if received > http.max_received_mb * _MB:
+            raise _too_large(host, http.max_received_mb, "max_received_mb")
+        if time.monotonic() > ends_at:
+            raise _too_late(host, http)
+        yield piece
+
+
+def _unpacked(pieces: Iterable[bytes], streamed: httpx.Response, host: str, http: HttpConfig) -> Iterator[bytes]:
+    """The pieces of a body unpacked, as many bytes as are allowed."""
+    encoding = streamed.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise Fatal(f"{host} answered packed as {encoding[:40]}, which was not asked for.", hint="Check the address.")
+    left = int(http.max_body_mb * _MB)
+    for piece in pieces if encoding == "identity" else _gunzipped(pieces, host):
+        left -= len(piece)
+        if left < 0:
+            raise _too_large(host, http.max_body_mb, "max_body_mb", "unpacked")
+        yield piece
+
+
+def _gunzipped(pieces: Iterable[bytes], host: str) -> Iterator[bytes]:
+    """The members of a gzip stream, unpacked in pieces of no more than `_STEP` bytes."""
+    member, is_open = zlib.decompressobj(_GZIP), False
+    try:
+        for packed in pieces:
+            step = b""
+            while packed or len(step) == _STEP:
+                step, is_open = member.decompress(packed, _STEP), True
+                yield step
+                packed = member.unconsumed_tail
+                if member.eof:
+                    packed, member, is_open = member.unused_data, zlib.decompressobj(_GZIP), False
+    except zlib.error as error:
+        raise Retriable(f"{host} answered with gzip that cannot be unpacked.") from error
+    if is_open:
+        raise Retriable(f"{host} answered with gzip that ends too early.")
+
+
+def _too_late(host: str, http: HttpConfig) -> Retriable:
+    return Retriable(
+        f"{host} has not answered in full within {http.deadline_seconds:g} s.",
+        hint="If it needs longer, raise `http: {deadline_seconds}` of the source or destination.",
+    )
+
+
+def _too_large(host: str, most: float, setting: str, how: str = "packed") -> Fatal:
+    return Fatal(
+        f"{host} answered with more than {most:g} MB ({how}).",
+        hint=f"If that is right, raise `http: {{{setting}}}` of the source or destination.",
+    )
 
 
 def post_json(url: str, payload: dict[str, Any]) -> None:

@@ -1,9 +1,10 @@
-"""Salesforce as both ends know it, the source and the destination: its tokens, its daily calls, and what its refusals mean.
+"""Salesforce as both ends know it, the source and the destination: its tokens, its daily calls, its ids, and what its refusals mean.
 
-Lives here: the client credentials flow, the limit header, the error word for an answer that is no success. Must not live here:
-what is read (`sources/salesforce.py`) or written (`activation/destinations/salesforce.py`).
+Lives here: the client credentials flow, the limit header, the one form of an id, the error word for an answer that is no success. Must
+not live here: what is read (`sources/salesforce.py`) or written (`activation/destinations/salesforce.py`).
 
 From Salesforce's documentation (developer.salesforce.com/docs): `Sforce-Limit-Info`: REST API, "Limit Info Header";
+ids of 15 characters, which differ by case, and of 18, which do not: help.salesforce.com 000385585;
 `REQUEST_LIMIT_EXCEEDED` (403) is the limit of 24 hours: REST API, "Status Codes and Error Responses"; client credentials:
 help.salesforce.com, "OAuth 2.0 Client Credentials Flow for Server-to-Server Integration". Logging in by password goes away: SOAP
 `login()` ends with API version 65, in 2027.
@@ -15,6 +16,7 @@ import re
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from core.blocks import HTTP, HttpConfig
 from core.errors import Fatal, Forbidden, Retriable, Unauthorized
 from core.http import Answer, Client, document_of, raise_for, retry_after, secure, tell
 
@@ -34,11 +36,47 @@ TRANSIENT = (
 )
 
 
+_ID_15 = re.compile(r"[0-9A-Za-z]{15}")
+_SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+
+
+def full_id(key: str) -> str:
+    """A record's id with 18 characters, as the API writes it; reports and formulas show 15. What is no such id stays as it is.
+
+    Each of the three last characters says which of five others are capitals, so that ids differ where case is lost.
+    """
+    if not _ID_15.fullmatch(key):
+        return key
+    fives = (key[start : start + 5] for start in (0, 5, 10))
+    return key + "".join(_SUFFIX[sum(1 << bit for bit, one in enumerate(five) if "A" <= one <= "Z")] for five in fives)
+
+
+def full_id_sql(text: str) -> str:
+    """SQL of `full_id` of a text, for DuckDB."""
+
+    def capital(place: int) -> str:
+        return f"case when substr({text}, {place + 1}, 1) between 'A' and 'Z' then {1 << place % 5} else 0 end"
+
+    suffix = " || ".join(
+        f"substr('{_SUFFIX}', 1 + {' + '.join(capital(place) for place in range(start, start + 5))}, 1)"
+        for start in (0, 5, 10)
+    )
+    return f"case when regexp_full_match({text}, '{_ID_15.pattern}') then {text} || {suffix} else {text} end"
+
+
 class Organisation(Client):
     """A connection to one Salesforce organisation. It gets its token when it first needs one; `login_url` is that of My Domain."""
 
-    def __init__(self, client_id: str, client_secret: str, login_url: str, *, timeout: float = 60.0) -> None:
-        super().__init__(secure(login_url), headers=self._authorization, timeout=timeout)
+    def __init__(
+        self,
+        client_id: str,
+        client_secret: str,
+        login_url: str,
+        *,
+        timeout: float = 60.0,
+        http: HttpConfig = HTTP,
+    ) -> None:
+        super().__init__(secure(login_url), headers=self._authorization, timeout=timeout, http=http)
         self._credentials = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
         self._login_url, self._instance, self._token, self._identity = login_url, "", "", ""
         self.used = 0.0

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, model_validator
 
-from core.blocks import NAME, RetryConfig, Strict
+from core.blocks import NAME, HttpConfig, RetryConfig, Strict
 from core.contract import ENTITIES
 from core.errors import UserError
 
@@ -286,7 +286,7 @@ class ApiSource(SourceConfig):
     mapped as in `sources/<connector>.yml`; named streams are laid over these.
 
     `since` is how far back a first load reads; `batch_rows` are loaded in one transaction, so that a run that is killed
-    goes on there. `timeout_seconds` is how long an answer may keep still.
+    goes on there. `timeout_seconds` is how long an answer may keep still, `http` what it may take as a whole.
     """
 
     base_url: str | None = None
@@ -294,6 +294,7 @@ class ApiSource(SourceConfig):
     stand_in: bool = False
     batch_rows: int = Field(default=10_000, ge=1)
     timeout_seconds: float = Field(default=30.0, gt=0)
+    http: HttpConfig = HttpConfig()
     retry: RetryConfig = RetryConfig()
 
     @model_validator(mode="before")

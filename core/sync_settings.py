@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from core.blocks import NAME, RetryConfig, Strict
+from core.blocks import NAME, HttpConfig, RetryConfig, Strict
 
 
 class FieldConfig(Strict):
@@ -57,7 +57,13 @@ class SyncConfig(Strict):
     retry: RetryConfig = RetryConfig()
 
 
-class HubSpotConfig(SyncConfig):
+class HttpSyncConfig(SyncConfig):
+    """A destination that is reached over HTTP."""
+
+    http: HttpConfig = HttpConfig()
+
+
+class HubSpotConfig(HttpSyncConfig):
     """Companies of HubSpot, by record id, or by a property that is unique there."""
 
     connector: Literal["hubspot"]
@@ -71,7 +77,7 @@ class HubSpotConfig(SyncConfig):
     id_property: str | None = None
 
 
-class SalesforceConfig(SyncConfig):
+class SalesforceConfig(HttpSyncConfig):
     """Accounts of Salesforce, by an external id."""
 
     connector: Literal["salesforce"]
@@ -87,7 +93,7 @@ class SalesforceConfig(SyncConfig):
     bulk_above: int = Field(default=2000, ge=1)
 
 
-class WebhookConfig(SyncConfig):
+class WebhookConfig(HttpSyncConfig):
     """A signed webhook; the newest of `secrets` comes first."""
 
     connector: Literal["webhook"]

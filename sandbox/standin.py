@@ -8,6 +8,8 @@ waits for the next requests whose path holds `match`; the kinds that all stand-i
 - `status`: answers `detail.status` without doing anything; `detail.body`, `detail.headers` replace the vendor's own.
 - `hang`: does what was asked, and answers only after `detail.seconds` (the client's time-out is over by then).
 - `reset`: does what was asked, and cuts the connection in the middle of the answer.
+- `trickle`: does what was asked, and answers letter by letter, one in `detail.pause` seconds.
+- `bomb`: answers with little that unpacks to `detail.megabytes`, without doing anything.
 
 Each vendor adds its own, such as `partial` or `silent`.
 """
@@ -15,6 +17,7 @@ Each vendor adds its own, such as `partial` or `silent`.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import sqlite3
 import threading
@@ -176,6 +179,8 @@ class StandIn:
             await _until_gone(receive, float(fault.detail.get("seconds", 30)))
         if fault is not None and fault.kind == "reset":
             said = _cut(said)
+        if fault is not None and fault.kind == "trickle":
+            said = await _trickled(said, receive, send, float(fault.detail.get("pause", 0.1)))
         with suppress(OSError):
             for message in said:
                 await send(message)
@@ -189,6 +194,9 @@ class StandIn:
         if fault is not None and fault.kind == "status":
             response = self.refusal(int(fault.detail["status"]), fault.detail)
             await response(scope, receive, keep)
+        elif fault is not None and fault.kind == "bomb":
+            packed = gzip.compress(bytes(int(fault.detail.get("megabytes", 10)) * 1_000_000))
+            await Response(packed, headers={"Content-Encoding": "gzip"})(scope, receive, keep)
         else:
             await self._vendor(scope, receive, keep)
         return said
@@ -232,8 +240,23 @@ def _cut(said: list[Message]) -> list[Message]:
     return [start, {"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True}]
 
 
-async def _until_gone(receive: Receive, seconds: float) -> None:
+async def _trickled(said: list[Message], receive: Receive, send: Send, pause: float) -> list[Message]:
+    """Send all but the last letter of an answer, slowly, as long as somebody listens; what is left to be sent."""
+    head, *rest = said
+    body = b"".join(message.get("body", b"") for message in rest)
+    await send(head)
+    for at in range(len(body) - 1):
+        await send({"type": "http.response.body", "body": body[at : at + 1], "more_body": True})
+        if await _until_gone(receive, pause):
+            break
+    return [{"type": "http.response.body", "body": body[-1:]}]
+
+
+async def _until_gone(receive: Receive, seconds: float) -> bool:
+    """Wait, no longer than the client does; whether it is gone."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while (await receive())["type"] != "http.disconnect":
                 pass
+            return True
+    return False

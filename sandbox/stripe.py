@@ -7,13 +7,16 @@ share (`standin.py`), what Tenure reads.
 What it holds to: keys as bearer tokens, restricted ones with read permissions by resource; lists newest first, at most 100
 objects, with `starting_after`, `ending_before` (the page just before) and `created[gte|gt|lte|lt]`; subscriptions that are
 canceled only with `status=all`; what is in another object as its id unless it is expanded, for which the key needs the right
-to read it; tiers only with one price or subscription; payments of invoices by payment intent; events of at most 20 `types`; 100
-requests a second. Beyond the faults of all stand-ins it knows `circle` (a list that has more, and begins anew) and `echo` (a 400
-that repeats the key).
+to read it; discounts as ids, and no tiers, `currency_options` or `applies_to`, unless they are expanded, at most four levels
+deep; at most ten items in a subscription, the rest in a list of their own; coupons in discounts by the version of the API;
+payments of invoices by payment intent; events of at most 20 `types`; 100 requests a second. Parameters and expansions that Stripe
+does not know are refused, and so are, from tests and the sandbox, objects without what Stripe's always have. Beyond the faults of
+all stand-ins it knows `circle` (a list that has more, and begins anew) and `echo` (a 400 that repeats the key).
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,8 +45,46 @@ WORDS = {
     "charges": "charge",
     "refunds": "refund",
 }
-RIGHTS = {"refunds": "charges", "invoice_payments": "invoices"}
+RIGHTS = {"refunds": "charges", "invoice_payments": "invoices", "subscription_items": "subscriptions"}
 """Kinds that are read by the right to read another one."""
+MOST_EMBEDDED = 10
+"""Objects of a list inside an object."""
+_LIST = ("limit", "starting_after", "ending_before", "expand")
+PARAMETERS = {
+    "customers": ("created", "email"),
+    "subscriptions": ("created", "customer", "price", "status"),
+    "subscription_items": ("subscription",),
+    "invoices": ("created", "customer", "status", "subscription", "due_date"),
+    "invoice_payments": ("created", "invoice", "payment", "status"),
+    "charges": ("created", "customer", "payment_intent"),
+    "refunds": ("created", "charge", "payment_intent"),
+    "products": ("active", "created", "ids"),
+    "prices": ("active", "created", "currency", "product"),
+    "coupons": ("created",),
+    "events": ("created", "type", "types", "delivery_success"),
+}
+"""What a list takes beside what all take."""
+EXPANSIONS = {
+    "customers": r"discount\.source\.coupon",
+    "subscriptions": r"customer|discounts(\.source\.coupon)?|items\.data\.(discounts(\.source\.coupon)?|price\.(tiers|currency_options))",
+    "subscription_items": r"discounts(\.source\.coupon)?|price\.(tiers|currency_options)",
+    "refunds": "charge",
+    "invoice_payments": "invoice",
+    "prices": r"tiers|currency_options(\.[a-z]{3}\.tiers)?",
+    "coupons": "applies_to|currency_options",
+}
+"""What can be shown whole, of what is read here."""
+_PRICED = ("id", "product", "currency", "billing_scheme", "recurring")
+ALWAYS = {
+    "subscriptions": (
+        *("customer", "status", "currency", "items", "discounts", "start_date", "trial_start", "trial_end"),
+        *("ended_at", "metadata"),
+    ),
+    "invoices": ("customer", "status", "currency", "total", "attempt_count", "status_transitions"),
+    "prices": _PRICED,
+    "coupons": ("duration", "percent_off", "amount_off", "currency"),
+}
+"""What an object always has, though it may be null."""
 EXPANDED = {"customer": "customers", "charge": "charges", "invoice": "invoices"}
 """Fields that hold the id of another object, and its kind."""
 CLOVER = "2025-09-30"
@@ -63,6 +104,7 @@ class StripeStandIn(StandIn):
                 Route(f"/v1/{kind}/{{key}}", self._guarded(kind, self._one)),
             )
         ]
+        routes.append(Route("/v1/subscription_items", self._guarded("subscription_items", self._items)))
         super().__init__(routes, store=store)
         self.window = Window(requests, 1.0)
         self.keys: dict[str, tuple[str, ...]] = {KEY: KINDS}
@@ -70,19 +112,54 @@ class StripeStandIn(StandIn):
         self._order: dict[str, list[tuple[int, int, str]]] = {kind: [] for kind in KINDS}
         self._place: dict[tuple[str, str], tuple[int, int, str]] = {}
         self._made = 0
+        self._coupons: dict[str, Body] = {}
 
     # --- what tests and the sandbox say ---------------------------------------------------------------------------
 
     def put(self, kind: str, records: Iterable[Mapping[str, Any]]) -> None:
-        """Objects with an `id` and `created`, without an event."""
-        found = {str(record["id"]): {"object": kind[:-1], **record} for record in records}
+        """Objects with an `id` and `created`, without an event. A coupon may be written in the discount that uses it."""
+        found = {str(record["id"]): self._kept(kind, {"object": kind[:-1], **record}) for record in records}
         self.store.put(kind, found)
+        if kind == "coupons":
+            # A discount goes on showing its coupon when that is deleted.
+            self._coupons |= {key: record for key, record in found.items() if not record.get("deleted")}
         for key, record in found.items():
             if (kind, key) not in self._place:
                 self._made += 1
                 place = (int(record["created"]), self._made, key)
                 self._place[kind, key] = place
                 insort(self._order[kind], place)
+
+    def _kept(self, kind: str, record: Body) -> Body:
+        """An object as it is stored: coupons apart. Raises `ValueError` for one that Stripe could not have."""
+        if record.get("deleted"):
+            return record
+        listed = record.get("items", {}).get("data", []) if kind == "subscriptions" else []
+        missing = [name for name in ALWAYS.get(kind, ()) if name not in record]
+        missing += [
+            f"items.data.{name}" for item in listed for name in ("id", "price", "discounts") if name not in item
+        ]
+        missing += [f"price.{name}" for item in listed for name in _PRICED if name not in item.get("price", {})]
+        if missing:
+            raise ValueError(f"{kind} {record['id']}: Stripe's always have {', '.join(dict.fromkeys(missing))}")
+        if kind in ("subscriptions", "customers"):
+            record = {**record, **self._without_coupons(record)}
+        if listed:
+            items = [{**item, **self._without_coupons(item)} for item in listed]
+            record = {**record, "items": {**record["items"], "data": items}}
+        return record
+
+    def _without_coupons(self, owner: Mapping[str, Any]) -> Body:
+        several, one = owner.get("discounts"), owner.get("discount")
+        found: Body = {"discounts": [self._without_coupon(discount) for discount in several]} if several else {}
+        return {**found, "discount": self._without_coupon(one)} if one else found
+
+    def _without_coupon(self, discount: Mapping[str, Any]) -> Body:
+        coupon = discount["coupon"]
+        if isinstance(coupon, Mapping):
+            self.put("coupons", [{"created": 0, "percent_off": None, "amount_off": None, "currency": None, **coupon}])
+            coupon = coupon["id"]
+        return {"object": "discount", "start": 0, "end": None, **discount, "coupon": coupon}
 
     def change(self, kind: str, record: Mapping[str, Any], *, at: int, word: str | None = None) -> None:
         """Make or change an object at a moment, with the event that tells so."""
@@ -133,6 +210,9 @@ class StripeStandIn(StandIn):
                 return self.refusal(400, {"message": f"refused, and your key is {key}"})
             if not self.window.allows(key):
                 return self.refusal(429, {"message": "Too many requests", "headers": {"Retry-After": "1"}})
+            unknown = self._unknown(request, kind)
+            if unknown is not None:
+                return self.refusal(400, {"message": unknown})
             wanted = [kind, *_kinds_expanded(request)]
             refused = [name for name in (RIGHTS.get(one, one) for one in wanted) if name not in self.keys[key]]
             if refused:
@@ -149,20 +229,48 @@ class StripeStandIn(StandIn):
 
     async def _one(self, request: Request, kind: str) -> Response:
         record = self.store.get(kind, request.path_params["key"])
-        if record is None:
+        if record is None or (record.get("deleted") and kind != "customers"):
             return self.refusal(404, {"message": f"No such {kind[:-1]}: '{request.path_params['key']}'"})
-        return JSONResponse(self._shown(kind, record, _expansions(request), ""))
+        return JSONResponse(self._shown(kind, record, _View(request, "")))
+
+    async def _items(self, request: Request, kind: str) -> Response:
+        """The items of a subscription, of which the subscription itself shows the first ten."""
+        asked = request.query_params
+        owner = self.store.get("subscriptions", asked.get("subscription", ""))
+        if owner is None:
+            return self.refusal(400, {"message": "Missing required param: subscription."})
+        items = owner["items"]["data"]
+        if asked.get("starting_after") is not None:
+            items = items[[item["id"] for item in items].index(asked["starting_after"]) + 1 :]
+        size, view = min(int(asked.get("limit", 10)), self.page_rows), _View(request, "data.")
+        data = [self._item(item, view) for item in items[:size]]
+        return JSONResponse({"object": "list", "url": f"/v1/{kind}", "has_more": len(items) > size, "data": data})
+
+    def _unknown(self, request: Request, kind: str) -> str | None:
+        """What Stripe would say of a request that asks for what there is not."""
+        is_list = "key" not in request.path_params
+        known = (*_LIST, *PARAMETERS[kind]) if is_list else ("expand",)
+        for name in request.query_params:
+            if name.partition("[")[0] not in known:
+                return f"Received unknown parameter: {name}"
+        for expand in _expansions(request):
+            if len(expand.split(".")) > 4:
+                return "You cannot expand more than 4 levels of a property"
+            path = expand.removeprefix("data.") if is_list else expand
+            is_early = ".source" in path and request.headers.get("stripe-version", "") < CLOVER
+            if (
+                is_early
+                or (is_list and not expand.startswith("data."))
+                or not re.fullmatch(EXPANSIONS.get(kind, ""), path)
+            ):
+                return f"This property cannot be expanded ({expand})."
+        return None
 
     async def _list(self, request: Request, kind: str) -> Response:
         asked = request.query_params
         types = asked.getlist("types[]")
         if len(types) > MOST_TYPES:
             return self.refusal(400, {"message": f"Array too long: maximum {MOST_TYPES} types"})
-        for expand in _expansions(request):
-            if len(expand.split(".")) > 4:
-                return self.refusal(400, {"message": "You cannot expand more than 4 levels of a property"})
-            if ".source" in expand and request.headers.get("stripe-version", "") < CLOVER:
-                return self.refusal(400, {"message": "This property cannot be expanded (source)."})
         customer = asked.get("customer")
         if customer is not None and (self.store.get("customers", customer) or {"deleted": True}).get("deleted"):
             return self.refusal(400, {"message": f"No such customer: '{customer}'"})
@@ -192,8 +300,7 @@ class StripeStandIn(StandIn):
         if fault_of(request, "circle") is not None:
             has_more = True
             found = [self.store.all(kind)[key] for _, _, key in order[-1:]]
-        expanded = _expansions(request)
-        data = [self._shown(kind, record, expanded, "data.") for record in found]
+        data = [self._shown(kind, record, _View(request, "data.")) for record in found]
         return JSONResponse({"object": "list", "url": f"/v1/{kind}", "has_more": has_more, "data": data})
 
     def _between(self, kind: str, asked: Any) -> tuple[int, int]:
@@ -211,7 +318,12 @@ class StripeStandIn(StandIn):
         record = self.store.all(kind)[key]
         if record.get("deleted"):
             return False
-        if kind == "subscriptions" and asked.get("status") != "all" and record.get("status") == "canceled":
+        status = asked.get("status")
+        if kind == "subscriptions" and status is None and record.get("status") == "canceled":
+            return False
+        if status not in (None, "all", record.get("status")):
+            return False
+        if asked.get("subscription") not in (None, record.get("subscription")):
             return False
         if asked.get("customer") not in (None, record.get("customer")):
             return False
@@ -219,22 +331,82 @@ class StripeStandIn(StandIn):
             return False
         return not types or record.get("type") in types
 
-    def _shown(self, kind: str, record: Body, expanded: list[str], prefix: str) -> Body:
-        """An object, with other objects whole where they have to be expanded and are."""
+    def _shown(self, kind: str, record: Body, view: _View) -> Body:
+        """An object as the vendor shows it: with nothing whole that has to be expanded and is not."""
         whole = {
-            name: self.store.get(other, str(record.get(name)))
-            for name, other in EXPANDED.items()
-            if f"{prefix}{name}" in expanded
+            name: self.store.get(other, str(record.get(name))) for name, other in EXPANDED.items() if view.has(name)
         }
         record = {**record, **{name: found for name, found in whole.items() if found is not None}}
-        if f"{prefix}discounts.source.coupon" in expanded:
-            record = {**record, "discounts": [self._with_coupon(one) for one in record.get("discounts") or []]}
-        return _shown(kind, record, expanded, prefix)
+        if kind == "prices":
+            record = _price(record, view)
+        if kind == "coupons":
+            record = _less(record, [name for name in ("applies_to", "currency_options") if not view.has(name)])
+        if kind == "customers":
+            record = self._with_discounts(record, view)
+        if kind == "subscriptions":
+            if isinstance(record.get("customer"), Mapping):
+                record = {**record, "customer": self._with_discounts(record["customer"], view.within("customer"))}
+            record = self._with_items(self._with_discounts(record, view), view)
+        return record
 
-    def _with_coupon(self, discount: Body) -> Body:
-        source = discount.get("source") or {}
-        found = self.store.get("coupons", str(source.get("coupon")))
-        return discount if found is None else {**discount, "source": {**source, "coupon": found}}
+    def _with_items(self, subscription: Body, view: _View) -> Body:
+        items = subscription["items"]["data"]
+        shown = [self._item(item, view.within("items.data")) for item in items[:MOST_EMBEDDED]]
+        url, has_more = f"/v1/subscription_items?subscription={subscription['id']}", len(items) > MOST_EMBEDDED
+        listed = {"object": "list", "data": shown, "has_more": has_more, "total_count": len(items), "url": url}
+        return {**subscription, "items": listed}
+
+    def _item(self, item: Body, view: _View) -> Body:
+        item = self._with_discounts({"object": "subscription_item", **item}, view)
+        return {**item, "price": _price(item["price"], view.within("price"))}
+
+    def _with_discounts(self, owner: Body, view: _View) -> Body:
+        """Discounts in a list are ids unless they are expanded; the one of a customer is shown."""
+        several, one = owner.get("discounts"), owner.get("discount")
+        if several and not view.has("discounts"):
+            owner = {**owner, "discounts": [discount["id"] for discount in several]}
+        elif several:
+            owner = {**owner, "discounts": [self._discount(each, view.within("discounts")) for each in several]}
+        return {**owner, "discount": self._discount(one, view.within("discount"))} if one else owner
+
+    def _discount(self, discount: Body, view: _View) -> Body:
+        coupon = self._coupons[discount["coupon"]]
+        shown = _less(coupon, ["applies_to", "currency_options"])
+        if view.version < CLOVER:
+            return {**discount, "coupon": shown}
+        source = {"type": "coupon", "coupon": shown if view.has("source.coupon") else coupon["id"]}
+        return {**_less(discount, ["coupon"]), "source": source}
+
+
+class _View:
+    """How a request wants objects to be shown, from a place within them on."""
+
+    def __init__(self, request: Request, place: str) -> None:
+        self._expanded = [name.removeprefix(place) for name in _expansions(request) if name.startswith(place)]
+        self._request, self._place = request, place
+        self.version = request.headers.get("stripe-version", "")
+
+    def has(self, name: str) -> bool:
+        """Whether it is expanded, or something in it."""
+        return any(one == name or one.startswith(f"{name}.") for one in self._expanded)
+
+    def within(self, name: str) -> _View:
+        return _View(self._request, f"{self._place}{name}.")
+
+
+def _less(record: Mapping[str, Any], names: Iterable[str]) -> Body:
+    return {name: value for name, value in record.items() if name not in set(names)}
+
+
+def _price(price: Body, view: _View) -> Body:
+    """A price without what has to be expanded and is not: of a currency's tiers, each on its own."""
+    shown = _less(price, [name for name in ("tiers", "currency_options") if not view.has(name)])
+    if "currency_options" in shown:
+        shown["currency_options"] = {
+            name: _less(option, () if view.has(f"currency_options.{name}.tiers") else ("tiers",))
+            for name, option in shown["currency_options"].items()
+        }
+    return shown
 
 
 def _expansions(request: Request) -> list[str]:
@@ -245,21 +417,6 @@ def _expansions(request: Request) -> list[str]:
 def _kinds_expanded(request: Request) -> list[str]:
     names = [name.removeprefix("data.") for name in _expansions(request)]
     return [EXPANDED[name] for name in names if name in EXPANDED]
-
-
-def _shown(kind: str, record: Body, expanded: list[str], prefix: str) -> Body:
-    """An object without what has to be expanded."""
-    if kind == "subscriptions" and f"{prefix}discounts" not in expanded and record.get("discounts"):
-        record = {**record, "discounts": [discount["id"] for discount in record["discounts"]]}
-    if kind == "subscriptions" and f"{prefix}items.data.price.tiers" not in expanded:
-        items = [
-            {**item, "price": {name: value for name, value in item["price"].items() if name != "tiers"}}
-            for item in record.get("items", {}).get("data", [])
-        ]
-        record = {**record, "items": {"object": "list", "data": items}}
-    if kind == "prices" and f"{prefix}tiers" not in expanded:
-        record = {name: value for name, value in record.items() if name != "tiers"}
-    return record
 
 
 @contextmanager
@@ -359,6 +516,7 @@ def _subscription(row: Mapping[str, Any]) -> Body:
         "currency": "usd",
         "items": {"object": "list", "data": [item]},
         "discounts": [],
+        "trial_start": row["start"] if row["trial"] else None,
         "pause_collection": None,
         "start_date": row["start"],
         "trial_end": (row["end"] or row["current_period_end"]) if row["trial"] else None,

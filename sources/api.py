@@ -63,7 +63,8 @@ class Page:
     """What one request gave.
 
     `records` are in the order in which they hold: of two with one key the later one stands, or the earlier one where pages
-    come `newest_first`. `gone` are records that are no more, with when they went, where the vendor says so. `position` is
+    come `newest_first`. `gone` are records that are no more, with when they went, where the vendor says so. `incomplete` says of
+    which records, by key, the vendor did not tell all that is needed, and what is missing: they go to quarantine. `position` is
     that of the next page; with `is_end` there is none for now, and the next run begins there. A page that is not
     `is_whole` must not be the last of a transaction: its position is good for this run only.
     """
@@ -72,6 +73,7 @@ class Page:
     position: Position
     is_end: bool
     gone: Sequence[tuple[Record, datetime | None]] = ()
+    incomplete: Mapping[Any, str] = field(default_factory=dict)
     is_whole: bool = True
     newest_first: bool = False
 
@@ -137,7 +139,8 @@ def limiter(account: str, requests: int, seconds: float) -> Limiter:
 def access(source: ApiSource, address: str, header: Mapping[str, str], *, requests: int, seconds: float) -> Access:
     """A way into the account at `address` with a `header` that stays as it is; `requests` are allowed in any `seconds`."""
     pace = limiter(address, requests, seconds)
-    return Access(Client(address, headers=lambda: header, limiter=pace, timeout=source.timeout_seconds))
+    timeout, http = source.timeout_seconds, source.http
+    return Access(Client(address, headers=lambda: header, limiter=pace, timeout=timeout, http=http))
 
 
 class Api:
@@ -230,7 +233,8 @@ class Api:
                         retry_after=wait,
                     ) from None
                 if attempt >= self._retry.tries:
-                    raise Retriable(f"{self._label}: {error.message} It was tried {attempt} times.") from None
+                    said = f"{self._label}: {error.message} It was tried {attempt} times."
+                    raise Retriable(said, hint=error.hint) from None
                 self._sleep(self._delay(attempt, wait))
             except Unauthorized as error:
                 if self._access.renew is None or renewed:
@@ -402,13 +406,14 @@ class ApiStream:
         held.show(connection, stretch.table(self._resource.fields))
         name = f"{self._vendor.name} {self.config.resource or self.id.stream}"
         rows = f"from {BATCH} where not _gone"
-        columns = ", ".join(identifier(column) for column in self._resource.fields)
+        columns = ", ".join([*(identifier(column) for column in self._resource.fields), "_incomplete"])
         return Chunk(
             f"(select {columns}, {literal(name)} as _file {rows})",
             lambda _: (
                 f"(select {columns}, {origin(name, (self._resource.key,))} as _file, cast(null as bigint) as _row {rows})"
             ),
             is_text=False,
+            has_incomplete=True,
             gone=f"(select {columns}, {literal(name)} as _file, _gone_at from {BATCH} where _gone)"
             if stretch.any_gone
             else None,
@@ -422,6 +427,7 @@ class _Stretch:
     def __init__(self, key: str) -> None:
         self._key = key
         self._records: dict[Any, tuple[Record, bool, datetime | None]] = {}
+        self._incomplete: dict[Any, str] = {}
         self._unkeyed = 0
         self.superseded = 0
 
@@ -449,6 +455,9 @@ class _Stretch:
                 if page.newest_first:
                     continue
             self._records[key] = (record, is_gone, at)
+            self._incomplete.pop(key, None)
+            if key in page.incomplete:
+                self._incomplete[key] = page.incomplete[key]
 
     def kinds(self) -> dict[str, frozenset[str]]:
         """The JSON types of every field, of records that are there; none for a field that is always NULL."""
@@ -467,6 +476,7 @@ class _Stretch:
         """The declared fields as columns."""
         told = list(self._records.values())
         columns = {name: _array([record.get(name) for record, _, _ in told], kind) for name, kind in fields.items()}
+        columns["_incomplete"] = pa.array([self._incomplete.get(key) for key in self._records], pa.string())
         columns["_gone"] = pa.array([is_gone for _, is_gone, _ in told], pa.bool_())
         columns["_gone_at"] = pa.array([at for _, _, at in told], pa.timestamp("us"))
         return pa.table(columns)

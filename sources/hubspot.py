@@ -313,9 +313,11 @@ def _milliseconds(moment: datetime) -> int:
 class _Account(Client):
     """A connection to one account, which raises what a refusal means."""
 
-    def __init__(self, token: str, base_url: str, limit: Limiter, timeout: float) -> None:
-        headers = {"Authorization": f"Bearer {token}"}
-        super().__init__(secure(base_url), headers=lambda: headers, limiter=limit, timeout=timeout)
+    def __init__(self, source: HubSpotSource, limit: Limiter) -> None:
+        token = source.token.get_secret_value()
+        headers, timeout = {"Authorization": f"Bearer {token}"}, source.timeout_seconds
+        address = secure(source.base_url or BASE_URL)
+        super().__init__(address, headers=lambda: headers, limiter=limit, timeout=timeout, http=source.http)
         self._token = token
 
     def send(self, method: str, url: str, **request: Any) -> Answer:
@@ -328,8 +330,7 @@ class _Account(Client):
 
 def _connect(source: HubSpotSource) -> Access:
     limit = limiter(_door(source), source.requests, PER_SECONDS)
-    token, address = source.token.get_secret_value(), source.base_url or BASE_URL
-    return Access(_Account(token, address, limit, source.timeout_seconds))
+    return Access(_Account(source, limit))
 
 
 def _search_limiter(source: Any) -> Limiter:

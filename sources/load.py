@@ -370,6 +370,7 @@ class _Loader:
         else:
             self._read_twice(chunk, mapped)
         if self.stream.config.periods:
+            self._add(unchanged=periods.leave_former(self.connection, self.id))
             self._add(ended=periods.assign(self.connection, self.id, now=self.now, run_id=self.run_id))
         if self.has_key:
             self._add(**self.quarantine.forget_withdrawn())
@@ -379,8 +380,13 @@ class _Loader:
         """Put the good rows of `counted` that are `where` into temp.batch, and quarantine the broken ones; how many of each."""
         judged = self._judged(mapped, counted, numbered=True)
         given = ", ".join(
-            f"case when {_BAD} then cast(_given_{name} as varchar) end as _given_{name}"
-            for name in self.entity.column_names
+            [
+                *mapped.told,
+                *(
+                    f"case when {_BAD} then cast(_given_{name} as varchar) end as _given_{name}"
+                    for name in self.entity.column_names
+                ),
+            ]
         )
         taken = self._read(
             chunk,
@@ -456,7 +462,9 @@ class _Loader:
 
     def _look_for_broken(self, chunk: Chunk, mapped: Mapped, origins: list[str]) -> int:
         """Put the broken rows into temp.broken by reading what they came from once more; how many."""
-        given = ", ".join(f"cast(_given_{name} as varchar) as _given_{name}" for name in self.entity.column_names)
+        given = ", ".join(
+            [*mapped.told, *(f"cast(_given_{name} as varchar) as _given_{name}" for name in self.entity.column_names)]
+        )
         numbered = self._judged(mapped, chunk.numbered(origins), numbered=True)
         return self._note_broken(
             chunk,

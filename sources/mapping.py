@@ -19,6 +19,7 @@ from typing import Literal
 
 from core.contract import Column, Entity
 from core.errors import Fatal
+from core.salesforce import full_id_sql
 from core.source_settings import ColumnMapping, StreamConfig
 from core.warehouse import BinderError, Connection, Error, identifier, literal
 from sources.base import Chunk, StreamId
@@ -36,10 +37,11 @@ HELPERS = (
     "create or replace temp macro email_domain(x) as nullif(lower(split_part(cast(x as varchar), '@', 2)), '')",
     "create or replace temp macro custom_field(fields, wanted) as list_extract(list_filter(from_json(fields,"
     """ '[{"id": "VARCHAR", "value": "VARCHAR"}]'), lambda f: f.id = cast(wanted as varchar)), 1).value""",
+    f"create or replace temp macro salesforce_id(x) as {full_id_sql('text_of(x)')}",
     "create or replace temp macro total_of(x) as case when count(*) = count(x) then sum(x) end",
 )
 """SQL helpers that a mapping may use, besides everything DuckDB has. `total_of` is NULL when any value is; `custom_field` finds the
-value of an id in a list of ids and values."""
+value of an id in a list of ids and values; `salesforce_id` writes Salesforce's ids of 15 characters with 18, as its API does."""
 
 EARLIEST = datetime(1970, 1, 1)
 LATEST_AHEAD = timedelta(days=2)
@@ -56,6 +58,8 @@ _NATIVE: dict[str, frozenset[str]] = {
     "text": frozenset(),
 }
 """Source types whose bare columns need no guard: the cast cannot fail."""
+_TOLD = ("_malformed", "_incomplete")
+"""Columns in which a chunk says what is wrong with a row."""
 _Word = Literal["cast", "try_cast"]
 
 
@@ -110,11 +114,15 @@ class Mapped:
             for column in self.columns
             if numbered or column.is_told_late
         ]
-        carried = ["_malformed"] if any(fault.predicate == "_malformed" for fault in self.faults) else []
-        inner = ", ".join(["_file", *carried, *typed, *failing, *given, *(["_row"] if numbered else [])])
+        inner = ", ".join(["_file", *self.told, *typed, *failing, *given, *(["_row"] if numbered else [])])
         cases = " ".join(f"when {fault.predicate} then {n}" for n, fault in enumerate(self.faults, start=1))
         fault = f"case {cases} end" if cases else "null"
         return f"select *, cast({fault} as utinyint) as _fault from (select {inner} from {source})"
+
+    @property
+    def told(self) -> list[str]:
+        """Columns of `rows` in which the chunk says what is wrong with a row."""
+        return [name for name in _TOLD if any(fault.predicate.startswith(name) for fault in self.faults)]
 
     def typed(self, name: str) -> str:
         """SQL of one column's typed value, over `source`."""
@@ -157,6 +165,8 @@ def compile_mapping(
     faults = _faults(stream.entity, effective_columns(stream.entity, config), now, unasked, columns)
     if chunk.has_malformed:
         faults.insert(0, Fault("malformed_row", "_malformed", literal("the line is not a JSON object")))
+    if chunk.has_incomplete:
+        faults.insert(0, Fault("incomplete_record", "_incomplete is not null", "_incomplete"))
     return Mapped(columns, tuple(faults), compiler.join, group, compiler.group_by)
 
 
@@ -174,7 +184,7 @@ def only(connection: Connection, stream: StreamId, chunk: Chunk, where: str) -> 
         connection.execute(f"select 1 from {wanted(chunk.relation)} limit 0")
     except Error as error:
         described = connection.execute(f"select * from {chunk.relation} limit 0").description or []
-        columns = ", ".join(name for name, *_ in described if name not in ("_file", "_malformed"))
+        columns = ", ".join(name for name, *_ in described if name not in ("_file", *_TOLD))
         raise Fatal(
             f"{stream.label}: `where` does not fit. {where}: {_first_line(error)}.", hint=f"The source has {columns}."
         ) from error
@@ -195,7 +205,10 @@ class _Compiler:
         self.config = config
         self.chunk = chunk
         self.join = " ".join(filter(None, (config.join, _each_item(config.unnest, chunk) if config.unnest else None)))
-        self.group_by = (*config.group_by, *(["_malformed"] if chunk.has_malformed and config.group_by else []))
+        told = [
+            name for name, is_there in zip(_TOLD, (chunk.has_malformed, chunk.has_incomplete), strict=True) if is_there
+        ]
+        self.group_by = (*config.group_by, *(told if config.group_by else []))
         self.problems: list[str] = []
 
     def columns(self) -> tuple[tuple[MappedColumn, ...], tuple[tuple[str, str], ...] | None]:
@@ -285,7 +298,7 @@ class _Compiler:
 
     def _names(self, relation: str) -> list[str]:
         described = self.connection.execute(f"select * from {relation} limit 0").description or []
-        return [name for name, *_ in described if name not in ("_file", "_malformed")]
+        return [name for name, *_ in described if name not in ("_file", *_TOLD)]
 
     def _stop(self) -> None:
         if not self.problems:
@@ -312,8 +325,8 @@ def _as_name(sql: str, names: Sequence[str]) -> str:
 
 def _grouped(source: str, group: tuple[tuple[str, str], ...], group_by: tuple[str, ...], extra: str = "") -> str:
     values = ", ".join(f"{sql} as {name}" for name, sql in group)
-    malformed = ", _malformed" if "_malformed" in group_by else ""
-    return f"(select _file{malformed}{extra}, {values} from {source} group by {', '.join(['_file', *group_by])})"
+    told = "".join(f", {name}" for name in _TOLD if name in group_by)
+    return f"(select _file{told}{extra}, {values} from {source} group by {', '.join(['_file', *group_by])})"
 
 
 def _first_line(error: Exception) -> str:

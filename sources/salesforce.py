@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 from core.errors import Fatal, Forbidden, Retriable
 from core.http import Answer, documents_in
-from core.salesforce import Organisation, used_share
+from core.salesforce import Organisation, full_id, used_share
 from core.source_settings import SalesforceSource, SourceConfig
 from core.words import percent
 from sources.api import Access, ApiStream, Ask, Document, Kind, Page, Position, Record, Resource, Vendor, naive, without
@@ -248,7 +248,7 @@ def _is_deleted(record: Record) -> bool:
 
 
 def _flat(record: Record, parents: Collection[str]) -> dict[str, Any]:
-    """A record with its parents' fields as `Owner.Email`, and moments that end in Z."""
+    """A record with its parents' fields as `Owner.Email`, ids with 18 characters, and moments that end in Z."""
     found: dict[str, Any] = {}
     for name, value in record.items():
         if name == "attributes" or (value is None and name in parents):
@@ -257,13 +257,19 @@ def _flat(record: Record, parents: Collection[str]) -> dict[str, Any]:
             found |= {f"{name}.{own}": each for own, each in value.items() if own != "attributes"}
         else:
             found[name] = f"{value[:-5]}Z" if isinstance(value, str) and value.endswith("+0000") else value
-    return found
+    return _with_full_ids(found)
 
 
 def _of_csv(row: Mapping[str, str | None]) -> dict[str, Any]:
     """A row of a job's results, with values as a query tells them: nothing is NULL, yes and no are `true` and `false`."""
     words: dict[str, Any] = {"": None, "true": True, "false": False}
-    return {name: words.get(value or "", value) for name, value in row.items()}
+    return _with_full_ids({name: words.get(value or "", value) for name, value in row.items()})
+
+
+def _with_full_ids(record: dict[str, Any]) -> dict[str, Any]:
+    """Fields that Salesforce calls `…Id`, its own and those of parents, hold ids."""
+    ids = {name: full_id(value) for name, value in record.items() if name.endswith("Id") and isinstance(value, str)}
+    return {**record, **ids}
 
 
 def _latest(position: Position, records: Sequence[Record]) -> str | None:
@@ -320,6 +326,7 @@ def _connect(source: SalesforceSource) -> Access:
         source.client_secret.get_secret_value(),
         source.base_url or source.login_url or "",
         timeout=source.timeout_seconds,
+        http=source.http,
     )
     return Access(organisation, renew=organisation.refresh)
 

@@ -12,7 +12,7 @@ The pages of Stripe's documentation behind the rules (docs.stripe.com):
 - "Pagination": `limit` to 100, `starting_after`, `ending_before`, `has_more`; lists are newest first.
 - "Events": kept for 30 days; up to 20 `types`; they may come late, hence the overlap.
 - "Rate limits": 100 operations a second in live mode, 25 in a sandbox and for one endpoint; 429.
-- "Expanding responses": four levels deep, so that tiers of a price can be had with one subscription, but not with a list.
+- "Expanding responses": four levels deep; what that leaves out is fetched (`stripe_objects.py`).
 - "Types of events": `customer.discount.*` are about a discount, with its `customer` and, where it is of one, its `subscription`.
 - "Restricted API keys": read permissions by resource; a 403 names the one that is missing.
 """
@@ -20,10 +20,11 @@ The pages of Stripe's documentation behind the rules (docs.stripe.com):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from core.errors import Skippable
 from core.http import Answer, document_of, secure
 from core.source_settings import ApiSource, SourceConfig, StripeSource
 from sources import stripe_mrr, stripe_objects
@@ -52,11 +53,12 @@ class Kind:
     """A kind of Stripe's objects: its path, how it is shown, what changes it, and when it is none of ours.
 
     `expanded` are the fields to be shown whole, each with the version of the API since which it can be. `about` finds the
-    objects that an event changes, by what the event holds.
+    objects that an event changes, by what the event holds. `shown` gives its records, or raises `Skippable` for an object that
+    Stripe does not tell whole, which is quarantined.
     """
 
     path: str
-    shown: Callable[[Ask, Record], Record]
+    shown: Callable[[Ask, Record], Sequence[Record]]
     events: Sequence[str]
     listed: Mapping[str, Any] = field(default_factory=dict)
     expanded: Mapping[str, str] = field(default_factory=dict)
@@ -100,8 +102,8 @@ def _list(kind: Kind, ask: Ask, position: Position) -> Page:
             "after": found[-1]["id"],
             "checked_at": position.get("checked_at", ask.now.isoformat()),
         }
-        return Page(page.records, ahead, False, gone=page.gone)
-    return Page(page.records, _from(known_to, ask) if follows else {}, True, gone=page.gone)
+        return replace(page, position=ahead, is_end=False)
+    return replace(page, position=_from(known_to, ask) if follows else {})
 
 
 def _expanded(kind: Kind, ask: Ask, prefix: str = "") -> dict[str, Any]:
@@ -143,8 +145,8 @@ def _events(kind: Kind, ask: Ask, position: Position) -> Page:
     page = _changed(kind, ask, events)
     came_to = _came_to(ask, came_to, events)
     if document.get("has_more") and events:
-        return Page(page.records, {**_from(came_to, ask), "last": events[0]["id"]}, False, gone=page.gone)
-    return Page(page.records, _from(came_to, ask), True, gone=page.gone)
+        return replace(page, position={**_from(came_to, ask), "last": events[0]["id"]}, is_end=False)
+    return replace(page, position=_from(came_to, ask))
 
 
 def _all_events(kind: Kind, ask: Ask, position: Position) -> Page:
@@ -161,8 +163,8 @@ def _all_events(kind: Kind, ask: Ask, position: Position) -> Page:
     newest = _came_to(ask, int(position.get("newest") or position["events_from"]), events)
     if document.get("has_more") and events:
         ahead = {**position, "newest": newest, "down_to": events[-1]["id"]}
-        return Page(page.records, ahead, False, gone=page.gone, is_whole=False, newest_first=True)
-    return Page(page.records, _from(newest, ask), True, gone=page.gone, newest_first=True)
+        return replace(page, position=ahead, is_end=False, is_whole=False, newest_first=True)
+    return replace(page, position=_from(newest, ask), newest_first=True)
 
 
 def _changed(kind: Kind, ask: Ask, events: Sequence[Record]) -> Page:
@@ -185,13 +187,23 @@ def _object(kind: Kind, ask: Ask, key: str) -> Record:
 
 
 def _page(kind: Kind, ask: Ask, found: Sequence[tuple[Record, int | None]]) -> Page:
-    gone = {str(one.get("id")) for one, _ in found if kind.is_gone(ask, one)}
-    return Page(
-        [{**kind.shown(ask, one), "changed_at": at} for one, at in found if str(one.get("id")) not in gone],
-        {},
-        True,
-        gone=[(one, _moment(at)) for one, at in found if str(one.get("id")) in gone],
-    )
+    records: list[Record] = []
+    gone: list[tuple[Record, datetime | None]] = []
+    incomplete: dict[Any, str] = {}
+    for one, at in found:
+        if kind.is_gone(ask, one):
+            gone.append((one, _moment(at)))
+            continue
+        try:
+            shown: Sequence[Record] = kind.shown(ask, one)
+        except Skippable as error:
+            shown, incomplete[one.get("id")] = [_bare(one)], error.message
+        records += [{**record, "changed_at": at} for record in shown]
+    return Page(records, {}, True, gone=gone, incomplete=incomplete)
+
+
+def _bare(one: Record) -> Record:
+    return {**one, "customer": stripe_objects.id_of(one.get("customer"))}
 
 
 def _moment(seconds: int | None) -> datetime | None:
@@ -245,7 +257,12 @@ SUBSCRIPTIONS = Kind(
     + tuple(f"customer.discount.{word}" for word in ("created", "updated", "deleted")),
     listed={"status": "all"},
     # Older versions know one `discount` and show it as it is.
-    expanded={"customer": "", "discounts": "2024", "discounts.source.coupon": stripe_objects.CLOVER},
+    expanded={
+        "customer": "",
+        "discounts": stripe_objects.DISCOUNTS,
+        "items.data.discounts": stripe_objects.DISCOUNTS,
+        "discounts.source.coupon": stripe_objects.CLOVER,
+    },
     is_gone=lambda ask, found: stripe_objects.is_deleted(ask, found) or found.get("status") in stripe_mrr.NEVER_BEGAN,
     about=_discounted,
 )
@@ -316,6 +333,7 @@ STRIPE = Vendor(
                 "canceled_at": "integer",
                 "cancellation_reason": "text",
                 "cancellation_feedback": "text",
+                "is_former": "boolean",
                 "current_period_end": "integer",
                 "metadata": "json",
                 "created": "integer",
@@ -323,7 +341,7 @@ STRIPE = Vendor(
             },
             stamped="changed_at",
             read=_reading(SUBSCRIPTIONS),
-            scope="a key that may read Subscriptions, Customers, Prices, Products, Coupons and Events",
+            scope="a key that may read Subscriptions, Customers, Invoices, Prices, Products, Coupons and Events",
         ),
         "invoices": Resource(
             fields={

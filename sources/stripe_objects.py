@@ -4,6 +4,9 @@ Lives here: what an object is shown as, what else has to be asked for that, and 
 here: lists, events and fields (`stripe.py`), the rules of MRR (`stripe_mrr.py`), which field becomes which column (`stripe.yml`).
 
 The pages of Stripe's documentation behind the rules (docs.stripe.com):
+- "Expanding responses": discounts of an item are ids, tiers and `currency_options` of a price, `currency_options` and `applies_to` of a
+  coupon are left out, unless they are expanded, and a list inside an object holds its first ten (`has_more`). Four levels of an
+  answer can be expanded; what lies deeper is asked for on its own, once in a load.
 - Changelog 2025-03-31 (basil): `current_period_end` is the items'; a charge no longer names its invoice ("Adds support for multiple
   (partial) payments on invoices"): the list of invoice payments does. 2025-09-30 (clover): a discount's coupon is in its `source`.
 - "The Charge object", "The Refund object": what was captured; a refund that failed or was canceled gave nothing back.
@@ -15,39 +18,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from core.errors import Fatal
+from core.errors import Fatal, Skippable
 from core.source_settings import StripeSource
 from sources import stripe_mrr
 from sources.api import Ask, Document, Record
 
 PAGE_ROWS = 100
 """Most objects that a page of a list holds."""
-BASIL, CLOVER = "2025-03-31", "2025-09-30"
+DISCOUNTS, BASIL, CLOVER = "2024", "2025-03-31", "2025-09-30"
 """Versions of the API in which objects changed their shape."""
 
 
-def as_it_is(ask: Ask, found: Record) -> Record:
+def as_it_is(ask: Ask, found: Record) -> list[Record]:
     """An object that already tells all."""
-    return found
+    return [found]
 
 
-def shown_subscription(ask: Ask, subscription: Record) -> Record:
-    subscription = _with_coupons(ask, _with_tiers(ask, subscription))
+def shown_subscription(ask: Ask, subscription: Record) -> list[Record]:
+    """A subscription as the periods that Stripe still tells of: before, during and after its trial; the last is how it is now.
+
+    Raises `Skippable` for one that Stripe does not tell whole.
+    """
+    subscription = whole_subscription(ask, subscription)
+    *former, present = lived = stripe_mrr.spans(subscription)
     items = stripe_mrr.items_of(subscription)
     price = items[0].get("price") or items[0].get("plan") or {} if items else {}
     recurring = price.get("recurring") or price
     licensed = [item for item in items if not stripe_mrr.is_metered(item)]
     ends = [item["current_period_end"] for item in items if item.get("current_period_end")]
     details = subscription.get("cancellation_details") or {}
-    currency = stripe_mrr.currency_of(subscription)
-    amount = stripe_mrr.mrr(subscription, deduct=settings(ask).deduct_coupons, now=ask.now)
     interval, count = recurring.get("interval"), recurring.get("interval_count") or 1
-    return {
+    deduct = settings(ask).deduct_coupons
+    is_paid = not stripe_mrr.depends_on_payment(subscription) or _was_ever_paid(ask, str(subscription["id"]))
+    usual = {
         **subscription,
         "customer": id_of(subscription.get("customer")),
-        "mrr_usd": _in_usd(ask, amount, currency),
         "discount_ends_at": stripe_mrr.discount_ends(subscription, now=ask.now),
-        "is_trial": stripe_mrr.is_trial(subscription),
         "seats": sum(item.get("quantity") or 0 for item in licensed) if licensed else None,
         "product": _product(ask, price.get("product")),
         "plan": price.get("nickname") or price.get("lookup_key") or price.get("id"),
@@ -55,46 +61,103 @@ def shown_subscription(ask: Ask, subscription: Record) -> Record:
         "current_period_end": max(ends) if ends else subscription.get("current_period_end"),
         "cancellation_reason": details.get("reason"),
         "cancellation_feedback": details.get("feedback"),
+        "is_former": False,
     }
 
+    def period(span: stripe_mrr.Span, amount: Decimal, **more: Any) -> Record:
+        name = usual["id"] if span is lived[0] else f"{usual['id']}@{span.start}"
+        mrr_usd = _in_usd(ask, amount, stripe_mrr.currency_of(subscription))
+        told = {
+            "id": name,
+            "start_date": span.start,
+            "ended_at": span.end,
+            "is_trial": span.is_trial,
+            "mrr_usd": mrr_usd,
+        }
+        return {**usual, **told, **more}
 
-def _with_tiers(ask: Ask, subscription: Record) -> Record:
-    """The subscription with the tiers of its prices, which lists do not have."""
-    listed = subscription.get("items")
-    items = listed.get("data") if isinstance(listed, Mapping) else None
-    if not any(_lacks_tiers(item) for item in items or []):
-        return subscription
-    whole = [
-        {**item, "price": _fetched(ask, "prices", item["price"]["id"], **{"expand[]": ["tiers"]})}
-        if _lacks_tiers(item)
-        else item
-        for item in items or []
+    usually = stripe_mrr.monthly(subscription, deduct=deduct, now=ask.now) if former else Decimal(0)
+    return [
+        *(
+            period(span, Decimal(0) if span.is_trial else usually, is_former=True, current_period_end=None)
+            for span in former
+        ),
+        period(present, stripe_mrr.mrr(subscription, deduct=deduct, now=ask.now, is_paid=is_paid)),
     ]
-    return {**subscription, "items": {"data": whole}}
 
 
-def _lacks_tiers(item: Any) -> bool:
-    price = item.get("price") if isinstance(item, Mapping) else None
-    return isinstance(price, Mapping) and price.get("billing_scheme") == "tiered" and not price.get("tiers")
+def _was_ever_paid(ask: Ask, subscription: str) -> bool:
+    """Whether anything was ever paid for a subscription: the invoice of a trial is paid too, and over nothing."""
+    paid = every(ask, "/v1/invoices", subscription=subscription, status="paid")
+    return any((invoice.get("total") or 0) > 0 for invoice in paid)
 
 
-def _with_coupons(ask: Ask, subscription: Record) -> Record:
-    """The subscription with the coupons of its discounts and its customer's, which newer versions of the API only name."""
+def whole_subscription(ask: Ask, subscription: Record) -> Record:
+    """The subscription with all its items, the prices in the currency that it bills, and all of its coupons and its customer's."""
+    subscription = {**subscription, "items": {"data": _all_items(ask, subscription)}}
+    currency = stripe_mrr.currency_of(subscription).lower()
+    items = [_with_coupons(ask, _with_price(ask, item, currency), currency) for item in subscription["items"]["data"]]
     customer = subscription.get("customer")
     if isinstance(customer, Mapping) and customer.get("discount"):
-        subscription = {
-            **subscription,
-            "customer": {**customer, "discount": _with_coupon(ask, customer["discount"])},
-        }
-    own = subscription.get("discounts")
-    return {**subscription, "discounts": [_with_coupon(ask, one) for one in own]} if own else subscription
+        customer = {**customer, "discount": _with_coupon(ask, customer["discount"], currency)}
+    return {**_with_coupons(ask, subscription, currency), "items": {"data": items}, "customer": customer}
 
 
-def _with_coupon(ask: Ask, discount: Any) -> Any:
-    source = discount.get("source") if isinstance(discount, Mapping) else None
-    if not isinstance(source, Mapping) or not isinstance(source.get("coupon"), str):
+def _all_items(ask: Ask, subscription: Record) -> list[Document]:
+    listed = subscription.get("items")
+    if isinstance(listed, Mapping) and listed.get("has_more"):
+        expand = {"expand[]": ["data.discounts"]} if settings(ask).api_version >= DISCOUNTS else {}
+        return list(every(ask, "/v1/subscription_items", subscription=subscription["id"], **expand))
+    found = listed.get("data") if isinstance(listed, Mapping) else None
+    if not isinstance(found, list):
+        raise Skippable("Stripe told no items of the subscription")
+    return found
+
+
+def _with_price(ask: Ask, item: Record, currency: str) -> Record:
+    """The item with its price in a currency, and with tiers: what lists do not show of a price is asked for, once for each."""
+    price = item.get("price")
+    if not isinstance(price, Mapping) or stripe_mrr.is_metered(item):
+        return item
+    found = stripe_mrr.in_currency(price, currency)
+    if found is None:
+        expand = ["tiers", "currency_options", f"currency_options.{currency}.tiers"]
+        is_own = str(price.get("currency") or currency).lower() == currency
+        is_tiered = price.get("billing_scheme") == "tiered"
+        wanted = expand[:1] if is_own else expand[1 : 3 if is_tiered else 2]
+        fetched = _fetched(ask, "prices", str(price.get("id")), **{"expand[]": wanted})
+        found = stripe_mrr.in_currency({**price, **fetched}, currency)
+    return {**item, "price": found or price}
+
+
+def _with_coupons(ask: Ask, owner: Record, currency: str) -> Record:
+    """A subscription or an item with the coupons of its discounts whole."""
+    several, one = owner.get("discounts"), owner.get("discount")
+    if several:
+        owner = {**owner, "discounts": [_with_coupon(ask, discount, currency) for discount in several]}
+    return {**owner, "discount": _with_coupon(ask, one, currency)} if one else owner
+
+
+def _with_coupon(ask: Ask, discount: Any, currency: str) -> Any:
+    """A discount with its coupon whole: newer versions of the API name it, older ones show it without what is only expanded.
+
+    One of a duration that lowers no MRR may stay as it is. What a coupon that was deleted since applies to, nobody tells any more:
+    it is taken to apply to all.
+    """
+    if not isinstance(discount, Mapping):
         return discount
-    return {**discount, "source": {**source, "coupon": _fetched(ask, "coupons", source["coupon"])}}
+    source = discount.get("source")
+    coupon = source.get("coupon") if isinstance(source, Mapping) else discount.get("coupon")
+    shown = coupon if isinstance(coupon, Mapping) else {}
+    if not coupon or (shown.get("duration") and shown["duration"] not in settings(ask).deduct_coupons):
+        return discount
+    key = str(id_of(coupon) or "")
+    expand = ["applies_to", "currency_options"]
+    fetched = _fetched(ask, "coupons", key, **{"expand[]": expand}) if key else {}
+    if fetched.get("duration"):
+        # What was asked for and is not there, there is not.
+        shown = {**dict.fromkeys(expand), **shown, **fetched}
+    return {**discount, "source": {"type": "coupon", "coupon": shown or coupon}}
 
 
 def _product(ask: Ask, product: Any) -> str | None:
@@ -105,20 +168,21 @@ def _product(ask: Ask, product: Any) -> str | None:
     return str(found.get("name") or found.get("id") or product)
 
 
-def shown_invoice(ask: Ask, invoice: Record) -> Record:
+def shown_invoice(ask: Ask, invoice: Record) -> list[Record]:
     moments = invoice.get("status_transitions") or {}
     currency = str(invoice.get("currency") or "usd")
     without_tax = invoice.get("total_excluding_tax")
     amount = stripe_mrr.major(invoice.get("total") if without_tax is None else without_tax, currency)
-    return {
+    shown = {
         **invoice,
         "finalized_at": moments.get("finalized_at"),
         "paid_at": moments.get("paid_at"),
         "amount_usd": _in_usd(ask, amount, currency),
     }
+    return [shown]
 
 
-def shown_charge(ask: Ask, charge: Record) -> Record:
+def shown_charge(ask: Ask, charge: Record) -> list[Record]:
     """Money that came without an invoice, as an invoice; an attempt that failed asks nobody for money.
 
     Stripe does not tell when a payment that was pending came: it is paid when it was made.
@@ -127,12 +191,13 @@ def shown_charge(ask: Ask, charge: Record) -> Record:
     status = charge.get("status")
     captured = charge.get("amount_captured") if status == "succeeded" else None
     amount = stripe_mrr.major(charge.get("amount") if captured is None else captured, currency)
-    return {
+    shown = {
         **charge,
         "customer": id_of(charge.get("customer")),
         "amount_usd": _in_usd(ask, Decimal(0) if status == "failed" else amount, currency),
         "paid_at": charge.get("created") if status == "succeeded" else None,
     }
+    return [shown]
 
 
 def is_no_charge(ask: Ask, charge: Record) -> bool:
@@ -161,22 +226,22 @@ def _invoice_payments(ask: Ask, intent: str | None, **params: Any) -> Sequence[D
     if intent is None:
         return []
     which: dict[str, Any] = {"payment[type]": "payment_intent", "payment[payment_intent]": intent}
-    found: Sequence[Document] = ask.api.get("/v1/invoice_payments", holds="data", **which, **params)["data"]
-    return found
+    return list(every(ask, "/v1/invoice_payments", **which, **params))
 
 
-def shown_refund(ask: Ask, refund: Record) -> Record:
+def shown_refund(ask: Ask, refund: Record) -> list[Record]:
     """Money that went back, as a credit to the customer of its charge; without tax where its invoice is without."""
     charge = _charge_of(refund)
     currency = str(refund.get("currency") or "usd")
     amount = stripe_mrr.major(refund.get("amount"), currency)
-    without_tax = None if amount is None else -amount * _share_without_tax(_invoice_of(ask, charge))
-    return {
+    without_tax = None if amount is None else -amount * _share_without_tax(_invoices_of(ask, charge))
+    shown = {
         **refund,
         "charge": id_of(refund.get("charge")),
         "customer": id_of(charge.get("customer") or refund.get("customer")),
         "amount_usd": _in_usd(ask, without_tax, currency),
     }
+    return [shown]
 
 
 def is_no_refund(ask: Ask, refund: Record) -> bool:
@@ -198,19 +263,21 @@ def _is_release(refund: Record, charge: Record) -> bool:
     return rest > 0 and refund.get("amount") == rest and refund.get("balance_transaction") is None
 
 
-def _invoice_of(ask: Ask, charge: Record) -> Record:
-    """The invoice that a charge paid, the first of several; nothing where it paid none."""
+def _invoices_of(ask: Ask, charge: Record) -> list[Record]:
+    """The invoices that a charge paid."""
     if settings(ask).api_version < BASIL:
         key = id_of(charge.get("invoice"))
-        return _fetched(ask, "invoices", key) if key else {}
+        return [_fetched(ask, "invoices", key)] if key else []
     payments = _invoice_payments(ask, id_of(charge.get("payment_intent")), **{"expand[]": ["data.invoice"]})
-    invoice = payments[0].get("invoice") if payments else None
-    return invoice if isinstance(invoice, Mapping) else {}
+    return [payment["invoice"] for payment in payments if isinstance(payment.get("invoice"), Mapping)]
 
 
-def _share_without_tax(invoice: Record) -> Decimal:
-    total, without_tax = invoice.get("total"), invoice.get("total_excluding_tax")
-    return Decimal(1) if not total or without_tax is None else Decimal(str(without_tax)) / Decimal(str(total))
+def _share_without_tax(invoices: Sequence[Record]) -> Decimal:
+    told = [invoice for invoice in invoices if invoice.get("total_excluding_tax") is not None]
+    total, without_tax = (
+        sum(Decimal(str(one.get(name) or 0)) for one in told) for name in ("total", "total_excluding_tax")
+    )
+    return Decimal(without_tax) / total if total else Decimal(1)
 
 
 # --- what they have in common -------------------------------------------------------------------------------------------
@@ -248,10 +315,12 @@ def id_of(told: Any) -> Any:
 
 
 def _fetched(ask: Ask, name: str, key: str, **params: Any) -> Record:
-    kept: dict[str, Record] = ask.memo.setdefault(name, {})
-    if key not in kept:
-        kept[key] = ask.api.get(f"/v1/{name}/{key}", holds=None, missing={"id": key}, **params)
-    return kept[key]
+    """An object by its id, asked for once in a load; nothing but the id where there is none (any more)."""
+    kept: dict[tuple[str, str], Record] = ask.memo.setdefault(name, {})
+    asked = (key, str(params))
+    if asked not in kept:
+        kept[asked] = ask.api.get(f"/v1/{name}/{key}", holds=None, missing={"id": key}, **params)
+    return kept[asked]
 
 
 def _in_usd(ask: Ask, amount: Decimal | None, currency: str) -> str | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from activation.accounting import complete, likes, moment_text, number_text, unsendable
 from activation.base import Change, Field, Limits, Mode, Problem, RowResult, Value
+from core.blocks import HTTP, HttpConfig
 from core.errors import Fatal, Forbidden, Unauthorized, UserError
 from core.http import Answer, Client, Limiter, document_of, documents_in, secure, tell
 from core.hubspot import API_VERSION, BASE_URL, PER_SECONDS, REQUESTS, refuse
@@ -62,6 +63,7 @@ class HubSpot:
         mode: Mode = "update",
         group: str = "tenure",
         timeout: float = 30.0,
+        http: HttpConfig = HTTP,
     ) -> None:
         if mode == "upsert" and id_property is None:
             raise UserError(
@@ -82,6 +84,7 @@ class HubSpot:
             headers=lambda: {"Authorization": f"Bearer {self._token}"},
             limiter=Limiter(REQUESTS, PER_SECONDS),
             timeout=timeout,
+            http=http,
         )
 
     def limits(self, rows: int) -> Limits:

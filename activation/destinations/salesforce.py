@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from activation.accounting import complete, json_value, likes, moment_text, number_text, unsendable
 from activation.base import Change, Field, Limits, Mode, Problem, RowResult, Value
+from core.blocks import HTTP, HttpConfig
 from core.errors import Fatal, Retriable, TenureError, UserError
 from core.http import Answer, document_of, documents_in, tell
 from core.salesforce import API_VERSION, DAILY_WAIT, TRANSIENT, Organisation
@@ -70,6 +71,7 @@ class Salesforce:
         mode: Mode = "update",
         bulk_above: int = 2000,
         timeout: float = 60.0,
+        http: HttpConfig = HTTP,
         bulk_seconds: float = 1800.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -83,7 +85,7 @@ class Salesforce:
                 raise UserError(f"{name!r} is not a name of Salesforce.")
         self._object, self._external, self._mode, self._bulk_above = object, external_id, mode, bulk_above
         self._data = f"/services/data/v{api_version.removeprefix('v')}"
-        self._organisation = Organisation(client_id, client_secret, login_url, timeout=timeout)
+        self._organisation = Organisation(client_id, client_secret, login_url, timeout=timeout, http=http)
         self._bulk_seconds, self._sleep = bulk_seconds, sleep
 
     def account(self) -> str | None:

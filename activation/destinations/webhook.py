@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 
 from activation.accounting import complete, json_value, unsendable
 from activation.base import Change, Field, Limits, Problem, RowResult, Status
+from core.blocks import HTTP, HttpConfig
 from core.errors import Fatal, Retriable, UserError
 from core.http import Answer, CheckedTransport, Client, document_of, raise_for, resolve, tell
 
@@ -58,6 +59,7 @@ class Webhook:
         run_id: str | None = None,
         batch_rows: int = BATCH_ROWS,
         timeout: float = 15.0,
+        http: HttpConfig = HTTP,
         now: Callable[[], float] = time.time,
         resolver: Callable[[str, int], Sequence[str]] = resolve,
     ) -> None:
@@ -74,7 +76,7 @@ class Webhook:
         self._run_id = run_id or uuid.uuid4().hex
         self._started = datetime.fromtimestamp(now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._transport = CheckedTransport(allow_hosts, allow_loopback=allow_loopback, resolver=resolver)
-        self._client = Client(transport=self._transport, timeout=timeout)
+        self._client = Client(transport=self._transport, timeout=timeout, http=http)
 
     def limits(self, rows: int) -> Limits:
         """The rows of a message; as many messages as the receiver takes."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tracemalloc
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 
 import pytest
 import uvicorn
@@ -16,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import Route
 
+from core.blocks import HttpConfig
 from core.errors import BatchRefused, Fatal, Forbidden, Retriable, Unauthorized
 from core.http import CheckedTransport, Client, Limiter, is_loopback, is_public, raise_for, retry_after, tell
 from sandbox.serve import serving
@@ -232,6 +239,134 @@ def _serving_tls(certificate) -> Iterator[int]:
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
     thread.join(5)
+
+
+# --- how long and how large an answer may be ----------------------------------------------------------------------
+
+
+class _Raw:
+    """A server that sends what it is given, piece by piece, in pauses, until nobody listens any more."""
+
+    def __init__(self, pieces: Iterable[bytes], pause: float = 0.0) -> None:
+        self._pieces, self._pause = pieces, pause
+        self._over, self._socket = threading.Event(), socket.create_server(("127.0.0.1", 0))
+        self.was_left = threading.Event()
+
+    def __enter__(self) -> str:
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(5)
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while not self._over.is_set():
+                connection, _ = self._socket.accept()
+                with connection:
+                    connection.recv(65_536)
+                    self._send(connection)
+
+    def _send(self, connection: socket.socket) -> None:
+        try:
+            for piece in self._pieces:
+                connection.sendall(piece)
+                if self._over.wait(self._pause):
+                    return
+        except OSError:
+            self.was_left.set()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def _whole(body: bytes, *headers: str) -> bytes:
+    told = "".join(f"{header}\r\n" for header in headers)
+    return HEAD + told.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _bomb(megabytes: int) -> bytes:
+    packer = zlib.compressobj(9, wbits=16 + zlib.MAX_WBITS)
+    return b"".join(packer.compress(bytes(1_000_000)) for _ in range(megabytes)) + packer.flush()
+
+
+def test_a_small_answer_that_unpacks_to_a_large_one_is_refused_before_it_is_unpacked():
+    bomb = _bomb(200)
+    assert len(bomb) < 300_000
+    with _Raw([_whole(bomb, "Content-Encoding: gzip")]) as url:
+        client = Client(url, http=HttpConfig(max_body_mb=5))
+        tracemalloc.start()
+        with pytest.raises(Fatal, match=r"127\.0\.0\.1 answered with more than 5 MB \(unpacked\)\..*max_body_mb"):
+            client.send("GET", "/")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_an_answer_that_does_not_end_is_refused_when_it_is_too_large(is_packed):
+    packed = gzip.compress(os.urandom(3_000_000))
+    encoding = b"Content-Encoding: gzip\r\n" if is_packed else b""
+    pieces = chain([HEAD + encoding + b"Connection: close\r\n\r\n", packed], repeat(bytes(100_000)))
+    with _Raw(pieces) as url, pytest.raises(Fatal, match=r"more than 2 MB \(packed\).*max_received_mb"):
+        Client(url, http=HttpConfig(max_received_mb=2)).send("GET", "/")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [HEAD + b"Content-Length: 1000000\r\n\r\n", HEAD, b""],
+    ids=["body", "headers", "first line"],
+)
+def test_an_answer_that_trickles_is_waited_for_no_longer_than_the_deadline(head):
+    server = _Raw(chain([head], repeat(b"x")), pause=0.05)
+    with server as url:
+        client = Client(url, timeout=5.0, http=HttpConfig(deadline_seconds=0.4))
+        began = time.monotonic()
+        with pytest.raises(Retriable, match=r"127\.0\.0\.1 has not answered in full within 0\.4 s\..*deadline_seconds"):
+            client.send("GET", "/")
+        assert time.monotonic() - began < 2
+        assert server.was_left.wait(5), "the connection is given up"
+
+
+def test_after_a_deadline_the_client_goes_on():
+    with serving(APP) as url:
+        answering = Client(
+            transport=CheckedTransport(["127.0.0.1"], allow_loopback=True), http=HttpConfig(deadline_seconds=0.4)
+        )
+        with _Raw(repeat(b"x"), pause=0.05) as trickle, pytest.raises(Retriable):
+            answering.send("GET", trickle)
+        assert answering.send("GET", f"{url}/echo").status_code == 200
+
+
+def test_a_name_that_takes_too_long_to_look_up_is_waited_for_no_longer_than_the_deadline():
+    over = threading.Event()
+    transport = CheckedTransport(["hooks.example"], resolver=lambda host, port: ["8.8.8.8"] * over.wait(5))
+    with pytest.raises(Retriable, match=r"within 0\.2 s"):
+        Client(transport=transport, http=HttpConfig(deadline_seconds=0.2)).send("GET", "https://hooks.example/")
+    over.set()
+
+
+def test_gzip_is_unpacked_in_all_its_members_and_nothing_else_is():
+    body = b'{"a": ' + b"1" * 3_000_000 + b"}"
+    halves = [gzip.compress(body[:2_000_001]), gzip.compress(body[2_000_001:])]
+    for packed, word in ((b"".join(halves), None), (halves[0][:-100], "too early"), (b"no gzip", "cannot be unpacked")):
+        with _Raw([_whole(packed, "Content-Encoding: gzip")]) as url:
+            if word is None:
+                assert Client(url).send("GET", "/").content == body
+                continue
+            with pytest.raises(Retriable, match=word):
+                Client(url).send("GET", "/")
+    for encoding in ("br", "zstd", "gzip, gzip"):
+        with (
+            _Raw([_whole(b"x", f"Content-Encoding: {encoding}")]) as url,
+            pytest.raises(Fatal, match=f"packed as {encoding}"),
+        ):
+            Client(url).send("GET", "/")
 
 
 # --- answers ------------------------------------------------------------------------------------------------------

@@ -241,3 +241,14 @@ def test_an_independent_client_reads_the_same_records(company: Any, org: Salesfo
     assert len(told) == 2_501
     names = {field["name"] for field in client.Case.describe()["fields"]}
     assert {"Priority", "Status", "ClosedDate", "SystemModstamp"} <= names
+
+
+@pytest.mark.parametrize("bulk_above", [20_000, 1])
+def test_ids_have_18_characters_whichever_form_salesforce_gives(
+    company: Any, org: SalesforceStandIn, bulk_above: int
+) -> None:
+    org.put("Contact", own_id("Contact", 12), AccountId=ONE[:15], Email="short@one.example")
+    company.document["sources"]["crm"]["bulk_above"] = bulk_above
+    company.load()
+    found = company.query("select distinct account_id from raw_salesforce.contacts")
+    assert found == [(ONE,)]

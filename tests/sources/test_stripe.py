@@ -24,26 +24,46 @@ def day(number: int, hour: int = 0) -> int:
     return int((datetime(2024, 3, number, hour) - datetime(1970, 1, 1)).total_seconds())
 
 
-def subscription(cents: int = 1000, seats: int = 1, plan: str = "team", **fields: Any) -> dict[str, Any]:
-    price = {
+def price(cents: int | None = 1000, plan: str = "team", **fields: Any) -> dict[str, Any]:
+    return {
         "id": f"price_{plan}",
         "nickname": plan,
         "product": "prod_core",
+        "currency": "usd",
+        "billing_scheme": "per_unit",
         "unit_amount": cents,
         "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"},
+        **fields,
     }
+
+
+def item(priced: dict[str, Any], quantity: int = 1, number: int = 1, **fields: Any) -> dict[str, Any]:
+    told = {"id": f"si_{number}", "quantity": quantity, "price": priced, "discounts": []}
+    return {**told, "current_period_end": day(31), **fields}
+
+
+def subscription(
+    cents: int = 1000, seats: int = 1, plan: str = "team", *, items: list[dict[str, Any]] | None = None, **fields: Any
+) -> dict[str, Any]:
     return {
         "id": "sub_1",
         "customer": "cus_1",
         "status": "active",
         "currency": "usd",
-        "items": {"data": [{"id": "si_1", "quantity": seats, "price": price, "current_period_end": day(31)}]},
+        "items": {"data": items or [item(price(cents, plan), seats)]},
         "discounts": [],
         "start_date": day(1),
+        "trial_start": None,
+        "trial_end": None,
+        "ended_at": None,
         "created": day(1),
         "metadata": {},
         **fields,
     }
+
+
+def discount(name: str = "di_1", *, end: int | None = None, **coupon: Any) -> dict[str, Any]:
+    return {"id": name, "start": 0, "end": end, "coupon": {"id": f"of {name}", "duration": "forever", **coupon}}
 
 
 @pytest.fixture
@@ -98,6 +118,7 @@ def test_a_change_of_plan_or_seats_ends_a_period_and_begins_another(company: Any
 def test_a_trial_that_is_paid_for_and_a_bill_that_is_not(company: Any, billing: StripeStandIn) -> None:
     billing.put("subscriptions", [subscription(status="trialing", trial_end=day(4))])
     company.load()
+    billing.put("invoices", [invoice("in_1", subscription="sub_1")])
     for moment, status in ((4, "active"), (20, "past_due"), (25, "unpaid")):
         billing.change("subscriptions", subscription(status=status, trial_end=day(4)), at=day(moment))
         company.load()
@@ -106,6 +127,74 @@ def test_a_trial_that_is_paid_for_and_a_bill_that_is_not(company: Any, billing: 
         (10, False, "04.03.", "25.03."),
         (0, False, "25.03.", None),
     ]
+
+
+TRIALS = (
+    "select subscription_id, cast(mrr_usd as varchar), is_trial, strftime(started_at, '%d.%m.'), strftime(ended_at, '%d.%m.'),"
+    " end_reason from raw_stripe.subscriptions order by started_at"
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "periods"),
+    [
+        ({"status": "trialing"}, [("0.00", True, "01.03.", None)]),
+        ({"status": "active"}, [("0.00", True, "01.03.", "04.03."), ("10.00", False, "04.03.", None)]),
+        # The trial began after a time that was paid for.
+        (
+            {"status": "active", "trial_start": day(2)},
+            [
+                ("10.00", False, "01.03.", "02.03."),
+                ("0.00", True, "02.03.", "04.03."),
+                ("10.00", False, "04.03.", None),
+            ],
+        ),
+        ({"status": "canceled", "ended_at": day(3)}, [("0.00", True, "01.03.", "03.03.")]),
+        (
+            {"status": "canceled", "ended_at": day(9)},
+            [("0.00", True, "01.03.", "04.03."), ("0.00", False, "04.03.", "09.03.")],
+        ),
+        (
+            {"id": "sub_paid", "status": "canceled", "ended_at": day(9)},
+            [("0.00", True, "01.03.", "04.03."), ("10.00", False, "04.03.", "09.03.")],
+        ),
+        ({"status": "past_due"}, [("0.00", True, "01.03.", "04.03."), ("0.00", False, "04.03.", None)]),
+        ({"status": "paused"}, [("0.00", True, "01.03.", "04.03."), ("0.00", False, "04.03.", None)]),
+    ],
+)
+def test_there_is_no_mrr_before_the_end_of_a_trial_nor_where_nothing_was_ever_paid_after_it(
+    company: Any, billing: StripeStandIn, fields: dict[str, Any], periods: list[Any]
+) -> None:
+    # The invoice of a trial is paid, too, over nothing.
+    free = invoice("in_0", subscription="sub_1", total=0, total_excluding_tax=0)
+    billing.put("invoices", [free, invoice("in_1", subscription="sub_paid")])
+    billing.put("subscriptions", [subscription(**{"trial_end": day(4), **fields})])
+    company.load()
+    told = company.query(TRIALS)
+    assert [row[1:5] for row in told] == periods
+    assert [row[5] for row in told[:-1]] == ["changed"] * (len(told) - 1)
+    names = [row[0].partition("@") for row in told]
+    assert [name[2] for name in names[1:]] == [str(day(int(row[3][:2]))) for row in told[1:]]
+    for full in (False, True, False):
+        company.load(full=full)
+        assert company.query(TRIALS) == told
+
+
+def test_a_trial_that_was_seen_ends_when_it_ended_and_its_past_stays(company: Any, billing: StripeStandIn) -> None:
+    billing.put("subscriptions", [subscription(status="trialing", trial_end=day(4))])
+    company.load()
+    billing.put("invoices", [invoice("in_1", subscription="sub_1")])
+    # Between the two looks it was paid for, and canceled.
+    canceled = subscription(status="canceled", trial_end=day(4), ended_at=day(9))
+    billing.change("subscriptions", canceled, at=day(9), word="deleted")
+    report = company.load()["subscriptions"]
+    assert (report.rows_ended, report.rows_inserted, report.adds_up) == (1, 1, True)
+    told = [("0.00", True, "01.03.", "04.03."), ("10.00", False, "04.03.", "09.03.")]
+    assert [row[1:5] for row in company.query(TRIALS)] == told
+    # What the trial is said to have been later changes nothing of what was recorded.
+    billing.change("subscriptions", {**canceled, "trial_end": day(6)}, at=day(10))
+    company.load()
+    assert company.query(TRIALS)[0][1:5] == told[0]
 
 
 def test_reading_all_anew_keeps_the_periods_that_stripe_no_longer_tells(company: Any, billing: StripeStandIn) -> None:
@@ -120,14 +209,126 @@ def test_reading_all_anew_keeps_the_periods_that_stripe_no_longer_tells(company:
 
 def test_tiers_are_fetched_and_coupons_deducted(company: Any, billing: StripeStandIn) -> None:
     tiers = [{"up_to": 2, "unit_amount": 1000}, {"up_to": None, "unit_amount": 500}]
-    price = {"id": "price_t", "billing_scheme": "tiered", "tiers_mode": "graduated", "tiers": tiers, "created": 0}
-    billing.put("prices", [price])
-    tiered = subscription(discounts=[{"id": "di_1", "source": {"coupon": {"duration": "forever", "percent_off": 10}}}])
-    tiered["items"]["data"][0] |= {"quantity": 4, "price": {**price, "recurring": {"interval": "month"}}}
-    billing.put("subscriptions", [tiered])
+    tiered = price(None, billing_scheme="tiered", tiers_mode="graduated", tiers=tiers, created=0)
+    billing.put("prices", [tiered])
+    billing.put("subscriptions", [subscription(items=[item(tiered, 4)], discounts=[discount(percent_off=10)])])
     company.load()
     # 2 × 10.00 + 2 × 5.00, less 10 %
     assert company.query("select cast(mrr_usd as varchar) from raw_stripe.subscriptions") == [("27.00",)]
+
+
+def mrr_of(company: Any) -> dict[str, str]:
+    return dict(company.query("select subscription_id, cast(mrr_usd as varchar) from raw_stripe.subscriptions"))
+
+
+def test_a_discount_of_an_item_is_deducted_from_it_in_lists_and_after_events(
+    company: Any, billing: StripeStandIn
+) -> None:
+    half = [discount(percent_off=50)]
+    billing.put(
+        "subscriptions", [subscription(items=[item(price(10_000), discounts=half), item(price(3_000), number=2)])]
+    )
+    company.load()
+    assert mrr_of(company) == {"sub_1": "80.00"}
+    billing.change("subscriptions", subscription(items=[item(price(8_000), discounts=half)]), at=day(5))
+    company.load()
+    assert mrr_of(company)[f"sub_1@{day(5)}"] == "40.00"
+
+
+def test_a_coupon_lowers_only_the_products_that_it_applies_to(company: Any, billing: StripeStandIn) -> None:
+    items = [item(price(10_000)), item(price(3_000, "add-on", product="prod_other"), number=2)]
+    limited = {"applies_to": {"products": ["prod_other"]}}
+    off = [discount("di_1", percent_off=50, **limited), discount("di_2", amount_off=500, currency="usd", **limited)]
+    billing.put("subscriptions", [subscription(items=items, discounts=off)])
+    company.load()
+    # 100.00 + 30.00 / 2 - 5.00
+    assert mrr_of(company) == {"sub_1": "110.00"}
+
+
+def test_the_amount_is_that_of_the_currency_which_the_subscription_bills(company: Any, billing: StripeStandIn) -> None:
+    several = price(1000, currency_options={"eur": {"unit_amount": 1900, "unit_amount_decimal": "1900"}}, created=0)
+    tiers = [{"up_to": 2, "unit_amount": 1000}, {"up_to": None, "unit_amount": 500}]
+    tiered = price(
+        None,
+        "tiered",
+        billing_scheme="tiered",
+        tiers_mode="graduated",
+        tiers=[{"up_to": None, "unit_amount": 1}],
+        currency_options={"eur": {"unit_amount": None, "tiers": tiers}},
+        created=0,
+    )
+    billing.put("prices", [several, tiered, price(1000, "dollars", created=0)])
+    off = discount(amount_off=100, currency="usd", currency_options={"eur": {"amount_off": 200}})
+    for number, (items, discounts) in enumerate(
+        [([item(several)], []), ([item(tiered, 4)], []), ([item(several)], [off]), ([item(price(plan="dollars"))], [])]
+    ):
+        told = subscription(items=items, currency="eur", discounts=discounts)
+        billing.put("subscriptions", [{**told, "id": f"sub_{number}"}])
+    company.document["sources"]["billing"]["rates"] = {"eur": 2.0}
+    report = company.load()["subscriptions"]
+    assert mrr_of(company) == {"sub_0": "38.00", "sub_1": "60.00", "sub_2": "34.00"}
+    assert report.adds_up
+    (found,) = company.query("select subscription_id, _reason, _detail, account_id from quarantine.subscriptions")
+    assert found == (
+        "sub_3",
+        "incomplete_record",
+        "price price_dollars has no amount in eur, which the subscription bills",
+        "cus_1",
+    )
+    billing.change("subscriptions", {**subscription(items=[item(several)], currency="eur"), "id": "sub_3"}, at=day(5))
+    company.load()
+    assert company.query("select count(*) from quarantine.subscriptions") == [(0,)]
+    assert mrr_of(company)["sub_3"] == "38.00"
+
+
+@pytest.mark.parametrize("count", [10, 11, 15, 120])
+def test_all_items_count_also_those_that_a_subscription_does_not_show(
+    company: Any, billing: StripeStandIn, count: int
+) -> None:
+    half = [discount(percent_off=50)]
+    items = [item(price(1000), number=n, discounts=half if n == count - 1 else []) for n in range(count)]
+    billing.put("subscriptions", [subscription(items=items)])
+    company.load()
+    assert mrr_of(company) == {"sub_1": f"{count * 10 - 5}.00"}
+
+
+def test_a_coupon_that_was_deleted_goes_on_counting_where_stripe_still_shows_it(
+    company: Any, billing: StripeStandIn
+) -> None:
+    billing.put("subscriptions", [subscription(discounts=[TEN_PERCENT])])
+    billing.remove("coupons", "of di_1")
+    company.load()
+    assert mrr_of(company) == {"sub_1": "9.00"}
+
+
+def test_the_stand_in_is_as_reduced_and_as_strict_as_stripe(company: Any, billing: StripeStandIn) -> None:
+    from core.http import Client
+
+    items = [item(price(1000, currency_options={"eur": {"unit_amount": 1}}), number=n) for n in range(11)]
+    items[0]["discounts"] = [TEN_PERCENT]
+    billing.put("subscriptions", [subscription(items=items)])
+    address = company.document["sources"]["billing"]["base_url"]
+    client = Client(address, headers=lambda: {"Authorization": f"Bearer {KEY}", "Stripe-Version": "2025-03-31.basil"})
+
+    def ask(path: str, **params: Any) -> Any:
+        return client.send("GET", f"/v1/{path}", params=params).json()
+
+    shown = ask("subscriptions/sub_1")["items"]
+    assert (len(shown["data"]), shown["has_more"]) == (10, True)
+    assert shown["data"][0]["discounts"] == ["di_1"]
+    assert "currency_options" not in shown["data"][0]["price"]
+    (expanded,) = ask("subscriptions", **{"expand[]": "data.items.data.discounts"})["data"]
+    assert expanded["items"]["data"][0]["discounts"][0]["coupon"]["percent_off"] == 10
+    for path, params, said in (
+        ("subscriptions", {"sorted": "yes"}, "Received unknown parameter: sorted"),
+        ("subscriptions", {"expand[]": "data.items.data.price.currency_options"}, "more than 4 levels"),
+        ("subscriptions", {"expand[]": "data.prices"}, "cannot be expanded"),
+        ("subscription_items", {}, "Missing required param"),
+    ):
+        assert said in ask(path, **params)["error"]["message"]
+    client.close()
+    with pytest.raises(ValueError, match="always have currency"):
+        billing.put("subscriptions", [{k: v for k, v in subscription().items() if k != "currency"}])
 
 
 def test_one_that_never_began_is_none_and_a_draft_is_no_invoice(company: Any, billing: StripeStandIn) -> None:
@@ -354,11 +555,11 @@ def test_a_charge_of_nobody_waits_in_quarantine(company: Any, billing: StripeSta
     assert company.query("select invoice_id, _reason from quarantine.invoices") == [("ch_1", "null_key")]
 
 
-TEN_PERCENT = {"id": "di_1", "start": 0, "end": None, "coupon": {"id": "c", "duration": "forever", "percent_off": 10}}
+TEN_PERCENT = discount(percent_off=10)
 
 
 def test_a_discount_of_the_customer_changes_the_mrr_of_what_runs(company: Any, billing: StripeStandIn) -> None:
-    own = [{"id": "di_2", "coupon": {"id": "o", "duration": "forever", "percent_off": 50}}]
+    own = [discount("di_2", percent_off=50)]
     billing.put(
         "subscriptions",
         [
@@ -391,12 +592,7 @@ def test_a_discount_of_the_customer_changes_the_mrr_of_what_runs(company: Any, b
 
 def test_the_end_of_a_discount_is_kept_as_it_was_agreed(company: Any, billing: StripeStandIn) -> None:
     agreed = int(time.time()) + 300 * 86400
-    for_long = {
-        "id": "di_1",
-        "start": 0,
-        "end": agreed,
-        "coupon": {"id": "c", "duration": "repeating", "percent_off": 10},
-    }
+    for_long = discount(end=agreed, duration="repeating", percent_off=10)
     billing.put("subscriptions", [subscription(discounts=[for_long])])
     company.load()
     ends = "select subscription_id, epoch(discount_ends_at), epoch(ended_at) from raw_stripe.subscriptions order by started_at"
@@ -430,8 +626,7 @@ def test_a_discount_that_goes_with_its_customer_stops_nothing(company: Any, bill
 
 
 def test_newer_versions_of_the_api_only_name_the_coupon_of_a_discount(company: Any, billing: StripeStandIn) -> None:
-    billing.put("coupons", [{"id": "half", "duration": "forever", "percent_off": 50, "created": 0}])
-    named = {"id": "di_1", "start": 0, "end": None, "source": {"type": "coupon", "coupon": "half"}}
+    named = discount(percent_off=50)
     customer = {"id": "cus_2", "name": "Two", "created": day(1), "discount": named}
     billing.put("customers", [customer])
     billing.put(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from core.errors import Skippable
 from sources.stripe_mrr import currency_of, discount_ends, in_usd, is_trial, items_of, major, mrr
 
 NOW = datetime(2024, 6, 1)
@@ -167,7 +168,7 @@ def test_which_of_the_customers_coupons_count_is_the_same_rule() -> None:
 
 
 def test_an_amount_off_of_another_currency_is_not_taken_off() -> None:
-    euros = of_customer(coupon(amount_off=300, currency="eur"))
+    euros = of_customer(coupon(amount_off=300, currency="eur", currency_options=None))
     assert of(subscription(customer=euros)) == Decimal(10)
     assert of(subscription(customer=euros, currency="eur")) == Decimal(7)
     assert of(subscription(customer=euros, currency="EUR")) == Decimal(7)
@@ -181,10 +182,47 @@ def test_a_discount_that_the_customer_got_after_the_end_leaves_what_ended_as_it_
     assert of(subscription(customer=before, **ended)) == Decimal("7.50")
 
 
-def test_a_coupon_in_the_older_shape_and_one_that_is_only_an_id() -> None:
-    older = {"end": None, "coupon": {"duration": "forever", "percent_off": 10}}
+def test_a_coupon_in_the_older_shape() -> None:
+    older = {"id": "di_1", "end": None, "coupon": {"duration": "forever", "percent_off": 10}}
     assert of(subscription(discounts=[older])) == Decimal(9)
-    assert of(subscription(discounts=["di_1"])) == Decimal(10)
+    assert of(subscription(discounts=["di_1"], discount=older)) == Decimal(9)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (subscription(discounts=["di_1"]), "of discount di_1 only the id is known"),
+        (subscription(item(discounts=["di_1"])), "of discount di_1 only the id is known"),
+        (subscription(discounts=[{"id": "di_1", "source": {"coupon": "c"}}]), "coupon of discount di_1"),
+        (subscription(items={"data": [item()], "has_more": True}), "only 1 of the subscription's items"),
+        (subscription(items=None), "without its items"),
+        (subscription(item(price={"id": "p", "currency": "usd"}), currency="eur"), "price p has no amount in eur"),
+        (subscription(item(None, price={"id": "p", "billing_scheme": "tiered"})), "price p came without an amount"),
+        (subscription(item(None, price={"id": "p"})), "price p came without an amount"),
+        (subscription(item(every="fortnight")), "billed by fortnight"),
+        (subscription(discounts=[coupon(amount_off=1, currency="eur", id="c")]), "what coupon c takes off in usd"),
+    ],
+)
+def test_what_is_not_whole_has_no_mrr_rather_than_a_wrong_one(part: dict[str, Any], said: str) -> None:
+    with pytest.raises(Skippable, match=said):
+        mrr(part, now=NOW)
+
+
+def test_a_coupon_for_some_products_lowers_only_their_items() -> None:
+    core, other = item(1000, price={"product": "core"}), item(2000, price={"product": {"id": "other"}})
+    limited = {"applies_to": {"products": ["other"]}}
+    assert of(subscription(core, other, discounts=[coupon(percent_off=50, **limited)])) == Decimal(20)
+    assert of(subscription(core, other, discounts=[coupon(amount_off=5000, **limited)])) == Decimal(10)
+    assert of(subscription(core, other, customer=of_customer(coupon(percent_off=50, **limited)))) == Decimal(20)
+
+
+def test_amounts_in_other_currencies_are_options_of_prices_and_coupons() -> None:
+    options = {"eur": {"unit_amount": 1900, "amount_off": 400}}
+    several = item(1000, price={"currency": "usd", "currency_options": options})
+    assert of(subscription(several)) == Decimal(10)
+    assert of(subscription(several, currency="eur")) == Decimal(19)
+    off = coupon(amount_off=300, currency="usd", currency_options=options)
+    assert of(subscription(several, currency="eur", discounts=[off])) == Decimal(15)
 
 
 @pytest.mark.parametrize(

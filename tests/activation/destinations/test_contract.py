@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 from activation.base import Change, Checks, Destination, Prepares, Reads
 from activation.destinations.database import Database
 from activation.destinations.webhook import Webhook
-from core.errors import BatchRefused, Retriable, Unauthorized
+from core.blocks import HttpConfig
+from core.errors import BatchRefused, Fatal, Retriable, Unauthorized
 from sandbox.salesforce import record_id
 from sandbox.serve import serving
 from sandbox.standin import StandIn
 from sandbox.webhook import SECRET, WebhookStandIn
+
+HTTP = HttpConfig(deadline_seconds=1, max_body_mb=5)
 
 
 @dataclass
@@ -41,13 +44,13 @@ class Case:
 
 def hubspot_case(request) -> Case:
     account = request.getfixturevalue("ready_hubspot")
-    return Case(lambda: account.connect(timeout=0.5), str, account.company, account.standin)
+    return Case(lambda: account.connect(timeout=0.5, http=HTTP), str, account.company, account.standin)
 
 
 def salesforce_case(request) -> Case:
     organisation = request.getfixturevalue("salesforce")
     return Case(
-        lambda: organisation.connect(timeout=0.5),
+        lambda: organisation.connect(timeout=0.5, http=HTTP),
         record_id,
         organisation.account,
         organisation.standin,
@@ -59,7 +62,9 @@ def webhook_case(request) -> Case:
     standin, url = request.getfixturevalue("receiver")
 
     def opened() -> Webhook:
-        return Webhook(f"{url}/hook", secrets=[SECRET], allow_hosts=["127.0.0.1"], allow_loopback=True, timeout=0.5)
+        return Webhook(
+            f"{url}/hook", secrets=[SECRET], allow_hosts=["127.0.0.1"], allow_loopback=True, timeout=0.5, http=HTTP
+        )
 
     return Case(opened, str, lambda number: standin.row(str(number)) or {}, standin)
 
@@ -193,6 +198,8 @@ def test_what_was_made_ready_has_no_problems(case, words):
         ("refuse", {}, BatchRefused),
         ("reset", {}, Retriable),
         ("hang", {}, Retriable),
+        ("trickle", {}, Retriable),
+        ("bomb", {"megabytes": 6}, Fatal),
     ],
 )
 def test_a_batch_that_fails_as_a_whole_has_its_word_and_the_next_one_goes_through(failing, words, kind, detail, word):
