@@ -153,10 +153,11 @@ def _backtest(connection: Connection, tenure: Tenure, *, now: datetime, run_id: 
     scored = connection.execute(
         "select s.account_id, s.as_of_date, s.model_version, s.probability, cast(l.has_churned as int) as has_churned,"
         " cast(s.mrr_usd as double) as mrr_usd from ml.churn_scores as s"
+        " join (select as_of_date, model_version, max(scored_at) as scored_at from ml.scorings group by all)"
+        " using (as_of_date, model_version, scored_at)"
         " join features.ftr_account_labels as l using (account_id, as_of_date)"
         " where not s.is_fallback and (s.as_of_date, s.model_version) not in (select (as_of_date, model_version)"
         " from ml.churn_backtest where kind = 'scored')"
-        " qualify row_number() over (partition by s.account_id, s.as_of_date, s.model_version order by s.scored_at desc) = 1"
     ).df()
     found = watch.backtest(scored, capacity=tenure.config.model.capacity, seed=tenure.config.model.seed)
     write_backtest(connection, found, kind="scored", now=now, run_id=run_id)
