@@ -558,15 +558,15 @@ class _DriftingWords:
         self.moved, self.measured, self.watch = moved, measured, watch
 
     def __call__(self, expect: Expect, positions: Sequence[int]) -> list[Words]:
-        named = ", ".join(f"{row['feature']} ({row['psi']:.2f})" for row in self.moved[:3])
-        more = f" and {len(self.moved) - 3} more" if len(self.moved) > 3 else ""
+        named = " ".join(str(row["sentence"]) for row in self.moved[:3])
+        more = f" And {len(self.moved) - 3} more." if len(self.moved) > 3 else ""
         return [
             Words(
                 observed=f"{len(self.moved)} of {self.measured} have moved",
                 expected=f"PSI up to {self.watch.warn_psi:g}, or what luck alone makes",
                 unexpected_count=len(self.moved),
                 message=f"{len(self.moved)} of {self.measured} measurements lie far from those of the training (PSI above"
-                f" {self.watch.warn_psi:g}): {named}{more}. quality.model_drift has all.",
+                f" {self.watch.warn_psi:g}): {named}{more} quality.model_drift has all.",
             )
         ]
 
