@@ -34,7 +34,9 @@ class Sum:
 class Mart:
     """A mart: its rule, its sums, and the raw entity of which it must hold every row.
 
-    `lasting` marks marts whose size must not collapse from one run to the next; `boundary` says which gate judges it.
+    `lasting` marks marts whose size must not collapse from one run to the next; `boundary` says which gate judges it. `current` is
+    SQL of the rows that its checks speak of: a table that grows run by run answers for the newest one, and not for what it
+    keeps of others.
     """
 
     rule: TableRule
@@ -42,6 +44,7 @@ class Mart:
     entity: str | None = None
     lasting: bool = False
     boundary: Literal["marts", "scores", "activation"] = "marts"
+    current: str = "true"
 
     @property
     def table(self) -> str:

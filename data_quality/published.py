@@ -93,11 +93,11 @@ class _Measure:
     def __init__(self, connection: Connection, config: Config, mart: Mart, run: Run, gate: Gate) -> None:
         self.connection, self.config, self.mart, self.run, self.gate = connection, config, mart, run, gate
         self.specs: dict[str, CheckSpec] = {spec.name: spec for spec in gate.specs}
-        self.rule = _dated(mart.rule, run.as_of)
+        self.rule = replace(_dated(mart.rule, run.as_of), key_where=mart.current)
         self.shape = profile.shape(connection, mart.rule.schema, mart.name)
         self.fits = self.shape.fits(self.rule)
         self.sizes_now = {measure.name: measure.value for measure in measures(connection, mart)}
-        self.rows = int(self.sizes_now.get("rows", 0))
+        self.rows = profile.count(connection, mart.table, mart.current) if self.fits else 0
 
     # --- columns -----------------------------------------------------------------------------------------------
 
@@ -110,10 +110,12 @@ class _Measure:
         else:
             self._profile(records)
         frame = columns_frame(self.mart.boundary, self.rule, records, self.specs)
-        self.gate.add(frame, ProfileWords(self.connection, self.rule, records, "true", "rows"))
+        self.gate.add(frame, ProfileWords(self.connection, self.rule, records, self.mart.current, "rows"))
 
     def _profile(self, records: Sequence[Record]) -> None:
-        measured = {record["column"]: record for record in profile.profile(self.connection, self.rule)}
+        measured = {
+            record["column"]: record for record in profile.profile(self.connection, self.rule, self.mart.current)
+        }
         by_column = {record["column"]: record for record in records}
         for record in records:
             record.update(measured[record["column"]], table_rows=self.rows)
@@ -425,7 +427,12 @@ def _addresses(connection: Connection, rule: TableRule, columns: Sequence[str]) 
 
 
 def _tables(identity: Sum) -> list[str]:
-    known = (*(mart.table for mart in (*MARTS, *SCORED)), "ml.churn_reasons", "features.ftr_churn_scoring")
+    known = (
+        *(mart.table for mart in (*MARTS, *SCORED)),
+        "ml.churn_reasons",
+        "ml.scorings",
+        "features.ftr_churn_scoring",
+    )
     return sorted({table for table in known if re.search(rf"\b{re.escape(table)}\b", identity.sql)})
 
 
@@ -551,15 +558,15 @@ class _DriftingWords:
         self.moved, self.measured, self.watch = moved, measured, watch
 
     def __call__(self, expect: Expect, positions: Sequence[int]) -> list[Words]:
-        named = ", ".join(f"{row['feature']} ({row['psi']:.2f})" for row in self.moved[:3])
-        more = f" and {len(self.moved) - 3} more" if len(self.moved) > 3 else ""
+        named = " ".join(str(row["sentence"]) for row in self.moved[:3])
+        more = f" And {len(self.moved) - 3} more." if len(self.moved) > 3 else ""
         return [
             Words(
                 observed=f"{len(self.moved)} of {self.measured} have moved",
                 expected=f"PSI up to {self.watch.warn_psi:g}, or what luck alone makes",
                 unexpected_count=len(self.moved),
                 message=f"{len(self.moved)} of {self.measured} measurements lie far from those of the training (PSI above"
-                f" {self.watch.warn_psi:g}): {named}{more}. quality.model_drift has all.",
+                f" {self.watch.warn_psi:g}): {named}{more} quality.model_drift has all.",
             )
         ]
 

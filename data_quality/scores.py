@@ -24,7 +24,10 @@ from data_quality.rules import TableRule
 TIERS = ("high", "medium", "low", "unknown")
 TOLERANCE = 1e-4
 
-_NEWEST = "(select max(as_of_date) from ml.churn_scores)"
+_SCORING = "(select * from ml.scorings order by scored_at desc limit 1)"
+_IS_CURRENT = "scored_at = (select max(scored_at) from ml.scorings)"
+_CURRENT = f"(select * from ml.churn_scores where {_IS_CURRENT})"
+"""The scores that count now. A date may be scored several times: what an earlier scoring gave and this one did not is withdrawn."""
 _REASONS = tuple(text_column(f"reason_{n}_{part}") for n in (1, 2, 3) for part in ("code", "text"))
 
 SCORED: tuple[Mart, ...] = (
@@ -46,30 +49,29 @@ SCORED: tuple[Mart, ...] = (
                 time_column("scored_at", required=True),
                 text_column("run_id", required=True),
             ),
-            ("account_id", "as_of_date", "model_version", "scored_at"),
+            ("account_id",),
         ),
         sums=(
             Sum(
                 "reasons",
                 "the base and the reasons' contributions add up to the probability",
-                "select s.account_id as key, s.probability as observed, s.base_probability + r.total as expected from"
-                " (select * from ml.churn_scores qualify scored_at = max(scored_at) over (partition by as_of_date, model_version)) as s"
-                " join (select account_id, as_of_date, model_version, sum(contribution) as total"
+                "select s.account_id as key, s.probability as observed, s.base_probability + r.total as expected"
+                f" from {_CURRENT} as s join (select account_id, as_of_date, model_version, sum(contribution) as total"
                 " from ml.churn_reasons where kind in ('up', 'down', 'other') group by all) as r"
-                " using (account_id, as_of_date, model_version)"
-                f" where s.as_of_date = {_NEWEST} and not s.is_fallback",
+                " using (account_id, as_of_date, model_version) where not s.is_fallback",
                 tolerance=TOLERANCE,
             ),
             Sum(
                 "everybody",
                 "as many accounts have a score as may leave",
-                "select cast(as_of_date as varchar) as key, count(distinct account_id) as observed, (select count(*) from"
-                " features.ftr_churn_scoring) as expected from ml.churn_scores"
-                f" where as_of_date = {_NEWEST} and as_of_date = (select max(as_of_date) from features.ftr_churn_scoring)"
-                " group by as_of_date",
+                "select cast(s.as_of_date as varchar) as key, (select count(*) from"
+                f" {_CURRENT}) as observed, (select count(*) from features.ftr_churn_scoring) as expected from {_SCORING} as s"
+                " where s.model_version <> 'off'"
+                " and not exists (select 1 from features.ftr_churn_scoring as f where f.as_of_date <> s.as_of_date)",
             ),
         ),
         boundary="scores",
+        current=_IS_CURRENT,
     ),
     Mart(
         TableRule(
@@ -104,9 +106,14 @@ SCORED: tuple[Mart, ...] = (
                 "model",
                 "every probability is the model's newest one",
                 "select c.account_id as key, c.churn_probability as observed, s.probability as expected from"
-                " reverse_etl.customer_scores as c join (select account_id, arg_max(probability, scored_at) as probability"
-                f" from ml.churn_scores where as_of_date = {_NEWEST} group by account_id) as s using (account_id)",
+                f" reverse_etl.customer_scores as c join {_CURRENT} as s using (account_id)",
                 tolerance=TOLERANCE,
+            ),
+            Sum(
+                "withdrawn",
+                "the accounts with a score are those that the newest scoring gave one",
+                "select account_id as key, count(c.account_id) as observed, count(s.account_id) as expected from"
+                f" reverse_etl.customer_scores as c full join {_CURRENT} as s using (account_id) group by account_id",
             ),
             Sum(
                 "at_risk",

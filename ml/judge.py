@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import UserError
-from ml import evaluate, gate, recipe, split, watch
+from ml import drift, evaluate, gate, recipe, split, watch
 from ml.dataset import Dataset, sample_accounts, spaced
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def _profile(data: Dataset, model: ChurnModel, growing: Collection[str]) -> dict
     assert data.as_of is not None
     newest = data.where(data.as_of > data.as_of.max() - np.timedelta64(PROFILED_DAYS, "D"))
     asked = newest.without({*newest.features.columns} - {*model.feature_names})
-    return watch.profile(asked.without(growing), model.probability(asked.features))
+    return drift.profile(asked.without(growing), model.probability(asked.features))
 
 
 def _backtest(test: Dataset, probability: Any, config: ModelConfig) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The watch over scores, run after run: how far today lies from the training, and what became of past scores.
 
-Lives here: what is read and written for it. Must not live here: the measures and their limits (`watch.py`), what a finding
+Lives here: what is read and written for it. Must not live here: the measures and their limits (`drift.py`, `watch.py`), what a finding
 stops (the gate of scores).
 """
 
@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from core.warehouse import Connection, rows, scalar, transaction
-from ml import source, watch
+from ml import drift, source, watch
 from ml.features import catalogue
 from ml.score import FALLBACK
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from core.settings import Config, Tenure, WatchConfig
 
 
-def measure_drift(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> Sequence[watch.Drift]:
+def measure_drift(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> Sequence[drift.Drift]:
     """How far the newest scores and their features lie from the training; nothing where that is known already."""
     if not tenure.config.model.enabled:
         return ()
@@ -118,7 +118,7 @@ def _outcomes(connection: Connection, config: WatchConfig) -> watch.Verdict:
     return watch.judge_backtest(found, config, promised_lift=lifts)
 
 
-def _drift(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> Sequence[watch.Drift]:
+def _drift(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str) -> Sequence[drift.Drift]:
     newest = rows(connection, "select * from ml.scorings order by scored_at desc limit 1")
     if not newest or newest[0]["model_version"] == FALLBACK:
         return ()
@@ -135,7 +135,7 @@ def _drift(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str
     loaded = store.load(store.version(scoring["model_version"]))
     features = catalogue()
     frame = source.scoring_frame(connection, features)
-    found = watch.drift(
+    found = drift.drift(
         loaded.documents["profile"],
         source.features_of(frame, loaded.model.feature_names),
         loaded.model.probability(frame),
@@ -153,10 +153,11 @@ def _backtest(connection: Connection, tenure: Tenure, *, now: datetime, run_id: 
     scored = connection.execute(
         "select s.account_id, s.as_of_date, s.model_version, s.probability, cast(l.has_churned as int) as has_churned,"
         " cast(s.mrr_usd as double) as mrr_usd from ml.churn_scores as s"
+        " join (select as_of_date, model_version, max(scored_at) as scored_at from ml.scorings group by all)"
+        " using (as_of_date, model_version, scored_at)"
         " join features.ftr_account_labels as l using (account_id, as_of_date)"
         " where not s.is_fallback and (s.as_of_date, s.model_version) not in (select (as_of_date, model_version)"
         " from ml.churn_backtest where kind = 'scored')"
-        " qualify row_number() over (partition by s.account_id, s.as_of_date, s.model_version order by s.scored_at desc) = 1"
     ).df()
     found = watch.backtest(scored, capacity=tenure.config.model.capacity, seed=tenure.config.model.seed)
     write_backtest(connection, found, kind="scored", now=now, run_id=run_id)

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from ml.registry import Registry
 
 FALLBACK = "base-rate"
+OFF = "off"
+"""The version of a scoring without scores, where the model was switched off."""
+CURRENT = "select * from ml.churn_scores where scored_at = (select max(scored_at) from ml.scorings)"
+"""SQL of the scores that count now: those of the newest scoring. An account that it left out has no score any more."""
 BATCH = 100_000
 """Accounts explained at once: 100,000 x 60 contributions are 48 MB."""
 RECENT_DAYS = 92
@@ -53,6 +57,8 @@ class ScoreOutcome:
 
     def metadata(self) -> dict[str, Any]:
         """For the asset: counts, and a sentence."""
+        if self.model_version == OFF:
+            return {"summary": "nobody is scored: model.enabled is off", "dagster/row_count": 0, "model_version": OFF}
         what = "base rate, no model is good enough" if self.model_version == FALLBACK else f"model {self.model_version}"
         summary = f"{counted(self.scored, 'account')} scored as of {self.as_of_date} ({what})"
         if not self.written and self.scored:
@@ -78,7 +84,8 @@ def score(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str)
     as_of: date = scalar(connection, "select cast(as_of_at as date) from ledger.clock")
     config = tenure.config.model
     if not config.enabled:
-        return ScoreOutcome(as_of, FALLBACK, 0, 0, 0, 0)
+        _withdraw_all(connection, as_of, now=now, run_id=run_id)
+        return ScoreOutcome(as_of, OFF, 0, 0, 0, 0)
     store = registry.connect(tenure.home, config.tracking_uri)
     champion = store.champion()
     if champion is None:
@@ -91,12 +98,7 @@ def score(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str)
         return _outcome(connection, as_of, version, written=0)
     frame = source.scoring_frame(connection, features)
     with transaction(connection):
-        # A date that is scored again by the same model, of features that a late fact changed, has its reasons anew.
-        connection.execute(
-            "delete from ml.churn_reasons where (as_of_date = ? and model_version = ?)"
-            f" or as_of_date < date '{as_of}' - {RECENT_DAYS}",
-            [as_of, version],
-        )
+        _forget_reasons(connection, frame, as_of, version)
         if champion is None:
             scored = _fallback(frame, source.matured(connection).base_rate)
         else:
@@ -104,11 +106,7 @@ def score(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str)
             base = _write_reasons(connection, features, frame, model, _Score(as_of, version))
             scored = _scored(frame, model, base, config.tiers, capacity=config.capacity)
         _write_scores(connection, scored, version, is_fallback=champion is None, now=now, run_id=run_id)
-        connection.execute(
-            "insert into ml.scorings by name select ? as run_id, ? as scored_at, ? as as_of_date, ? as model_version,"
-            " ? as accounts, ? as features_hash, ? as tiers",
-            [run_id, now, as_of, version, len(frame), features_hash, tiers],
-        )
+        _write_scoring(connection, as_of, version, len(frame), features_hash, tiers, now=now, run_id=run_id)
     return _outcome(connection, as_of, version, written=len(frame))
 
 
@@ -125,28 +123,58 @@ def _check_registry(connection: Connection, store: Registry) -> None:
 
 
 def _is_done(connection: Connection, as_of: date, version: str, features_hash: str, tiers: str) -> bool:
-    """Whether the newest scores of this date are those of this version, of these very features and in these tiers."""
-    newest = rows(
-        connection,
-        "select model_version, features_hash, tiers from ml.scorings where as_of_date = ? order by scored_at desc limit 1",
-        [as_of],
+    """Whether the current scores are those of this date and version, of these very features and in these tiers."""
+    wanted = {"as_of_date": as_of, "model_version": version, "features_hash": features_hash, "tiers": tiers}
+    return rows(connection, f"select {', '.join(wanted)} from ml.scorings order by scored_at desc limit 1") == [wanted]
+
+
+def _withdraw_all(connection: Connection, as_of: date, *, now: datetime, run_id: str) -> None:
+    """Where there are scores, let a scoring without any take their place."""
+    current = rows(connection, "select model_version from ml.scorings order by scored_at desc limit 1")
+    if current and current[0]["model_version"] != OFF:
+        _write_scoring(connection, as_of, OFF, 0, "", "", now=now, run_id=run_id)
+
+
+def _write_scoring(
+    connection: Connection,
+    as_of: date,
+    version: str,
+    accounts: int,
+    features_hash: str,
+    tiers: str,
+    *,
+    now: datetime,
+    run_id: str,
+) -> None:
+    connection.execute(
+        "insert into ml.scorings by name select ? as run_id, ? as scored_at, ? as as_of_date, ? as model_version,"
+        " ? as accounts, ? as features_hash, ? as tiers",
+        [run_id, now, as_of, version, accounts, features_hash, tiers],
     )
-    return newest == [{"model_version": version, "features_hash": features_hash, "tiers": tiers}]
+
+
+def _forget_reasons(connection: Connection, frame: pd.DataFrame, as_of: date, version: str) -> None:
+    """Make room for the reasons of a date that the same model scores again, of features that a late fact changed.
+
+    An account that is no longer scored keeps those of the score that is withdrawn.
+    """
+    connection.register("scored", frame[["account_id"]])
+    connection.execute(
+        "delete from ml.churn_reasons where (as_of_date = ? and model_version = ?"
+        f" and account_id in (select account_id from scored)) or as_of_date < date '{as_of}' - {RECENT_DAYS}",
+        [as_of, version],
+    )
+    connection.unregister("scored")
 
 
 def _outcome(connection: Connection, as_of: date, version: str, *, written: int) -> ScoreOutcome:
+    """The current scoring, counted."""
     counted = rows(
         connection,
-        "select count(distinct account_id) as scored, count(distinct account_id) filter (tier = 'high') as high"
-        " from ml.churn_scores where as_of_date = ? and model_version = ?",
-        [as_of, version],
+        f"with scored as ({CURRENT}) select count(*) as scored, count(*) filter (tier = 'high') as high,"
+        " (select count(*) from ml.churn_reasons join scored using (account_id, as_of_date, model_version)) as reasons from scored",
     )[0]
-    reasons = scalar(
-        connection,
-        "select count(*) from ml.churn_reasons where as_of_date = ? and model_version = ?",
-        [as_of, version],
-    )
-    return ScoreOutcome(as_of, version, counted["scored"], written, int(reasons), counted["high"])
+    return ScoreOutcome(as_of, version, counted["scored"], written, counted["reasons"], counted["high"])
 
 
 def tiers(probability: NDArray[np.float64], config: TierConfig, *, capacity: int) -> NDArray[np.object_]:

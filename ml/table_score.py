@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import TenureError, UserError
-from ml import flat
+from ml import drift, flat
 from ml.flat import TablePlan
 from ml.table_store import Current, current
 
@@ -64,6 +64,8 @@ class Scored:
     tiers: Mapping[str, int]
     mean_probability: float | None
     warnings: tuple[str, ...]
+    drift: tuple[Mapping[str, Any], ...]
+    """The columns that are not as in training, the most different first, and in what way."""
     riskiest: tuple[Mapping[str, Any], ...]
 
     def document(self) -> dict[str, Any]:
@@ -111,6 +113,10 @@ def score(
     probability = np.concatenate(probabilities)
     tiers = whole["tier"].to_pylist()
     worst = np.argsort(-probability, kind="stable")[:5]
+    moved = _moved(using, rows.features, probability, tenure)
+    warnings += [_sentence(one) for one in moved]
+    if using.profile is None:
+        warnings.append("This model keeps nothing of its training to hold the file against; train again to have that.")
     first = whole.column_names[0]
     return Scored(
         rows=count,
@@ -119,6 +125,17 @@ def score(
         tiers={name: tiers.count(name) for name in ("high", "medium", "low")},
         mean_probability=float(probability.mean()) if count else None,
         warnings=tuple(warnings),
+        drift=tuple(
+            {
+                "column": one.feature,
+                "psi": round(one.psi, 3),
+                "outside": round(one.outside, 4),
+                "missing": round(one.missing_now, 4),
+                "missing_in_training": round(one.missing_then, 4),
+                "ways": list(one.ways),
+            }
+            for one in moved
+        ),
         riskiest=tuple(
             {
                 "id": str(whole[first][int(place)].as_py()),
@@ -204,6 +221,23 @@ def _scores(using: Current, rows: flat.ToScore, piece: slice, *, id: str, now: d
     made["model_version"] = pa.array([using.version] * len(features), pa.string())
     made["scored_at"] = pa.array([now] * len(features), pa.timestamp("us"))
     return pa.table(made), probability
+
+
+def _moved(using: Current, features: pd.DataFrame, probability: Floats, tenure: Tenure) -> list[drift.Drift]:
+    """The columns that are not as in training, and the risk itself where it is not what the test found."""
+    if using.profile is None:
+        return []
+    found = drift.drift(using.profile, features, probability, tenure.config.model.watch, together=True)
+    return [one for one in found if one.state != "ok" or (one.is_foreign and one.feature != drift.SCORE)]
+
+
+def _sentence(one: drift.Drift) -> str:
+    what = (
+        "The risk itself is not what the test found"
+        if one.feature == drift.SCORE
+        else f"{one.feature} is not as in training"
+    )
+    return f"{what}: {'; '.join(one.ways) or 'its values are spread otherwise'}."
 
 
 def _rising(quantiles: Floats) -> tuple[Floats, Floats]:

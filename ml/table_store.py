@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.errors import TenureError, UserError
-from ml import flat, registry
+from ml import drift, flat, registry
 from ml.flat import TablePlan
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Current:
     """What the gate found wanting."""
     usable: bool
     """Whether the gate let it pass."""
+    profile: Mapping[str, Any] | None
+    """The distribution of the training's columns, against which other files are held; None where an older version trained."""
 
 
 def keep(
@@ -83,8 +85,9 @@ def keep(
 
     progress("drawing and registering", 0, 1)
     data_hash = training.prepared.data.content_hash()
+    profile = drift.profile(training.prepared.data, training.tested.probability)
     plots = report.pictures(training)
-    version = _register(training, source.name, data_hash, plots, tenure=tenure, now=now, git_commit=git_commit)
+    version = _register(training, source.name, data_hash, plots, profile, tenure=tenure, now=now, git_commit=git_commit)
     name = f"{now:%Y%m%d-%H%M%S}-{data_hash[:8]}"
     home = tenure.home / "table_model"
     try:
@@ -102,6 +105,7 @@ def keep(
             "data_hash": data_hash,
             "plan": training.prepared.plan.to_json(),
             "quantiles": list(training.quantiles),
+            "profile": profile,
         }
         (making / "table.json").write_text(
             json.dumps(document, indent=1, default=registry.plain) + "\n", encoding="utf-8"
@@ -127,6 +131,7 @@ def _register(
     table: str,
     data_hash: str,
     plots: Mapping[str, bytes],
+    profile: Mapping[str, Any],
     *,
     tenure: Tenure,
     now: datetime,
@@ -165,7 +170,8 @@ def _register(
             },
             plots=plots,
             documents={
-                "table": {"plan": plan.to_json(), "tiers": training.thresholds, "quantiles": training.quantiles}
+                "table": {"plan": plan.to_json(), "tiers": training.thresholds, "quantiles": training.quantiles},
+                "profile": profile,
             },
             git_commit=git_commit,
         ),
@@ -199,6 +205,7 @@ def current(tenure: Tenure) -> Current:
         verdict=document["verdict"],
         refused_for=tuple(document["decision"]["reasons"]),
         usable=document["decision"]["state"] != "refused",
+        profile=document.get("profile"),
     )
 
 

@@ -1,7 +1,7 @@
 """The tables of schema `ml`: what the model wrote, and what was decided about it.
 
 Lives here: their definitions. Must not live here: how they are filled (`score.py`, `train.py`, `watch.py`).
-Rows are only added: a score, once given, stays.
+Rows are only added: a score, once given, stays, and is withdrawn by a later scoring of the date that leaves the account out.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ from core.errors import UserError
 from core.warehouse import Connection, rows, scalar, transaction
 from core.words import counted
 from ml import monitor, record, source, tables
+from ml.drift import SCORE
 from ml.features import RECENCY, catalogue
 from ml.judge import judge
-from ml.watch import SCORE
 
 if TYPE_CHECKING:
     from core.settings import Config, Tenure

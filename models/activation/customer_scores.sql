@@ -6,36 +6,45 @@ history as (
 
 ),
 
+current_scoring as (
+
+    select as_of_date
+    from {{ ref("stg_ml__scorings") }}
+    where is_current
+
+),
+
 final as (
 
     select
-        account_id,
-        crm_account_id,
-        churn_probability,
-        churn_tier,
-        churn_percentile,
-        churn_probability_change_7d,
-        is_fallback,
-        reason_1_code,
-        reason_1_text,
-        reason_2_code,
-        reason_2_text,
-        reason_3_code,
-        reason_3_text,
-        change_reason_code,
-        change_reason_text,
-        mrr_usd,
-        mrr_at_risk_usd,
-        renewal_date,
-        coverage_pct,
-        data_fresh_at,
-        as_of_date,
-        model_version,
-        scored_at,
-        row_hash,
-        changed_at
+        history.account_id,
+        history.crm_account_id,
+        history.churn_probability,
+        history.churn_tier,
+        history.churn_percentile,
+        history.churn_probability_change_7d,
+        history.is_fallback,
+        history.reason_1_code,
+        history.reason_1_text,
+        history.reason_2_code,
+        history.reason_2_text,
+        history.reason_3_code,
+        history.reason_3_text,
+        history.change_reason_code,
+        history.change_reason_text,
+        history.mrr_usd,
+        history.mrr_at_risk_usd,
+        history.renewal_date,
+        history.coverage_pct,
+        history.data_fresh_at,
+        history.as_of_date,
+        history.model_version,
+        history.scored_at,
+        history.row_hash,
+        history.changed_at
     from history
-    where as_of_date = (select max(newest.as_of_date) from history as newest)
+    inner join current_scoring on history.as_of_date = current_scoring.as_of_date
+    where not history.is_withdrawn
 
 )
 

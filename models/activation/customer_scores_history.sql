@@ -14,23 +14,38 @@
     "change_reason_code", "change_reason_text", "mrr_usd", "mrr_at_risk_usd", "renewal_date", "coverage_pct", "model_version",
 ] %}
 
--- What a destination would have received, run by run. Only the newest as-of date is written: the past stays as it was told.
+-- What a destination would have received, run by run. Only the date of the current scoring is written: others stay as they are.
 
 with
 
-every_score as (
+scorings as (
 
-    select
-        *,
-        row_number() over (partition by account_id, as_of_date order by scored_at desc) as recency
-    from {{ ref("stg_ml__churn_scores") }}
+    select * from {{ ref("stg_ml__scorings") }}
 
 ),
 
-newest_date as (
+current_scoring as (
 
-    select max(as_of_date) as as_of_date
-    from every_score
+    select as_of_date
+    from scorings
+    where is_current
+
+),
+
+-- Each account's last score of a date. One that the date's newest scoring left out was withdrawn: it stopped being a customer
+-- between two runs.
+every_score as (
+
+    select
+        scores.*,
+        newest_of_date.as_of_date is null as is_withdrawn,
+        row_number() over (partition by scores.account_id, scores.as_of_date order by scores.scored_at desc) as recency
+    from {{ ref("stg_ml__churn_scores") }} as scores
+    left join scorings as newest_of_date
+        on
+            scores.as_of_date = newest_of_date.as_of_date
+            and scores.scored_at = newest_of_date.scored_at
+            and newest_of_date.is_newest_of_date
 
 ),
 
@@ -38,7 +53,7 @@ scores as (
 
     select every_score.*
     from every_score
-    inner join newest_date on every_score.as_of_date = newest_date.as_of_date
+    inner join current_scoring on every_score.as_of_date = current_scoring.as_of_date
     where every_score.recency = 1
 
 ),
@@ -50,12 +65,13 @@ a_week_before as (
         every_score.account_id,
         {{ last_by("every_score.churn_probability", "every_score.as_of_date") }} as churn_probability
     from every_score
-    cross join newest_date
+    cross join current_scoring
     where
         every_score.recency = 1
+        and not every_score.is_withdrawn
         and not every_score.is_fallback
-        and every_score.as_of_date <= {{ days_after("newest_date.as_of_date", -7) }}
-        and every_score.as_of_date > {{ days_after("newest_date.as_of_date", -21) }}
+        and every_score.as_of_date <= {{ days_after("current_scoring.as_of_date", -7) }}
+        and every_score.as_of_date > {{ days_after("current_scoring.as_of_date", -21) }}
     group by every_score.account_id
 
 ),
@@ -106,7 +122,8 @@ told as (
         round(scores.coverage_pct, 1) as coverage_pct,
         coalesce(least(accounts.usage_fresh_at, accounts.invoices_fresh_at), accounts.subscriptions_fresh_at) as data_fresh_at,
         scores.model_version,
-        scores.scored_at
+        scores.scored_at,
+        scores.is_withdrawn
     from scores
     left join {{ ref("accounts") }} as accounts on scores.account_id = accounts.account_id
     left join a_week_before on scores.account_id = a_week_before.account_id
@@ -132,8 +149,8 @@ hashed as (
             {{ last_by("known.row_hash", "known.as_of_date") }} as row_hash,
             {{ last_by("known.changed_at", "known.as_of_date") }} as changed_at
         from {{ this }} as known
-        cross join newest_date
-        where known.as_of_date < newest_date.as_of_date
+        cross join current_scoring
+        where known.as_of_date < current_scoring.as_of_date
         group by known.account_id
 
     ),
@@ -178,7 +195,8 @@ final as (
         hashed.model_version,
         hashed.scored_at,
         hashed.row_hash,
-        case when told_before.row_hash = hashed.row_hash then told_before.changed_at else hashed.scored_at end as changed_at
+        case when told_before.row_hash = hashed.row_hash then told_before.changed_at else hashed.scored_at end as changed_at,
+        hashed.is_withdrawn
     from hashed
     left join told_before on hashed.account_id = told_before.account_id
 

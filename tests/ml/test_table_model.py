@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -155,6 +156,25 @@ def test_values_that_cannot_be_read_are_told_and_count_as_missing(place: Any) ->
     scored = table_score.score(path, id="customer_id", out=place.folder / "u.csv", tenure=place.tenure, now=NOW)
     assert "1 value of price is no number, such as on request; counted as missing." in scored.warnings
     assert "1 value of seen is no date, such as lately; counted as missing." in scored.warnings
+
+
+def test_a_file_that_is_not_like_the_training_is_told_in_text_and_as_data(place: Any) -> None:
+    frame = people(200, seed=12)
+
+    def scored(changed: pd.DataFrame) -> table_score.Scored:
+        path = place.write(changed, "moved.csv")
+        return table_score.score(path, id="customer_id", out=place.folder / "m.csv", tenure=place.tenure, now=NOW)
+
+    alike = scored(frame)
+    assert alike.drift == ()
+    assert not any("is not" in one for one in alike.warnings)
+    cents = scored(frame.assign(price=[100 * float(one.strip("$ ") or 5) for one in frame["price"]]))
+    assert cents.drift[0]["column"] == "price"
+    assert cents.drift[0]["outside"] > 0.9
+    (said,) = [one for one in cents.warnings if one.startswith("price is not as in training: the median is ")]
+    assert "times as high" in said
+    assert any(one.startswith("The risk itself is not what the test found") for one in cents.warnings)
+    assert json.loads(json.dumps(cents.document()))["drift"][0]["ways"]
 
 
 def test_a_date_tells_its_direction_as_time_that_went_by(place: Any) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.settings import WatchConfig
-from ml import watch
+from ml import drift, watch
 from ml.dataset import Dataset
 from ml.model import ChurnModel
 
@@ -24,16 +24,16 @@ Known = dict[str, object]
 
 @pytest.fixture(scope="module")
 def known(dataset: Dataset, model: ChurnModel) -> Known:
-    return json.loads(json.dumps(watch.profile(dataset, model.probability(dataset.features))))
+    return json.loads(json.dumps(drift.profile(dataset, model.probability(dataset.features))))
 
 
-def found(known: Known, data: Dataset, model: ChurnModel) -> dict[str, watch.Drift]:
-    return {one.feature: one for one in watch.drift(known, data.features, model.probability(data.features), CONFIG)}
+def found(known: Known, data: Dataset, model: ChurnModel) -> dict[str, drift.Drift]:
+    return {one.feature: one for one in drift.drift(known, data.features, model.probability(data.features), CONFIG)}
 
 
 def test_the_training_does_not_drift_from_itself(known: Known, dataset: Dataset, model: ChurnModel) -> None:
     drifts = found(known, dataset, model)
-    assert set(drifts) == {"days_since_seen", "noise", "plan", watch.SCORE}
+    assert set(drifts) == {"days_since_seen", "noise", "plan", drift.SCORE}
     assert all(one.psi == pytest.approx(0) and one.state == "ok" for one in drifts.values())
 
 
@@ -47,8 +47,8 @@ def test_other_draws_of_the_same_world_are_no_drift(
 
 def test_a_shift_is_found_named_and_the_score_blocks(known: Known, dataset: Dataset, model: ChurnModel) -> None:
     moved = replace(dataset, features=dataset.features.assign(days_since_seen=dataset.features["days_since_seen"] + 80))
-    drifts = watch.drift(known, moved.features, model.probability(moved.features), CONFIG, labels={"noise": "Noise"})
-    assert {drifts[0].feature, drifts[1].feature} == {"days_since_seen", watch.SCORE}
+    drifts = drift.drift(known, moved.features, model.probability(moved.features), CONFIG, labels={"noise": "Noise"})
+    assert {drifts[0].feature, drifts[1].feature} == {"days_since_seen", drift.SCORE}
     assert {one.feature: one.state for one in drifts}["noise"] == "ok"
     verdict = watch.judge_drift(drifts, CONFIG)
     assert verdict.state == "block"
@@ -56,43 +56,43 @@ def test_a_shift_is_found_named_and_the_score_blocks(known: Known, dataset: Data
 
 
 def test_a_column_that_is_gone_counts_as_missing(known: Known, dataset: Dataset) -> None:
-    drifts = {one.feature: one for one in watch.drift(known, dataset.features.drop(columns="noise"), None, CONFIG)}
+    drifts = {one.feature: one for one in drift.drift(known, dataset.features.drop(columns="noise"), None, CONFIG)}
     assert drifts["noise"].state == "block"
     assert drifts["noise"].missing_now == 1
-    assert "not measured for 100 % of accounts, 0 % then" in drifts["noise"].sentence
+    assert "missing in 100 % of the rows, 0 % in training" in drifts["noise"].sentence
     assert watch.judge_drift(list(drifts.values()), CONFIG).state == "warn", "one feature of three warns"
 
 
 def test_most_features_gone_blocks(known: Known, dataset: Dataset) -> None:
-    drifts = watch.drift(known, dataset.features[["plan"]], None, CONFIG)
+    drifts = drift.drift(known, dataset.features[["plan"]], None, CONFIG)
     verdict = watch.judge_drift(drifts, CONFIG)
     assert (verdict.state, verdict.sentences[0]) == ("block", "2 of 3 features are not what the model learned from.")
 
 
 def test_a_new_level_of_a_category_is_drift(known: Known, dataset: Dataset) -> None:
     plans = pd.Categorical(["enterprise"] * len(dataset))
-    drifts = {one.feature: one for one in watch.drift(known, dataset.features.assign(plan=plans), None, CONFIG)}
+    drifts = {one.feature: one for one in drift.drift(known, dataset.features.assign(plan=plans), None, CONFIG)}
     assert drifts["plan"].state == "block"
 
 
 def test_few_rows_are_not_blamed_for_their_luck(known: Known, dataset: Dataset, model: ChurnModel) -> None:
     drifts = found(known, dataset.where(np.arange(4)), model)
     assert all(one.state == "ok" for one in drifts.values())
-    assert watch.drift(known, dataset.features.iloc[:0], None, CONFIG) == []
+    assert drift.drift(known, dataset.features.iloc[:0], None, CONFIG) == []
 
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=12).filter(any), st.integers(0, 1000))
 def test_the_index_is_never_negative_and_symmetric(counts: list[int], seed: int) -> None:
     then = np.array(counts) / sum(counts)
     now = np.random.default_rng(seed).dirichlet(np.ones(len(counts)))
-    assert watch.psi(then, then) == pytest.approx(0)
-    assert watch.psi(then, now) >= 0
-    assert watch.psi(then, now) == pytest.approx(watch.psi(now, then))
+    assert drift.psi(then, then) == pytest.approx(0)
+    assert drift.psi(then, now) >= 0
+    assert drift.psi(then, now) == pytest.approx(drift.psi(now, then))
 
 
 def test_the_index_of_the_book() -> None:
     # 0.1 -> 0.2 and 0.9 -> 0.8: 0.1 * ln 2 + 0.1 * ln(9/8)
-    assert watch.psi([0.1, 0.9], [0.2, 0.8]) == pytest.approx(0.1 * np.log(2) + 0.1 * np.log(9 / 8))
+    assert drift.psi([0.1, 0.9], [0.2, 0.8]) == pytest.approx(0.1 * np.log(2) + 0.1 * np.log(9 / 8))
 
 
 def test_a_profile_holds_no_identifier_and_is_small(known: Known) -> None:
