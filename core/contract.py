@@ -3,7 +3,8 @@
 Lives here: entities, their columns, types, keys and row rules, as data. Must not live here: SQL that loads or models them
 (`sources/`, `models/`), or anything vendor-specific.
 
-Money is in US dollars as DECIMAL(18,2); timestamps are UTC without a zone; identifiers are text as the source writes them.
+Money is in US dollars as DECIMAL(18,2); timestamps are UTC without a zone; an `id` is text, written one way whatever type the source
+keeps it in (`sources/texts.py`), so that the ids of two streams can be compared.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-ColumnType = Literal["text", "integer", "double", "money", "timestamp", "boolean"]
+ColumnType = Literal["text", "id", "integer", "double", "money", "timestamp", "boolean"]
 
 SQL_TYPES: dict[ColumnType, str] = {
     "text": "varchar",
+    "id": "varchar",
     "integer": "bigint",
     "double": "double",
     "money": "decimal(18,2)",
@@ -25,7 +27,8 @@ SQL_TYPES: dict[ColumnType, str] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column of an entity. `minimum` and `maximum` are inclusive; `future` says that a date after loading is legitimate."""
+    """One column of an entity. `minimum` and `maximum` are inclusive; `future` says that a date after loading is legitimate;
+    `means` are words that have a meaning in this column though they stand for a missing value elsewhere, in lower case."""
 
     name: str
     type: ColumnType
@@ -35,6 +38,7 @@ class Column:
     maximum: float | None = None
     future: bool = False
     personal: bool = False
+    means: tuple[str, ...] = ()
 
     @property
     def sql_type(self) -> str:
@@ -73,11 +77,15 @@ def _text(name: str, description: str, **flags: bool) -> Column:
     return Column(name, "text", description, **flags)
 
 
+def _id(name: str, description: str, **flags: bool) -> Column:
+    return Column(name, "id", description, **flags)
+
+
 def _time(name: str, description: str, **flags: bool) -> Column:
     return Column(name, "timestamp", description, **flags)
 
 
-_ACCOUNT = _text("account_id", "The account, by the id of the source whose accounts it refers to", required=True)
+_ACCOUNT = _id("account_id", "The account, by the id of the source whose accounts it refers to", required=True)
 
 ENTITIES: dict[str, Entity] = {
     entity.name: entity
@@ -88,18 +96,18 @@ ENTITIES: dict[str, Entity] = {
             key="account_id",
             happened_at="created_at",
             columns=(
-                _text("account_id", "The account's id in its source", required=True),
+                _id("account_id", "The account's id in its source", required=True),
                 _text("name", "Name of the company", personal=True),
                 _text("domain", "Web or e-mail domain, used for matching", personal=True),
                 _text("industry", "Industry as the source names it"),
                 _text("segment", "Sales segment, such as SMB, mid-market, enterprise"),
-                _text("country", "Country; stable over time"),
+                Column("country", "text", "Country; stable over time", means=("na",)),
                 Column("employees", "integer", "Number of employees", minimum=0),
-                _text("parent_account_id", "The parent company's id in the same source"),
+                _id("parent_account_id", "The parent company's id in the same source"),
                 _text("owner_email", "E-mail address of the account owner", personal=True),
                 _time("created_at", "When the source created the account; stable over time", required=True),
-                _text("crm_account_id", "Id of the same account in a source of higher precedence, usually the CRM"),
-                _text("merged_into_account_id", "The account of the same source that this one was merged into"),
+                _id("crm_account_id", "Id of the same account in a source of higher precedence, usually the CRM"),
+                _id("merged_into_account_id", "The account of the same source that this one was merged into"),
                 _time("updated_at", "When the source last changed the row"),
             ),
         ),
@@ -111,7 +119,7 @@ ENTITIES: dict[str, Entity] = {
             ended_at="left_at",
             user="contact_id",
             columns=(
-                _text("contact_id", "The contact's id in its source", required=True),
+                _id("contact_id", "The contact's id in its source", required=True),
                 _ACCOUNT,
                 _text("email", "E-mail address", personal=True),
                 _text("role", "Role at the customer, such as champion, admin, executive"),
@@ -129,7 +137,7 @@ ENTITIES: dict[str, Entity] = {
             ended_at="ended_at",
             ordered=(("started_at", "ended_at"),),
             columns=(
-                _text(
+                _id(
                     "subscription_id",
                     "Id of the subscription, or of its period where the source keeps periods",
                     required=True,
@@ -164,7 +172,7 @@ ENTITIES: dict[str, Entity] = {
             key="invoice_id",
             happened_at="issued_at",
             columns=(
-                _text("invoice_id", "The invoice's id in its source", required=True),
+                _id("invoice_id", "The invoice's id in its source", required=True),
                 _ACCOUNT,
                 _time("issued_at", "When it was issued", required=True),
                 _time("due_at", "When it is due", future=True),
@@ -183,9 +191,9 @@ ENTITIES: dict[str, Entity] = {
             happened_at="occurred_at",
             user="user_id",
             columns=(
-                _text("event_id", "The event's id; without ids a changed file replaces its own rows"),
+                _id("event_id", "The event's id; without ids a changed file replaces its own rows"),
                 _ACCOUNT,
-                _text("user_id", "The user, by the product's id"),
+                _id("user_id", "The user, by the product's id"),
                 _text("event_name", "Feature or action", required=True),
                 _time("occurred_at", "When it happened", required=True),
                 Column("quantity", "double", "How much, in the event's own unit"),
@@ -199,7 +207,7 @@ ENTITIES: dict[str, Entity] = {
             happened_at="opened_at",
             ordered=(("opened_at", "first_response_at"), ("opened_at", "solved_at")),
             columns=(
-                _text("ticket_id", "The ticket's id in its source", required=True),
+                _id("ticket_id", "The ticket's id in its source", required=True),
                 _ACCOUNT,
                 _time("opened_at", "When it was opened", required=True),
                 _time("first_response_at", "First answer by support"),
@@ -220,9 +228,9 @@ ENTITIES: dict[str, Entity] = {
             happened_at="responded_at",
             user="contact_id",
             columns=(
-                _text("response_id", "The answer's id in its source", required=True),
+                _id("response_id", "The answer's id in its source", required=True),
                 _ACCOUNT,
-                _text("contact_id", "Who answered"),
+                _id("contact_id", "Who answered"),
                 _text("kind", "nps, csat or ces"),
                 Column("score", "double", "Score; NPS 0 to 10", required=True, minimum=0, maximum=10),
                 _time("responded_at", "When it was answered", required=True),
@@ -235,9 +243,9 @@ ENTITIES: dict[str, Entity] = {
             key="interaction_id",
             happened_at="occurred_at",
             columns=(
-                _text("interaction_id", "The interaction's id in its source", required=True),
+                _id("interaction_id", "The interaction's id in its source", required=True),
                 _ACCOUNT,
-                _text("contact_id", "The contact involved"),
+                _id("contact_id", "The contact involved"),
                 _text("channel", "email, meeting, call or note"),
                 _text("direction", "inbound or outbound"),
                 _time("occurred_at", "When it happened, or is planned to happen", required=True, future=True),
@@ -251,10 +259,10 @@ ENTITIES: dict[str, Entity] = {
             key="membership_id",
             happened_at="since_at",
             columns=(
-                _text("membership_id", "Id of the statement in its source", required=True),
-                _text("account_id", "The account that the user belongs to from then on"),
-                _text("user_id", "The user, by the product's id; it may be that of a visitor", required=True),
-                _text("known_as", "The id of the same user once they have told who they are"),
+                _id("membership_id", "Id of the statement in its source", required=True),
+                _id("account_id", "The account that the user belongs to from then on"),
+                _id("user_id", "The user, by the product's id; it may be that of a visitor", required=True),
+                _id("known_as", "The id of the same user once they have told who they are"),
                 _time("since_at", "When it was said", required=True),
             ),
         ),

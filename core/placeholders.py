@@ -27,7 +27,7 @@ NULL_WORDS = (
 )
 """How programs write a missing value, in lower case. `\\n` is a backslash and an n: PostgreSQL's and MySQL's mark in text files."""
 
-PLACEHOLDERS = (
+NULL_IDS = (
     *NULL_WORDS,
     "none",
     "unknown",
@@ -36,10 +36,16 @@ PLACEHOLDERS = (
     "not applicable",
     "not set",
     "tbd",
+)
+"""`NULL_WORDS` and what programs and people write in place of an id that is missing, in lower case: `None` is Python's word,
+`undefined` JavaScript's. No `0` and no `test`, which a source may have given out as ids."""
+
+PLACEHOLDERS = (
+    *NULL_IDS,
     "test",
     "xxx",
     ".",
     "0",
 )
-"""`NULL_WORDS` and what people type where a form insists on a value, in lower case. As an answer to a question such a word may be
+"""`NULL_IDS` and what people type where a form insists on a value, in lower case. As an answer to a question such a word may be
 meant (`none`); as a name, a domain or an id it never identifies anything."""

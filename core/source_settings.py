@@ -58,7 +58,8 @@ class StreamConfig(Strict):
 
     `where` leaves other rows of the source alone; `unnest` is SQL of a list whose items are the rows (`item`); `fields` are keys of
     JSON lines that none may have. `partial` rows tell only what changed: what one leaves out stays as it was told before. `deleted_at`
-    is SQL over a table's columns: since when its row is deleted, NULL while it is there.
+    is SQL over a table's columns: since when its row is deleted, NULL while it is there. `null_words` are the texts that stand for a
+    missing value, whatever their case, instead of those of `core.placeholders`.
     """
 
     entity: str
@@ -81,12 +82,13 @@ class StreamConfig(Strict):
     resource: str | None = None
     periods: bool = False
     partial: bool = False
+    null_words: tuple[str, ...] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _lists(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            for key in ("files", "fields", "group_by", "primary_key"):
+            for key in ("files", "fields", "group_by", "primary_key", "null_words"):
                 if isinstance(data.get(key), str):
                     data = {**data, key: (data[key],)}
         return data
@@ -129,7 +131,19 @@ class StreamConfig(Strict):
         return {**columns, **{name: json.dumps(value, sort_keys=True) for name, value in said.items()}}
 
 
-_DECISIVE = ("csv", "lookups", "join", "where", "unnest", "group_by", "primary_key", "deleted_at", "periods", "partial")
+_DECISIVE = (
+    "csv",
+    "lookups",
+    "join",
+    "where",
+    "unnest",
+    "group_by",
+    "primary_key",
+    "deleted_at",
+    "periods",
+    "partial",
+    "null_words",
+)
 
 
 BucketUrl = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://")]
@@ -173,7 +187,8 @@ class BucketConfig(Strict):
 
 
 class SourceConfig(Strict):
-    """A system that data comes from, read through a connector: what all of them have."""
+    """A system that data comes from, read through a connector: what all of them have. `null_words` are those of its streams that
+    name none themselves."""
 
     connector: str
     path: Annotated[BucketUrl | Path, Field(union_mode="left_to_right")] | None = None
@@ -181,6 +196,7 @@ class SourceConfig(Strict):
     account_source: str | None = None
     owner: str | None = None
     stale_after_days: float | None = Field(default=None, gt=0)
+    null_words: tuple[str, ...] | None = None
     streams: dict[str, StreamConfig]
 
     @model_validator(mode="before")
@@ -194,6 +210,14 @@ class SourceConfig(Strict):
             }
             data = {**data, "streams": streams}
         return data
+
+    @model_validator(mode="after")
+    def _share_null_words(self) -> SourceConfig:
+        if self.null_words is not None:
+            for name, stream in self.streams.items():
+                if stream.null_words is None:
+                    self.streams[name] = stream.model_copy(update={"null_words": self.null_words})
+        return self
 
     @model_validator(mode="after")
     def _named(self) -> SourceConfig:

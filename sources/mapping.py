@@ -23,6 +23,7 @@ from core.salesforce import full_id_sql
 from core.source_settings import ColumnMapping, StreamConfig
 from core.warehouse import BinderError, Connection, Error, identifier, literal
 from sources.base import Chunk, StreamId
+from sources.texts import FLOATS, ID_TEXT, id_of, is_inexact, null_words, once, shown_id, trimmed, without_null_words
 
 HELPERS = (
     # decimal(18,6), not (38,6): casting text to a 128-bit decimal takes 200 times as long.
@@ -34,6 +35,7 @@ HELPERS = (
     "create or replace temp macro cents(x) as coalesce(try_cast(cast(x as varchar) as decimal(18,6)),"
     " cast(nullif(trim(cast(x as varchar)), '') as decimal(18,6))) / 100",
     "create or replace temp macro text_of(x) as nullif(trim(cast(x as varchar)), '')",
+    ID_TEXT,
     "create or replace temp macro email_domain(x) as nullif(lower(split_part(cast(x as varchar), '@', 2)), '')",
     "create or replace temp macro custom_field(fields, wanted) as list_extract(list_filter(from_json(fields,"
     """ '[{"id": "VARCHAR", "value": "VARCHAR"}]'), lambda f: f.id = cast(wanted as varchar)), 1).value""",
@@ -48,7 +50,6 @@ LATEST_AHEAD = timedelta(days=2)
 LATEST_PLANNED = timedelta(days=365 * 50)
 
 _NAME = re.compile(r'\w+|"[^"]+"')
-_FLOATS = ("FLOAT", "DOUBLE")
 _NATIVE: dict[str, frozenset[str]] = {
     "integer": frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}),
     "double": frozenset({"INTEGER", "BIGINT"}),
@@ -138,7 +139,7 @@ def effective_columns(entity: Entity, config: StreamConfig) -> Mapping[str, Colu
     """The configured mapping; a key that is not mapped is made of the stream's primary key, if there is one."""
     if entity.key in config.columns or not config.primary_key:
         return config.columns
-    parts = " || '-' || ".join(f"cast({identifier(name)} as varchar)" for name in config.primary_key)
+    parts = " || '-' || ".join(f"id_text({identifier(name)})" for name in config.primary_key)
     return {entity.key: ColumnMapping(sql=parts), **config.columns}
 
 
@@ -254,30 +255,51 @@ class _Compiler:
         mapping, given_type = mappings.get(column.name), types.get(column.name)
         if mapping is None or given_type is None or given_type == '"NULL"':
             return MappedColumn(column.name, f"cast(null as {column.sql_type})", "cast(null as varchar)", None)
+        words = null_words(column, self.config)
         is_bare = _NAME.fullmatch(mapping.sql.strip()) is not None
         given = mapping.sql
         as_text = f"cast({given} as varchar)"
-        if is_bare and column.type == "text" and not (given_type in _FLOATS and column.name.endswith("_id")):
+        if column.type == "id":
+            return self._id(column, mapping.sql, given_type, words, source, is_bare=is_bare)
+        if is_bare and column.type == "text":
             needs_no_trim = not self.chunk.is_text and given_type == "VARCHAR"
-            trimmed = as_text if needs_no_trim else _trimmed(given, given_type)
-            return MappedColumn(column.name, f"nullif({trimmed}, '')", given, None)
+            if given_type in FLOATS:
+                text = f"cast({_number(given)} as varchar)"
+            else:
+                text = as_text if needs_no_trim or given_type != "VARCHAR" else trimmed(given)
+            return MappedColumn(column.name, without_null_words(text, words), given, None)
         if is_bare and given_type in _NATIVE[column.type] and mapping.format is None:
             return MappedColumn(column.name, f"cast({mapping.sql} as {column.sql_type})", given, None)
-        if is_bare and given_type in _FLOATS and column.type == "double":
+        if is_bare and given_type in FLOATS and column.type == "double":
             return MappedColumn(column.name, f"cast({_number(mapping.sql)} as double)", given, None)
         if is_bare:
-            value = f"try({_value(column, mapping.sql, mapping.format, given_type, word='try_cast')})"
+            value = f"try({_value(column, mapping.sql, mapping.format, given_type, words, word='try_cast')})"
             if column.type == "double":
-                fails = f"{value} is null and {_text(mapping.sql, given_type, word='try_cast')} is not null"
+                fails = f"{value} is null and {_text(mapping.sql, given_type, words, word='try_cast')} is not null"
                 return MappedColumn(column.name, _number(value), given, fails)
-            text = _text(identifier("_given_" + column.name), given_type, word="cast")
+            text = _text(identifier("_given_" + column.name), given_type, words, word="try_cast")
             fails = f"case when {identifier(column.name)} is null then {text} is not null else false end"
             return MappedColumn(column.name, value, given, fails, is_told_late=True)
-        cast = _cast(column, mapping.sql, mapping.format, given_type)
+        cast = _cast(column, mapping.sql, mapping.format, given_type, words)
         if self._try(f"select try({cast}) from {source} limit 0") is not None:
             # TRY takes no subqueries and no random functions: a value that fails there stops the stream.
             return MappedColumn(column.name, cast, given, None)
         return MappedColumn(column.name, f"try({cast})", f"try({as_text})", f"try(({cast}) is null) is null")
+
+    def _id(
+        self, column: Column, sql: str, given_type: str, words: Sequence[str], source: str, *, is_bare: bool
+    ) -> MappedColumn:
+        """An id: what is just a column as it is, an expression evaluated once, and guarded."""
+        if is_bare:
+            written, given = id_of(sql, given_type, words), shown_id(sql, given_type)
+            inexact = is_inexact(identifier(column.name), identifier("_given_" + column.name), given_type, words)
+            return MappedColumn(column.name, written, given, inexact, is_told_late=inexact is not None)
+        value = once(sql, id_of("v", given_type, words))
+        inexact = is_inexact(id_of("v", given_type, words), "v", given_type, words) or "false"
+        if self._try(f"select try({value}) from {source} limit 0") is not None:
+            return MappedColumn(column.name, value, sql, None)
+        fails = f"coalesce(try({once(sql, inexact)}), true)"
+        return MappedColumn(column.name, f"try({value})", f"try({shown_id(sql, given_type)})", fails)
 
     def _type_of(self, name: str, mapping: ColumnMapping, relation: str) -> str | None:
         """The SQL type of the mapping's expression, or None when it is optional and its column is missing."""
@@ -338,33 +360,36 @@ def _first_line(error: Exception) -> str:
     return first
 
 
-def _cast(column: Column, expression: str, format_: str | tuple[str, ...] | None, given_type: str) -> str:
-    value = _value(column, expression, format_, given_type, word="cast")
+def _cast(
+    column: Column, expression: str, format_: str | tuple[str, ...] | None, given_type: str, words: Sequence[str]
+) -> str:
+    value = _value(column, expression, format_, given_type, words, word="cast")
     return _number(value) if column.type == "double" else value
 
 
-def _text(expression: str, given_type: str, *, word: _Word) -> str:
-    number = _number(expression) if given_type in _FLOATS else expression
-    # An expression may cost more than trimming: only what is just a column is written out several times.
-    trimmed = _trimmed(number, given_type) if word == "try_cast" else f"trim(cast({number} as varchar))"
-    return f"nullif({trimmed}, '')"
-
-
-def _trimmed(name: str, given_type: str) -> str:
-    """SQL of `trim` that looks first whether there may be anything to trim: 30 ns a value instead of 120."""
+def _text(expression: str, given_type: str, words: Sequence[str], *, word: _Word) -> str:
+    """SQL of a value as text, NULL where it is empty or a word for that."""
+    number = _number(expression) if given_type in FLOATS else expression
     if given_type != "VARCHAR":
-        return f"trim(cast({name} as varchar))"
-    return f"case when {name} like ' %' or {name} like '% ' or strlen({name}) <> length({name}) then trim({name}) else {name} end"
+        return f"nullif(trim(cast({number} as varchar)), '')"
+    if word == "try_cast":
+        return without_null_words(trimmed(number), words)
+    # An expression may cost more than trimming: only what is just a column is written out several times.
+    return once(f"trim({expression})", without_null_words("v", words))
 
 
 def _value(
-    column: Column, expression: str, format_: str | tuple[str, ...] | None, given_type: str, *, word: _Word
+    column: Column,
+    expression: str,
+    format_: str | tuple[str, ...] | None,
+    given_type: str,
+    words: Sequence[str],
+    *,
+    word: _Word,
 ) -> str:
     """SQL of the value as the column's type (a double may be NaN). With `try_cast`, NULL where it cannot be read."""
-    text = _text(expression, given_type, word=word)
+    text = _text(expression, given_type, words, word=word)
     if column.type == "text":
-        if given_type in _FLOATS:
-            return f"regexp_replace({text}, '\\.0$', '')"  # ids that a data frame turned into floats
         return text
     if column.type == "timestamp":
         return _timestamp(text, expression, format_, given_type, word=word)
@@ -412,9 +437,9 @@ def _faults(
     late = {column.name: column.fails for column in columns if column.fails and column.is_told_late}
     unreadable = [
         Fault(
-            "impossible_date" if column.type == "timestamp" else "wrong_type",
+            {"timestamp": "impossible_date", "id": "inexact_id"}.get(column.type, "wrong_type"),
             late.get(column.name, identifier("_bad_" + column.name)),
-            _says(column, "is not a date" if column.type == "timestamp" else f"is not of type {column.type}"),
+            _says_unreadable(column),
         )
         for column in entity.columns
         if column.name in failing
@@ -424,7 +449,7 @@ def _faults(
         Fault(
             "null_key" if column.name in (entity.key, "account_id") else "missing_value",
             f"{identifier(column.name)} is null",
-            literal(f"{column.name} is empty"),
+            _says_empty(column),
         )
         for column in entity.columns
         if (column.required or column.name == entity.key) and column.name not in optional
@@ -461,6 +486,30 @@ def _ranges(column: Column, now: datetime) -> list[Fault]:
     if column.type == "double":
         found.append(Fault("out_of_range", f"isinf({quoted})", _says(column, "is not finite")))
     return found
+
+
+def _says_unreadable(column: Column) -> str:
+    if column.type == "timestamp":
+        return _says(column, "is not a date")
+    if column.type == "id":
+        # An expression that fails gives nothing to show.
+        inexact = (
+            "is not exact: it went through a floating-point number or Excel; deliver ids as text or as whole numbers"
+        )
+        failed = literal(f"{column.name} cannot be read")
+        return (
+            f"case when {identifier('_given_' + column.name)} is null then {failed} else {_says(column, inexact)} end"
+        )
+    return _says(column, f"is not of type {column.type}")
+
+
+def _says_empty(column: Column) -> str:
+    """SQL for a sentence that names the word which stands for no value, where there is one."""
+    if column.personal:
+        return literal(f"{column.name} is empty")
+    given = f"nullif(trim(cast({identifier('_given_' + column.name)} as varchar)), '')"
+    word = _says(column, "stands for a missing value")
+    return f"case when {given} is null then {literal(column.name + ' is empty')} else {word} end"
 
 
 def _says(column: Column, what: str) -> str:

@@ -437,7 +437,7 @@ def test_the_types_of_postgresql_arrive(company, pg):
         "select invoice_id, cast(amount_usd as varchar), status, cast(issued_at as varchar), _file"
         " from raw_database.invoices"
     ) == [("1", "12.30", "paid", "2024-03-01 00:00:00", "billing.invoices")]
-    assert company.details("invoices") == ["amount_usd 'NaN' is not of type money"]
+    assert company.details("invoices") == ["amount_usd 'NaN' stands for a missing value"]
 
 
 def test_a_time_with_a_zone_can_be_the_cursor(company, pg):
