@@ -187,6 +187,7 @@ def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport])
         "rows_unchanged",
         "rows_superseded",
         "rows_quarantined",
+        "rows_suppressed",
         "rows_deleted",
         "rows_released",
         "rows_reassigned",

@@ -247,6 +247,7 @@ def _in_words(metadata: dict[str, Any]) -> str:
         ("rows_unchanged", "unchanged"),
         ("rows_superseded", "superseded"),
         ("rows_quarantined", "quarantined"),
+        ("rows_suppressed", "suppressed as erased"),
         ("rows_deleted", "deleted"),
         ("rows_released", "released from quarantine"),
         ("rows_reassigned", "moved to another account"),
