@@ -94,7 +94,7 @@ def execute(
         instance.add_event_listener(outcome.run_id, watcher.see)
         job_definition = definitions.resolve_job_def(job)
         on_progress(Progress("begin", job, total=watcher.nodes_of(job_definition)))
-        with _output_to(tenure.home / "logs" / "run.log"):
+        with output_to(tenure.home / "logs" / "run.log"):
             result = job_definition.execute_in_process(
                 instance=instance,
                 run_id=outcome.run_id,
@@ -128,7 +128,7 @@ def _import_ahead(job: str) -> None:
 
 
 @contextmanager
-def _output_to(path: Path) -> Iterator[None]:
+def output_to(path: Path) -> Iterator[None]:
     """What tools print while the run goes on (dbt does, a lot) goes to a file; Dagster keeps it for the UI as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):

@@ -24,13 +24,13 @@ ADDRESS = r"[a-z0-9!#$%&''*+/=?^_`{|}~.-]+@[a-z0-9.-]*[a-z0-9]"
 
 
 class Suppressed:
-    """What the list means for the rows of one stream. `account_sources` are those whose ids a row may name as `crm_account_id`."""
+    """What the list means for the rows of one stream. `precedence` are all sources: `crm_account_id` names an account of an earlier one."""
 
-    def __init__(self, suppression: Suppression, stream: StreamId, account_sources: Sequence[str]) -> None:
+    def __init__(self, suppression: Suppression, stream: StreamId, precedence: Sequence[str]) -> None:
         self.suppression = suppression
         self.stream = stream
         self.entity = stream.entity
-        self.account_sources = account_sources
+        self.earlier = precedence[: precedence.index(stream.source)]
 
     def applied(self, relation: str) -> str:
         """SQL of `relation`, rows with `_fault` and `_account_known`, in which those that stay out have the fault `ERASED`."""
@@ -54,9 +54,7 @@ class Suppressed:
             reasons.append(
                 self.suppression.matches_sql("account", self.stream.account_source, "merged_into_account_id")
             )
-            reasons += [
-                self.suppression.matches_sql("account", source, "crm_account_id") for source in self.account_sources
-            ]
+            reasons += [self.suppression.matches_sql("account", source, "crm_account_id") for source in self.earlier]
         if is_about_a_person(self.entity):
             reasons += self._named().values()
         return " or ".join(f"({reason})" for reason in reasons)
