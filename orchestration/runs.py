@@ -77,6 +77,7 @@ def execute(
     Raises `TenureError` when the run cannot begin (a mistake in the configuration, models that do not parse).
     """
     begun = settings.utc_now()
+    unfinished = _finish_erasures(tenure) if job == "customer_360" else []
     # dbt parses in a process of its own while the heavy libraries are imported here.
     parsing = Thread(target=_parse_ahead, args=(tenure,))
     parsing.start()
@@ -87,7 +88,7 @@ def execute(
     parsing.join()
     definitions = build_defs(Overrides(tenure=tenure, full=full, retrain=retrain))
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
+    outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun, warnings=unfinished)
     watcher = _Watcher(outcome, on_progress)
     with open_instance(tenure.home) as instance:
         end_killed_runs(instance)
@@ -111,6 +112,16 @@ def execute(
         failure = alerts.Failure(tenure.config.company, outcome.run_id, job, tuple(outcome.problems), outcome.status)
         outcome.warnings += alerts.send(failure, tenure.config.alerts)
     return outcome
+
+
+def _finish_erasures(tenure: Tenure) -> list[str]:
+    """Go on with erasures that were interrupted, before anything is read; a sentence for each that is still not complete."""
+    from orchestration.erasure import run as erasure
+
+    done = erasure.resume(tenure, rebuilds=False)
+    return [
+        f"Erasure {one.erasure_id[:8]} is not complete: {' '.join(one.notes)}" for one in done if not one.is_complete
+    ]
 
 
 def _parse_ahead(tenure: Tenure) -> None:

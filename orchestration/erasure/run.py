@@ -4,8 +4,8 @@ Lives here: the order of the steps, what is done again after a kill, and the rec
 
 1. What is about to be erased is written down (`privacy/pending`), with how much of it each store holds.
 2. The suppression list has it: from here on extraction keeps it out.
-3. The stores are emptied, one after the other. Each is replaced in one move, or can be repeated.
-4. The models are built again without it, and published.
+3. The tables are emptied, and our fields at destinations cleared. Each file is replaced in one move, each call can be repeated.
+4. The models are built again without it, and published. Then logs and other files are rewritten.
 5. All stores are searched again: that is the receipt. When nothing is left, what was written down is deleted.
 
 A kill anywhere leaves the note of step 1, with which the next call, or the next `tenure run`, goes on.
@@ -52,14 +52,14 @@ class Preview:
 def preview(tenure: Tenure, asked_for: Asked, value: str) -> Preview:
     """Look, and change nothing. Raises `UserError` for what no store of this home knows."""
     found = _resolve(tenure, asked_for, value)
-    return Preview(found, _holdings(_work(tenure, found)))
+    return Preview(found, _holdings(work_on(tenure, found)))
 
 
 def erase(tenure: Tenure, found: Preview, *, progress: Progress = _quiet) -> Receipt:
     """Erase whom the preview found from every store. What is left because a store could not be reached is in the receipt, and
     stays pending."""
     with _alone(tenure, progress):
-        begun = Pending(str(uuid.uuid4()), utc_now(), found.subject, found.found)
+        begun = Pending(str(uuid.uuid4()), utc_now(), found.subject, found.found, is_rebuilt=not found.found)
         begun.save(tenure.home)
         return _carry_out(tenure, begun, progress, rebuilds=True)
 
@@ -76,14 +76,16 @@ def resume(tenure: Tenure, *, rebuilds: bool = True, progress: Progress = _quiet
 def _carry_out(tenure: Tenure, begun: Pending, progress: Progress, *, rebuilds: bool) -> Receipt:
     progress("suppression list")
     _suppress(tenure.home, begun)
-    work = _work(tenure, begun.subject)
+    work = work_on(tenure, begun.subject)
+    # First the tables, so that a sync finds the subject gone from the model; its own copy of the ledger is cleaned with the tables.
     notes = _empty(stores.tables(work), progress)
+    notes += _empty(destinations.stores(tenure, begun.subject), progress)
     if rebuilds and not begun.is_rebuilt:
         progress("building the models again")
         notes += _rebuild(tenure)
         begun = replace(begun, is_rebuilt=True)
         begun.save(tenure.home)
-    notes += _empty(stores.others(work), progress)
+    notes += _empty([*stores.tables(work), *stores.files(work)], progress)
     progress("searching all stores again")
     return _conclude(tenure, begun, notes)
 
@@ -103,7 +105,7 @@ def _empty(chosen: Sequence[Store], progress: Progress) -> list[str]:
 
 
 def _conclude(tenure: Tenure, begun: Pending, problems: Sequence[str]) -> Receipt:
-    work = _work(tenure, begun.subject)
+    work = work_on(tenure, begun.subject)
     left = _holdings(work)
     places = [*begun.found, *(place for place in left if place not in begun.found)]
     lines = []
@@ -180,7 +182,8 @@ _WHERE_IDS_ARE = {
 # --- parts -------------------------------------------------------------------------------------------------------
 
 
-def _work(tenure: Tenure, about: Subject) -> Work:
+def work_on(tenure: Tenure, about: Subject) -> Work:
+    """What every store is asked about."""
     path = dbt.target_of(tenure) / "manifest.json"
     vocabulary = tokens_of(path.read_text(encoding="utf-8")) if path.exists() else set[str]()
     return Work(tenure, about, Words(about, vocabulary | set(tenure.config.sources)))
@@ -188,7 +191,7 @@ def _work(tenure: Tenure, about: Subject) -> Work:
 
 def _holdings(work: Work) -> dict[str, int]:
     found: dict[str, int] = {}
-    for store in (*stores.tables(work), *stores.others(work)):
+    for store in (*stores.tables(work), *destinations.stores(work.tenure, work.subject), *stores.files(work)):
         try:
             held = store.holds()
         except TenureError:

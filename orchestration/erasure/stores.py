@@ -13,7 +13,7 @@ from typing import Protocol
 
 from core.settings import Tenure
 from core.suppression import FOLDER
-from orchestration.erasure import destinations, files
+from orchestration.erasure import files as plain
 from orchestration.erasure import tables as duck
 from orchestration.erasure.subject import Subject
 from orchestration.erasure.texts import Words
@@ -61,7 +61,8 @@ class DuckFile:
         if not self.path.exists():
             return {}
         found = duck.counts(self.path, self.work.subject, self.work.words, keys=self.work.keys, database=self.path.stem)
-        return {f"{self.label}: {table}": count for table, count in found.items()}
+        dead = {f"{self.label}: free pages": 1} if not found and self.work.words.is_in_pages(self.path) else {}
+        return {**{f"{self.label}: {table}": count for table, count in found.items()}, **dead}
 
     def remove(self) -> None:
         if self.holds():
@@ -83,17 +84,17 @@ class HomeFiles:
     path: Path
 
     def holds(self) -> Mapping[str, int]:
-        found = sum(files.holds(path, self.work.words) for path in self._files())
+        found = sum(plain.holds(path, self.work.words) for path in self._files())
         return {f"files: {self.path.name}": found} if found else {}
 
     def remove(self) -> None:
         for path in self._files():
-            if files.holds(path, self.work.words):
-                files.rewrite(path, self.work.words)
+            if plain.holds(path, self.work.words):
+                plain.rewrite(path, self.work.words)
 
     def _files(self) -> Iterator[Path]:
         theirs = _source_folders(self.work.tenure)
-        for path in files.files_in(self.path):
+        for path in plain.files_in(self.path):
             if not any(path.is_relative_to(folder) for folder in theirs):
                 yield path
 
@@ -132,17 +133,14 @@ def tables(work: Work) -> list[Store]:
     ]
 
 
-def others(work: Work) -> list[Store]:
-    """What was sent elsewhere, and what programs wrote beside the tables."""
+def files(work: Work) -> list[Store]:
+    """What programs wrote beside the tables."""
     entries = sorted(
         path
         for path in work.tenure.home.glob("*")
         if path.name not in (SANDBOX, FOLDER, TEMPORARY, "replays") and ".duckdb" not in path.name
     )
-    return [
-        *destinations.stores(work.tenure, work.subject),
-        *(HomeFiles(work, path) for path in entries if path.suffix != ".lock"),
-    ]
+    return [HomeFiles(work, path) for path in entries if path.suffix != ".lock"]
 
 
 def _source_folders(tenure: Tenure) -> list[Path]:

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
+from pathlib import Path
 from urllib.parse import quote
 
 from orchestration.erasure.subject import Subject
@@ -24,6 +25,8 @@ ERASED = "[erased]"
 _TOKEN = re.compile(r"[\w.@+%-]+")
 _TOKEN_BYTES = re.compile(rb"[0-9A-Za-z_.@+%\x80-\xff-]+")
 _TRIMMED = ".-+%"
+_LONG, _MOST_IN_PAGES = 10, 50
+_READ_AT_ONCE, _OVERLAP = 1 << 26, 1 << 10
 
 
 class Words:
@@ -53,6 +56,19 @@ class Words:
         return any(phrase.encode() in content for phrase in self._phrases) or any(
             form in content for form in self._encoded
         )
+
+    def is_in_pages(self, path: Path) -> bool:
+        """Whether the pages of a DuckDB file hold a name that is long enough not to be there by chance, as far as they are not
+        compressed."""
+        names = [name.encode() for name in sorted(self.names) if len(name) >= _LONG][:_MOST_IN_PAGES]
+        before = b""
+        with path.open("rb") as file:
+            while names and (read := file.read(_READ_AT_ONCE)):
+                content = before + read
+                if any(name in content for name in names):
+                    return True
+                before = content[-_OVERLAP:]
+        return False
 
     def without(self, text: str) -> str:
         """`text` with something else in their place."""
