@@ -512,6 +512,61 @@ class Ledger:
                 released += done.rowcount
         return released
 
+    def states(self, destination: str, keys: Sequence[str]) -> dict[str, tuple[str, bool, str | None]]:
+        """Of those of `keys` that the ledger knows: the state, whether it is in doubt, and the last error's code."""
+        found: dict[str, tuple[str, bool, str | None]] = {}
+        for part in _parts(keys):
+            asked = sa.select(ROWS.c.key, ROWS.c.state, ROWS.c.in_doubt_run_id, ROWS.c.last_error_code)
+            for row in self._rows(asked.where(_are(destination, part or []))):
+                found[row["key"]] = row["state"], row["in_doubt_run_id"] is not None, row["last_error_code"]
+        return found
+
+    def destinations(self) -> list[str]:
+        """All destinations that the ledger has rows of."""
+        return [row["destination"] for row in self._rows(sa.select(ROWS.c.destination).distinct())]
+
+    def mentions(self, destination: str, keys: Sequence[str]) -> int:
+        """How many rows, changes and options of runs name one of `keys`."""
+        if self._engine is None or not keys:
+            return 0
+        with self._errors(), self._engine.connect() as connection:
+            found = 0
+            for part in _parts(keys):
+                for table in (ROWS, CHANGES):
+                    theirs = sa.and_(table.c.destination == destination, table.c.key.in_(part or []))
+                    found += int(connection.execute(sa.select(sa.func.count()).where(theirs)).scalar() or 0)
+            return found + len(self._runs_of(connection, destination, keys))
+
+    def forget(self, destination: str, keys: Sequence[str]) -> None:
+        """Forget rows altogether, and that they were ever sent: they were erased. Bytes that SQLite frees are overwritten."""
+        if self._engine is None or not keys:
+            return
+        with self._writing() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.execute(sa.text("pragma secure_delete = on"))
+            for part in _parts(keys):
+                for table in (ROWS, CHANGES):
+                    theirs = sa.and_(table.c.destination == destination, table.c.key.in_(part or []))
+                    connection.execute(sa.delete(table).where(theirs))
+            for run_id, options in self._runs_of(connection, destination, keys):
+                connection.execute(sa.update(RUNS).where(RUNS.c.run_id == run_id).values(options=options))
+
+    def _runs_of(
+        self, connection: sa.Connection, destination: str, keys: Sequence[str]
+    ) -> list[tuple[str, str | None]]:
+        """Runs that were asked for one of `keys`, and their options without them."""
+        asked = sa.select(RUNS.c.run_id, RUNS.c.options).where(
+            RUNS.c.destination == destination, RUNS.c.options.is_not(None)
+        )
+        found = []
+        for row in connection.execute(asked):
+            options = json.loads(row.options)
+            kept = [key for key in options.get("keys", ()) if key not in keys]
+            if len(kept) < len(options.get("keys", ())):
+                options["keys"] = kept
+                found.append((row.run_id, json.dumps(options) if any(options.values()) else None))
+        return found
+
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """Every table in parts, for the published copy."""
         for table in TABLES:

@@ -281,7 +281,7 @@ class _Measure:
             "select run_id, source, stream, status, message, rows_read, rows_inserted, rows_updated, rows_unchanged,"
             " rows_superseded, rows_quarantined, coalesce(rows_deleted, 0) as rows_deleted,"
             " coalesce(rows_ended, 0) as rows_ended, rows_released, coalesce(rows_reassigned, 0) as rows_reassigned,"
-            " coalesce(rows_withdrawn, 0) as rows_withdrawn from ledger.loads"
+            " coalesce(rows_withdrawn, 0) as rows_withdrawn, coalesce(rows_suppressed, 0) as rows_suppressed from ledger.loads"
             f" where connector = $connector and entity = $entity and {unguarded(self.table.name, self.run, 'run_id')}"
             " order by started_at, source, stream",
             connector=self.table.connector,
@@ -296,7 +296,7 @@ class _Measure:
         for load in counted:
             done = sum(
                 load[f"rows_{part}"]
-                for part in ("inserted", "updated", "unchanged", "superseded", "quarantined", "deleted")
+                for part in ("inserted", "updated", "unchanged", "superseded", "quarantined", "suppressed", "deleted")
             )
             load.update(
                 rows_accounted=done, rows_in_table=None, rows_at_least=None, rows_at_most=None, quarantine_rows=None
@@ -341,10 +341,16 @@ class _Measure:
     def _note_loads(self, stopped: Sequence[Record], counted: Sequence[Record]) -> None:
         read = sum(load["rows_read"] for load in counted)
         quarantined = sum(load["rows_quarantined"] for load in counted)
+        suppressed = sum(load["rows_suppressed"] for load in counted)
         if counted:
-            text = f"{number(read)} rows read = {number(read - quarantined)} loaded or known + {number(quarantined)} quarantined"
+            kept_out = f"{number(quarantined)} quarantined" + (
+                f" + {number(suppressed)} suppressed" if suppressed else ""
+            )
+            text = f"{number(read)} rows read = {number(read - quarantined - suppressed)} loaded or known + {kept_out}"
             self.gate.note(
-                "accounting", text, "read = inserted + updated + unchanged + superseded + quarantined + deleted"
+                "accounting",
+                text,
+                "read = inserted + updated + unchanged + superseded + quarantined + suppressed + deleted",
             )
         else:
             self.gate.skip("accounting", "the stream had to stop")

@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 
 from core import telemetry, threads
 from core.errors import TenureError, UserError, says_full
-from orchestration import models, sync_cli, table_cli
+from orchestration import erase_cli, models, sync_cli, table_cli
 
 if TYPE_CHECKING:
     from datetime import date
@@ -47,6 +47,7 @@ app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(models.app, name="model")
 app.add_typer(sync_cli.app, name="sync")
 table_cli.add_to(app)
+erase_cli.add_to(app)
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")

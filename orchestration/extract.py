@@ -16,6 +16,7 @@ from core.errors import Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, merge_parts, rows, side_by_side
 from orchestration import stand_ins
+from orchestration.erasure.receipt import pending
 from orchestration.instance import WRITERS
 from orchestration.resources import Warehouse
 from sources import base, ledger
@@ -98,6 +99,8 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
             return _load(connection, reached, stream, run_id=context.run_id, full=full, last_attempt=last)
 
         settings.note_company(tenure)
+        for _ in pending(tenure.home):
+            context.log.warning("An erasure is not complete: `tenure erase --resume` goes on with it.")
         with (
             stand_ins.sources_reachable(tenure, {member.source for member in wanted}) as reached,
             warehouse.open() as connection,
@@ -187,6 +190,7 @@ def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport])
         "rows_unchanged",
         "rows_superseded",
         "rows_quarantined",
+        "rows_suppressed",
         "rows_deleted",
         "rows_released",
         "rows_reassigned",

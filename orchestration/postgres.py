@@ -8,12 +8,15 @@ the commit and are never blocked, and views and grants on the tables survive. A 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from core.contract import PERSON_REFERENCES
 from core.errors import Fatal, Retriable
 from core.warehouse import Connection, identifier, rows, warehouse
 
@@ -33,6 +36,7 @@ _TYPES = {
     "TIMESTAMP": "timestamp",
     "TIMESTAMP WITH TIME ZONE": "timestamptz",
 }
+PUBLISHED = ("marts", "features", "reverse_etl", "quality", "sync")
 _BATCH = 20_000
 _LOCK = 7_305_001
 """The advisory lock of a publication: two homes never publish into one database at once."""
@@ -60,6 +64,67 @@ def copy_to_postgres(serving: Path, url: str) -> dict[str, int]:
             f"PostgreSQL refused the publication, and stays as it was: {_words(error)}",
             hint="Views on a table whose columns changed have to be dropped first.",
         ) from error
+
+
+def rows_about(url: str, named: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Rows of each published table that name an account, a person or an address of `named`; tables without any are left out.
+
+    Raises as `copy_to_postgres`.
+    """
+    found: dict[str, int] = {}
+    with _connected(url) as database:
+        for schema, table, columns in _published_tables(database):
+            conditions, values = [], list[Any]()
+            for name in columns:
+                column = sql.Identifier(name)
+                exact = named["account"] if name == "account_id" or name == "crm_account_id" else ()
+                exact = named["person"] if name in PERSON_REFERENCES else exact
+                if exact:
+                    conditions.append(sql.SQL("{} = any(%s)").format(column))
+                    values.append(list(exact))
+                if named["address"]:
+                    conditions.append(sql.SQL("lower({}) like any(%s)").format(column))
+                    values.append([f"%{_escaped(one)}%" for one in named["address"]])
+            if conditions:
+                asked = sql.SQL("select count(*) from {} where {}").format(
+                    sql.Identifier(schema, table), sql.SQL(" or ").join(conditions)
+                )
+                row = database.execute(asked, values).fetchone()
+                if row and row[0]:
+                    found[f"{schema}.{table}"] = int(row[0])
+    return found
+
+
+def compact(url: str) -> None:
+    """Write the published tables anew on the server's disk, without the rows that were deleted from them. Raises as `copy_to_postgres`."""
+    with _connected(url, autocommit=True) as database:
+        for schema, table, _ in _published_tables(database):
+            database.execute(sql.SQL("vacuum full {}").format(sql.Identifier(schema, table)))
+
+
+@contextmanager
+def _connected(url: str, *, autocommit: bool = False) -> Iterator[psycopg.Connection[Any]]:
+    try:
+        with psycopg.connect(_plain(url), connect_timeout=15, autocommit=autocommit) as database:
+            yield database
+    except psycopg.OperationalError as error:
+        raise Retriable(f"publish.postgres_url cannot be reached: {_words(error)}") from error
+    except psycopg.Error as error:
+        raise Fatal(f"PostgreSQL refused: {_words(error)}") from error
+
+
+def _published_tables(database: psycopg.Connection[Any]) -> list[tuple[str, str, list[str]]]:
+    """Schema, table and text columns of the published schemas."""
+    return database.execute(
+        "select table_schema, table_name, array_agg(column_name::text) from information_schema.columns"
+        " join information_schema.tables using (table_schema, table_name)"
+        " where table_schema = any(%s) and table_type = 'BASE TABLE' and data_type = 'text' group by 1, 2 order by 1, 2",
+        [list(PUBLISHED)],
+    ).fetchall()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def _plain(url: str) -> str:

@@ -76,7 +76,7 @@ def publish(
     """
     _check_built(connection, tables)
     _check_excluded(connection, tables, exclude)
-    with _replacing(path) as fresh:
+    with replacing(path) as fresh:
         options = f"row_group_size {ROWS_OF_A_GROUP}, storage_version {literal(storage_version)}"
         _attach(connection, fresh, options)
         try:
@@ -113,7 +113,7 @@ def _attach(connection: Connection, path: Path, options: str) -> None:
 
 def publish_ledger(path: Path, synced: Iterable[tuple[str, Any]]) -> dict[str, int]:
     """Replace schema `sync` of the published file at `path`, all else staying as it is; return the rows of each table."""
-    with _replacing(path) as fresh:
+    with replacing(path) as fresh:
         shutil.copyfile(path, fresh)
         with warehouse(fresh) as connection:
             connection.execute("drop schema if exists sync cascade")
@@ -146,9 +146,9 @@ def git_commit() -> str | None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; moved onto `path` when all went well, removed when not. One at a time: a sync that brings the ledger
-    up to date must not put an older publication back."""
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; moved onto `path` when all went well, removed when not. One at a time: a sync that brings
+    the ledger up to date must not put an older publication back."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
     leftovers = (fresh, fresh.with_name(fresh.name + ".wal"))

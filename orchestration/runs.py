@@ -77,6 +77,7 @@ def execute(
     Raises `TenureError` when the run cannot begin (a mistake in the configuration, models that do not parse).
     """
     begun = settings.utc_now()
+    unfinished = _finish_erasures(tenure) if job == "customer_360" else []
     # dbt parses in a process of its own while the heavy libraries are imported here.
     parsing = Thread(target=_parse_ahead, args=(tenure,))
     parsing.start()
@@ -87,14 +88,14 @@ def execute(
     parsing.join()
     definitions = build_defs(Overrides(tenure=tenure, full=full, retrain=retrain))
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
+    outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun, warnings=unfinished)
     watcher = _Watcher(outcome, on_progress)
     with open_instance(tenure.home) as instance:
         end_killed_runs(instance)
         instance.add_event_listener(outcome.run_id, watcher.see)
         job_definition = definitions.resolve_job_def(job)
         on_progress(Progress("begin", job, total=watcher.nodes_of(job_definition)))
-        with _output_to(tenure.home / "logs" / "run.log"):
+        with output_to(tenure.home / "logs" / "run.log"):
             result = job_definition.execute_in_process(
                 instance=instance,
                 run_id=outcome.run_id,
@@ -113,6 +114,16 @@ def execute(
     return outcome
 
 
+def _finish_erasures(tenure: Tenure) -> list[str]:
+    """Go on with erasures that were interrupted, before anything is read; a sentence for each that is still not complete."""
+    from orchestration.erasure import run as erasure
+
+    done = erasure.resume(tenure, rebuilds=False)
+    return [
+        f"Erasure {one.erasure_id[:8]} is not complete: {' '.join(one.notes)}" for one in done if not one.is_complete
+    ]
+
+
 def _parse_ahead(tenure: Tenure) -> None:
     with suppress(TenureError):  # said by the definitions, which ask again
         dbt.manifest(tenure)
@@ -128,7 +139,7 @@ def _import_ahead(job: str) -> None:
 
 
 @contextmanager
-def _output_to(path: Path) -> Iterator[None]:
+def output_to(path: Path) -> Iterator[None]:
     """What tools print while the run goes on (dbt does, a lot) goes to a file; Dagster keeps it for the UI as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
@@ -247,6 +258,7 @@ def _in_words(metadata: dict[str, Any]) -> str:
         ("rows_unchanged", "unchanged"),
         ("rows_superseded", "superseded"),
         ("rows_quarantined", "quarantined"),
+        ("rows_suppressed", "suppressed as erased"),
         ("rows_deleted", "deleted"),
         ("rows_released", "released from quarantine"),
         ("rows_reassigned", "moved to another account"),

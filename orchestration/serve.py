@@ -60,7 +60,7 @@ def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
         with warehouse.open() as connection:
             if scalar(connection, "select is_replay from ledger.clock"):
                 raise TenureError("The working warehouse stands at a replayed day.", hint="Run `tenure run` first.")
-            counts = _publish(connection, tenure, tenure.serving_path, context.run_id, tables)
+            counts = write_copy(connection, tenure, tenure.serving_path, context.run_id, tables)
         if tenure.config.publish.postgres_url is not None:
             from orchestration.postgres import copy_to_postgres
 
@@ -94,7 +94,7 @@ def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
             clock.write(connection, datetime.fromisoformat(day), is_replay=True)
         transform.build_without_assets(tenure)
         with warehouse.open() as connection:
-            counts = _publish(connection, tenure, replay_path(tenure, day), context.run_id, tables)
+            counts = write_copy(connection, tenure, replay_path(tenure, day), context.run_id, tables)
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(str(replay_path(tenure, day))),
@@ -105,9 +105,10 @@ def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
     return replay
 
 
-def _publish(
+def write_copy(
     connection: Connection, tenure: Tenure, path: Path, run_id: str, tables: dict[str, dict[str, Any]]
 ) -> dict[str, int]:
+    """Publish the working warehouse to `path` as what `run_id` made of it; the rows of each table."""
     publication = Publication(
         publication_id=str(uuid.uuid4()),
         run_id=run_id,

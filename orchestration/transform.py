@@ -85,19 +85,23 @@ def _row_counts(connection: Connection, keys: Sequence[dg.AssetKey]) -> tuple[in
     return connection.execute(f"select {counts}").fetchone() or () if keys else ()
 
 
-def build_without_assets(tenure: Tenure) -> None:
-    """Build all models up to the features for the clock as it stands, leaving the assets' records alone.
+def build_without_assets(tenure: Tenure, *, after_scores: bool = False) -> None:
+    """Build all models up to the features for the clock as it stands, or with `after_scores` those that follow the scores,
+    leaving the assets' records alone.
 
     Raises `TenureError` naming what failed.
     """
+    step = project.ACTIVATE if after_scores else project.BUILD
+    before = ["--exclude", project.NOT_BEFORE_SCORES]
+    after = ["--select", project.AFTER_SCORES, "--exclude", project.NOT_IN_A_RUN]
     done = resource(tenure).cli(
-        ["build", "--exclude", project.NOT_BEFORE_SCORES, "--vars", json.dumps(project.variables(tenure.config))],
-        target_path=project.fresh_run_target(tenure, project.BUILD),
+        ["build", *(after if after_scores else before), "--vars", json.dumps(project.variables(tenure.config))],
+        target_path=project.fresh_run_target(tenure, step),
         raise_on_error=False,
     )
     done.wait()
     if not done.is_successful():
-        raise TenureError("dbt failed:\n" + "\n".join(project.failures(tenure, project.BUILD)))
+        raise TenureError("dbt failed:\n" + "\n".join(project.failures(tenure, step)))
 
 
 def resource(tenure: Tenure) -> Any:

@@ -73,6 +73,7 @@ LEDGER = {
         "rows_released": "bigint",
         "rows_reassigned": "bigint",
         "rows_withdrawn": "bigint",
+        "rows_suppressed": "bigint",
         "cursor": "varchar",
         "requests": "bigint",
         "quota": "varchar",
@@ -124,8 +125,9 @@ LEDGER = {
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The outcome of one stream in one run. read = inserted + updated + unchanged + superseded + quarantined + deleted.
+    """The outcome of one stream in one run. read = inserted + updated + unchanged + superseded + quarantined + suppressed + deleted.
 
+    `rows_suppressed` belong to accounts or people that were erased: nothing of them is kept.
     `rows_released` were in quarantine since an earlier run and are loaded now, `rows_ended` are periods that a newer one ended,
     `rows_reassigned` were loaded before and belong to another user or account, as is known by now, and `rows_withdrawn` went back to
     quarantine, since nothing says any more which account their user belongs to; they are not part of `rows_read`.
@@ -156,6 +158,7 @@ class LoadReport:
     rows_ended: int = 0
     rows_reassigned: int = 0
     rows_withdrawn: int = 0
+    rows_suppressed: int = 0
     requests: int = 0
     quota: str | None = None
     drift: str | None = None
@@ -163,7 +166,7 @@ class LoadReport:
     @property
     def adds_up(self) -> bool:
         done = self.rows_inserted + self.rows_updated + self.rows_unchanged + self.rows_superseded
-        return self.rows_read == done + self.rows_quarantined + self.rows_deleted
+        return self.rows_read == done + self.rows_quarantined + self.rows_suppressed + self.rows_deleted
 
 
 def ensure_tables(connection: Connection, streams: list[StreamId]) -> None:

@@ -4,8 +4,9 @@ Lives here: the order of what is done with the rows of a stream, which of them a
 counts. Must not live here: reading files or databases (the connectors), what is noted of broken rows (`quarantine.py`), which version
 of a row stands (`versions.py`), who users are (`users.py`), SQL of the models.
 
-A row that was read is inserted, updated, unchanged, superseded (an older version of a row with the same key) or
-quarantined, or says that a row is gone, which is then deleted; the six add up to the rows read. The stream's files or cursor
+A row that was read is inserted, updated, unchanged, superseded (an older version of a row with the same key),
+quarantined or suppressed (of an erased account or person), or says that a row is gone, which is then deleted; the seven add up to the
+rows read. The stream's files or cursor
 are remembered in the same transaction, so that a kill at any point leaves either all of it or nothing. A stream that comes in
 stretches has a transaction for each.
 """
@@ -17,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from core import suppression
 from core.errors import Fatal, Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar, transaction
@@ -25,6 +27,7 @@ from sources.base import Chunk, Drift, Stream, StreamId
 from sources.ledger import LoadReport
 from sources.mapping import Mapped, compile_mapping, effective_columns, only
 from sources.quarantine import Quarantine
+from sources.suppressed import Suppressed
 from sources.users import USER_COLUMNS, Users
 from sources.versions import RENEWED, Versions
 
@@ -41,6 +44,7 @@ class _Counts:
     unchanged: int = 0
     superseded: int = 0
     quarantined: int = 0
+    suppressed: int = 0
     deleted: int = 0
     ended: int = 0
     released: int = 0
@@ -122,6 +126,7 @@ class _Loader:
         content = [identifier(name) for name in (*self.entity.column_names, *(USER_COLUMNS if says else ()))]
         self.names = ", ".join(content)
         self.quarantine = Quarantine(connection, stream, self.users, now=now, run_id=run_id)
+        self.suppressed = Suppressed(suppression.load(tenure.home), self.id, tenure.config.precedence)
         self.versions = Versions(connection, stream, content, self.users, now=now)
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
         self.is_first = False
@@ -187,7 +192,7 @@ class _Loader:
 
     def report(self, *, finished_at: datetime, stopped: str | None = None) -> LoadReport:
         c = self.counts
-        read = c.files or c.inserted or c.updated or c.quarantined or c.deleted
+        read = c.files or c.inserted or c.updated or c.quarantined or c.suppressed or c.deleted
         moved = read or c.released or c.reassigned or c.withdrawn
         progress = self.stream.progress()
         return LoadReport(
@@ -205,6 +210,7 @@ class _Loader:
             rows_unchanged=c.unchanged,
             rows_superseded=c.superseded,
             rows_quarantined=c.quarantined,
+            rows_suppressed=c.suppressed,
             rows_deleted=c.deleted,
             rows_ended=c.ended,
             rows_released=c.released,
@@ -251,7 +257,10 @@ class _Loader:
         )
 
     def _judged(self, mapped: Mapped, relation: str, *, numbered: bool) -> str:
-        """SQL of the mapped rows with `_account_known`."""
+        """SQL of the mapped rows with `_account_known`, without what was erased."""
+        return self.suppressed.applied(self._checked(mapped, relation, numbered=numbered))
+
+    def _checked(self, mapped: Mapped, relation: str, *, numbered: bool) -> str:
         checked = f"({mapped.rows(relation, numbered=numbered)})"
         if self.users is not None:
             checked = self.users.told(checked)
@@ -341,7 +350,7 @@ class _Loader:
         self._note_insertion(is_settled=not chunk.is_text)
         if chunk.counted is None and known != inserted + aside:
             broken = self._look_for_broken(chunk, mapped, self._origins_of_broken(chunk, judged))
-            self.quarantine.add_broken()
+            self._quarantine_broken()
         if known is not None and known != inserted + aside + broken:
             raise self._changed(known - inserted - aside, broken)
         self._add(read=inserted + aside + broken, inserted=inserted, quarantined=broken)
@@ -396,7 +405,7 @@ class _Loader:
         if not scalar(self.connection, f"select 1 from temp.batch where {_BAD} limit 1"):
             return taken, 0
         broken = self._note_broken(chunk, mapped, chunk.recounted(f"(select * from temp.batch where {_BAD})"))
-        self.quarantine.add_broken()
+        self._quarantine_broken()
         self.connection.execute(f"delete from temp.batch where {_BAD}")
         return taken - broken, broken
 
@@ -417,7 +426,7 @@ class _Loader:
         if not chunk.files:
             self._add(**self.quarantine.forget_judged_anew(any_broken=bad > 0))
         if bad:
-            self.quarantine.add_broken()
+            self._quarantine_broken()
             self.connection.execute(f"delete from temp.batch where {_BAD}")
 
     def _read(self, chunk: Chunk, sql: str, parameters: Sequence[object] = ()) -> int:
@@ -476,6 +485,11 @@ class _Loader:
         """Put the rows of `relation`, all broken, into temp.broken with what is wrong with them; how many."""
         records = self.quarantine.records(relation, mapped.faults)
         return self._read(chunk, f"create or replace temp table broken as {records}")
+
+    def _quarantine_broken(self) -> None:
+        """Put the rows of temp.broken into quarantine, except for those of whom nothing may be kept."""
+        suppressed = self.quarantine.add_broken()
+        self._add(quarantined=-suppressed, suppressed=suppressed)
 
     def _changed(self, expected: int, found: int) -> Retriable:
         return Retriable(

@@ -15,7 +15,11 @@ from datetime import datetime
 from core.warehouse import Connection, identifier, literal, scalar
 from sources.base import Stream
 from sources.mapping import Fault
+from sources.suppressed import ERASED
 from sources.users import Users
+
+SUPPRESSED = "suppressed"
+"""The reason of rows that are counted, and of which nothing is kept."""
 
 
 class Quarantine:
@@ -43,8 +47,12 @@ class Quarantine:
             f"coalesce(cast({typed.get(n, identifier(n))} as varchar), _given_{n}) as {identifier(n)}"
             for n in self.entity.column_names
         )
-        codes = " ".join(f"when {n} then {literal(f.code)}" for n, f in enumerate(faults, start=1))
-        details = " ".join(f"when {n} then {f.detail}" for n, f in enumerate(faults, start=1))
+        codes = f"when {ERASED} then {literal(SUPPRESSED)} " + " ".join(
+            f"when {n} then {literal(f.code)}" for n, f in enumerate(faults, start=1)
+        )
+        details = f"when {ERASED} then null " + " ".join(
+            f"when {n} then {f.detail}" for n, f in enumerate(faults, start=1)
+        )
         among = literal(f"' is not among the accounts of {self.stream.account_source}")
         unknown = literal("account_id '") + f" || account_id || {among}"
         if self.users is not None:
@@ -55,9 +63,10 @@ class Quarantine:
             f" case _fault {details} else {unknown} end as _detail, {self.stamps} from {relation}"
         )
 
-    def add_broken(self) -> None:
-        """Put the records of temp.broken into quarantine."""
-        self._insert("select * from temp.broken")
+    def add_broken(self) -> int:
+        """Put the records of temp.broken into quarantine, except for those of erased accounts and people; how many these are."""
+        self._insert(f"select * from temp.broken where _reason <> {literal(SUPPRESSED)}")
+        return int(scalar(self.connection, f"select count(*) from temp.broken where _reason = {literal(SUPPRESSED)}"))
 
     def add_rejects(self, rejects: str) -> int:
         """Put what could not be read at all into quarantine; how many."""

@@ -1,6 +1,7 @@
 """A folder that receives what changed: each run a folder of its own, with a manifest, visible as a whole or not at all.
 
-Lives here: writing Parquet or CSV and its manifest. Must not live here: what has changed.
+Lives here: writing Parquet or CSV and its manifest, and taking erased rows out of what was written. Must not live here: what has
+changed, who is erased.
 
 A run writes to a hidden folder beside its place; `finish` writes the manifest, brings all to the disk and renames the folder. A
 reader that lists the folder sees complete runs only, and reads them by name, which is their order.
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -171,3 +172,90 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def rows_of(folder: Path, keys: Collection[str]) -> int:
+    """How many rows of all runs in a drop folder have one of `keys`."""
+    return sum(len(_marked(part, key, keys)) for part, key in _parts_in(folder))
+
+
+def erase(folder: Path, keys: Collection[str]) -> None:
+    """Take the rows of `keys` out of all runs in a drop folder; each file is replaced in one move, and so is its manifest."""
+    for part, key in _parts_in(folder):
+        marked = _marked(part, key, keys)
+        if marked:
+            _rewrite(part, key, marked)
+    for manifest in _manifests(folder):
+        _bring_up_to_date(manifest)
+
+
+def _manifests(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/manifest.json"))
+
+
+def _parts_in(folder: Path) -> Iterator[tuple[Path, str]]:
+    for manifest in _manifests(folder):
+        document = json.loads(manifest.read_text(encoding="utf-8"))
+        for part in document["files"]:
+            if (manifest.parent / part["file"]).exists():
+                yield manifest.parent / part["file"], document["key"]
+
+
+def _marked(part: Path, key: str, keys: Collection[str]) -> set[str]:
+    """Those of `keys` that a part has, as it writes them."""
+    if part.suffix == ".csv":
+        written = {cell(one) for one in keys}
+        with part.open(encoding="utf-8", newline="") as file:
+            return {row[key] for row in csv.DictReader(file) if row[key] in written}
+    from pyarrow import parquet
+
+    found = parquet.read_table(part, columns=[key]).column(key).to_pylist()
+    return {one for one in found if one in keys}
+
+
+def _rewrite(part: Path, key: str, marked: Collection[str]) -> None:
+    fresh = part.with_name(f".{part.name}.erased")
+    if part.suffix == ".csv":
+        with part.open(encoding="utf-8", newline="") as file, fresh.open("w", encoding="utf-8", newline="") as target:
+            reader = csv.reader(file)
+            header = next(reader)
+            at = header.index(key)
+            writer = csv.writer(target)
+            writer.writerow(header)
+            writer.writerows(row for row in reader if row[at] not in marked)
+    else:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        from pyarrow import parquet
+
+        table = parquet.read_table(part)
+        is_marked = pc.is_in(table.column(key), value_set=pa.array(sorted(marked), pa.string()))
+        parquet.write_table(table.filter(pc.invert(is_marked)), fresh)
+    _to_disk(fresh)
+    fresh.replace(part)
+
+
+def _bring_up_to_date(manifest: Path) -> None:
+    """Let a manifest say what its files are now, also where a call was killed before it came to this."""
+    document = json.loads(manifest.read_text(encoding="utf-8"))
+    for part in document["files"]:
+        path = manifest.parent / part["file"]
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != part["sha256"]:
+            part.update(rows=_rows_in(path), bytes=len(content), sha256=digest)
+    document["rows"] = sum(part["rows"] for part in document["files"])
+    fresh = manifest.with_name(".manifest.json.erased")
+    fresh.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    _to_disk(fresh)
+    fresh.replace(manifest)
+    _to_disk(manifest.parent)
+
+
+def _rows_in(part: Path) -> int:
+    if part.suffix == ".csv":
+        with part.open(encoding="utf-8", newline="") as file:
+            return sum(1 for _ in csv.reader(file)) - 1
+    from pyarrow import parquet
+
+    return int(parquet.read_metadata(part).num_rows)
