@@ -257,7 +257,7 @@ class Ledger:
                 sa.insert(TARGETS).values(destination=destination, target=target.text, bound_at=now),
             )
 
-    def forget(self, destination: str) -> int:
+    def unbind(self, destination: str) -> int:
         """Forget the rows of `destination` and what they are about; returns how many rows. What past runs did stays."""
         with self._writing() as connection:
             connection.execute(sa.delete(TARGETS).where(TARGETS.c.destination == destination))

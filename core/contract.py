@@ -10,7 +10,7 @@ keeps it in (`sources/texts.py`), so that the ids of two streams can be compared
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 ColumnType = Literal["text", "id", "integer", "double", "money", "timestamp", "boolean"]
 
@@ -73,15 +73,15 @@ class Entity:
         return next(c for c in self.columns if c.name == name)
 
 
-def _text(name: str, description: str, **flags: bool) -> Column:
+def _text(name: str, description: str, **flags: Any) -> Column:
     return Column(name, "text", description, **flags)
 
 
-def _id(name: str, description: str, **flags: bool) -> Column:
+def _id(name: str, description: str, **flags: Any) -> Column:
     return Column(name, "id", description, **flags)
 
 
-def _time(name: str, description: str, **flags: bool) -> Column:
+def _time(name: str, description: str, **flags: Any) -> Column:
     return Column(name, "timestamp", description, **flags)
 
 

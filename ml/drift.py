@@ -138,7 +138,7 @@ def _codes(column: pd.Series[Any], known: Mapping[str, Any]) -> tuple[NDArray[np
 
 def _numbers(column: pd.Series[Any]) -> Floats:
     """The known numbers of the column."""
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    values: Floats = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return values[np.isfinite(values)]
 
 

@@ -278,7 +278,7 @@ def rebind(tenure: Tenure, name: str, *, keep: bool) -> int:
     that the next sync sends everything. Returns how many rows that is."""
     with ledger_of(tenure, create=True) as ledger, ledger.hold(name):
         if not keep:
-            count = ledger.forget(name)
+            count = ledger.unbind(name)
         else:
             with _opened(tenure, name) as (destination, _):
                 account = account_of(destination)

@@ -130,7 +130,7 @@ def test_a_token_of_another_portal_sends_nothing_and_says_which_two_ways_there_a
     assert sent.sync.run(override=True).status == "guarded"
     assert sent.write_calls == before
     ledger = sent.sync.ledger()
-    assert ledger.forget("shelf") == 8
+    assert ledger.unbind("shelf") == 8
     ledger.close()
     assert sent.sync.run().counts.ok == 8
     assert sent.sync.run().counts.unchanged == 8
