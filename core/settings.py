@@ -159,6 +159,12 @@ class AlertConfig(Strict):
     smtp_url: SecretStr | None = None
 
 
+class RunsConfig(Strict):
+    """How long Dagster's records of past runs are kept; the newest are kept however old they are."""
+
+    keep_days: int = Field(default=30, ge=1)
+
+
 class UiConfig(Strict):
     """Who may open Dagster's page. `hosts` are the names that it is known by besides this machine's own; `token` is asked for as a
     password, and is needed to listen for other machines."""
@@ -191,6 +197,7 @@ class Config(Strict):
     alerts: AlertConfig = AlertConfig()
     sync: SyncSettings = SyncSettings()
     ui: UiConfig = UiConfig()
+    runs: RunsConfig = RunsConfig()
 
     @model_validator(mode="after")
     def _coherent(self) -> Config:

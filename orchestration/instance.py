@@ -6,6 +6,8 @@ Lives here: the instance's settings and the end of runs whose process died. Must
 from __future__ import annotations
 
 import os
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,9 @@ PROCESS = "tenure/process"
 
 WRITERS = "warehouse"
 """The pool of everything that writes to the working warehouse; it has one place."""
+
+KEPT_RUNS = 20
+"""So many of the newest runs are kept, however old they are."""
 
 SETTINGS = """\
 # Written by tenure. Runs queue for the pool of warehouse writers, one at a time.
@@ -30,6 +35,14 @@ concurrency:
     default_limit: 1
 run_monitoring:
   enabled: true
+retention:
+  schedule:
+    purge_after_days: 30
+  sensor:
+    purge_after_days:
+      skipped: 3
+      failure: 30
+      success: 30
 """
 
 
@@ -84,6 +97,29 @@ def end_killed_runs(instance: DagsterInstance) -> None:
         process = run.tags.get(PROCESS)
         if process is not None and not _is_alive(int(process)):
             end_dead_run(instance, run.run_id)
+
+
+def drop_old_runs(instance: DagsterInstance, *, before: datetime, keep: int = KEPT_RUNS) -> int:
+    """Delete what Dagster keeps of runs that ended before `before` (UTC), but for the `keep` newest of all; returns how many.
+
+    A run leaves about 5 MB: a database of its events, its part of the index, and what was printed. Dagster itself deletes
+    only ticks of schedules and sensors.
+    """
+    records = instance.get_run_records()  # newest first
+    old = [
+        record.dagster_run
+        for record in records[keep:]
+        if record.dagster_run.is_finished
+        and record.end_time is not None
+        and record.end_time < before.replace(tzinfo=UTC).timestamp()
+    ]
+    root = Path(instance.root_directory)
+    for run in old:
+        instance.delete_run(run.run_id)
+        for leftover in (root / "history" / "runs").glob(f"{run.run_id}.db*"):
+            leftover.unlink(missing_ok=True)
+        shutil.rmtree(root / "storage" / run.run_id, ignore_errors=True)
+    return len(old)
 
 
 def _is_alive(process: int) -> bool:

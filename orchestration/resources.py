@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import dagster as dg
 
 from core import warehouse as duck
 from core.locks import RunLock
-from core.settings import Tenure
-from orchestration.instance import end_dead_run
+from core.settings import Tenure, utc_now
+from orchestration.instance import drop_old_runs, end_dead_run
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Warehouse:
     memory_limit: str = "4GB"
     threads: int = 2
     wait_seconds: float = 3600.0
+    keep_run_days: int = 30
 
     @property
     def path(self) -> Path:
@@ -47,8 +49,10 @@ class Warehouse:
             on_wait=lambda holder: log.warning(f"Waiting for run {holder} to end.") if log else None,
         )
         try:
-            if context.instance is not None and before != run_id:
-                end_dead_run(context.instance, before)
+            if context.instance is not None:
+                if before != run_id:
+                    end_dead_run(context.instance, before)
+                drop_old_runs(context.instance, before=utc_now() - timedelta(days=self.keep_run_days))
             yield self
         finally:
             lock.release()
@@ -68,7 +72,8 @@ class Warehouse:
 
 def warehouse(tenure: Tenure) -> dg.ResourceDefinition:
     """The working warehouse of a home, locked for the run."""
-    held = Warehouse(tenure.home, tenure.memory_limit, tenure.threads)
+    kept = tenure.config.runs.keep_days
+    held = Warehouse(tenure.home, tenure.memory_limit, tenure.threads, keep_run_days=kept)
     return _without_configuration(lambda context: held.held_by(context))
 
 
