@@ -10,7 +10,7 @@ keeps it in (`sources/texts.py`), so that the ids of two streams can be compared
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 ColumnType = Literal["text", "id", "integer", "double", "money", "timestamp", "boolean"]
 
@@ -73,16 +73,18 @@ class Entity:
         return next(c for c in self.columns if c.name == name)
 
 
-def _text(name: str, description: str, **flags: Any) -> Column:
-    return Column(name, "text", description, **flags)
+def _text(
+    name: str, description: str, *, required: bool = False, personal: bool = False, means: tuple[str, ...] = ()
+) -> Column:
+    return Column(name, "text", description, required=required, personal=personal, means=means)
 
 
-def _id(name: str, description: str, **flags: Any) -> Column:
-    return Column(name, "id", description, **flags)
+def _id(name: str, description: str, *, required: bool = False) -> Column:
+    return Column(name, "id", description, required=required)
 
 
-def _time(name: str, description: str, **flags: Any) -> Column:
-    return Column(name, "timestamp", description, **flags)
+def _time(name: str, description: str, *, required: bool = False, future: bool = False) -> Column:
+    return Column(name, "timestamp", description, required=required, future=future)
 
 
 _ACCOUNT = _id("account_id", "The account, by the id of the source whose accounts it refers to", required=True)
@@ -101,7 +103,7 @@ ENTITIES: dict[str, Entity] = {
                 _text("domain", "Web or e-mail domain, used for matching", personal=True),
                 _text("industry", "Industry as the source names it"),
                 _text("segment", "Sales segment, such as SMB, mid-market, enterprise"),
-                Column("country", "text", "Country; stable over time", means=("na",)),
+                _text("country", "Country; stable over time", means=("na",)),  # the code of Namibia
                 Column("employees", "integer", "Number of employees", minimum=0),
                 _id("parent_account_id", "The parent company's id in the same source"),
                 _text("owner_email", "E-mail address of the account owner", personal=True),

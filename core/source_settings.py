@@ -65,7 +65,8 @@ class StreamConfig(Strict):
     entity: str
     columns: dict[str, Annotated[ColumnMapping, BeforeValidator(_mapping)]]
     files: tuple[str, ...] = ()
-    format: Literal["csv", "jsonl", "parquet"] | None = None
+    format: Literal["csv", "jsonl", "parquet", "excel"] | None = None
+    sheet: str | None = None
     csv: CsvOptions = CsvOptions()
     lookups: dict[str, str] = Field(default_factory=dict)
     join: str | None = None
@@ -133,6 +134,7 @@ class StreamConfig(Strict):
 
 _DECISIVE = (
     "csv",
+    "sheet",
     "lookups",
     "join",
     "where",

@@ -112,6 +112,10 @@ class Chunk:
     `gone` is an SQL table expression with the source's columns and `_gone_at`: records that the source no longer has,
     and since when. `superseded` counts records that a later one of the same chunk replaced before it came here.
     `told` names the files in what DuckDB says, where it reads copies of them.
+    `names` are those of the source's columns, with what they are called in `relation` (`names.sql_names`); None where they are called
+    the same. It may have more than `relation`, which need not have columns that no mapping reads.
+    `has_unreadable` says that `relation` has a column `_unreadable`: for a row with a value that no text or number can hold, which
+    column, value and why.
     """
 
     relation: str
@@ -126,6 +130,8 @@ class Chunk:
     gone: str | None = None
     superseded: int = 0
     told: Callable[[str], str] = str
+    names: Mapping[str, str] | None = None
+    has_unreadable: bool = False
 
 
 @dataclass(frozen=True)

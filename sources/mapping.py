@@ -23,6 +23,7 @@ from core.salesforce import full_id_sql
 from core.source_settings import ColumnMapping, StreamConfig
 from core.warehouse import BinderError, Connection, Error, identifier, literal
 from sources.base import Chunk, StreamId
+from sources.names import exact
 from sources.texts import FLOATS, ID_TEXT, id_of, is_inexact, null_words, once, shown_id, trimmed, without_null_words
 
 HELPERS = (
@@ -59,7 +60,7 @@ _NATIVE: dict[str, frozenset[str]] = {
     "text": frozenset(),
 }
 """Source types whose bare columns need no guard: the cast cannot fail."""
-_TOLD = ("_malformed", "_incomplete")
+_TOLD = ("_malformed", "_incomplete", "_unreadable")
 """Columns in which a chunk says what is wrong with a row."""
 _Word = Literal["cast", "try_cast"]
 
@@ -168,6 +169,8 @@ def compile_mapping(
         faults.insert(0, Fault("malformed_row", "_malformed", literal("the line is not a JSON object")))
     if chunk.has_incomplete:
         faults.insert(0, Fault("incomplete_record", "_incomplete is not null", "_incomplete"))
+    if chunk.has_unreadable:
+        faults.insert(0, Fault("unreadable_value", "_unreadable is not null", "_unreadable"))
     return Mapped(columns, tuple(faults), compiler.join, group, compiler.group_by)
 
 
@@ -176,19 +179,22 @@ def only(connection: Connection, stream: StreamId, chunk: Chunk, where: str) -> 
 
     Raises `Fatal` for a condition that names a column the chunk lacks, or is not valid SQL.
     """
-    about = f"(({where}){' or _malformed' if chunk.has_malformed else ''})"
+    names = _given_names(connection, chunk)
+    sql, problem = exact(connection, where, names)
+    marks = "".join(f" or {mark}" for mark in _marks(chunk).values())
 
     def wanted(relation: str) -> str:
-        return f"(select * from {relation} where {about})"
+        return f"(select * from {relation} where (({sql}){marks}))"
 
-    try:
-        connection.execute(f"select 1 from {wanted(chunk.relation)} limit 0")
-    except Error as error:
-        described = connection.execute(f"select * from {chunk.relation} limit 0").description or []
-        columns = ", ".join(name for name, *_ in described if name not in ("_file", *_TOLD))
+    if problem is None:
+        try:
+            connection.execute(f"select 1 from {wanted(chunk.relation)} limit 0")
+        except Error as error:
+            problem = _first_line(error)
+    if problem is not None:
         raise Fatal(
-            f"{stream.label}: `where` does not fit. {where}: {_first_line(error)}.", hint=f"The source has {columns}."
-        ) from error
+            f"{stream.label}: `where` does not fit. {where}: {problem}.", hint=f"The source has {', '.join(names)}."
+        )
     return replace(
         chunk,
         relation=wanted(chunk.relation),
@@ -205,12 +211,11 @@ class _Compiler:
         self.stream = stream
         self.config = config
         self.chunk = chunk
-        self.join = " ".join(filter(None, (config.join, _each_item(config.unnest, chunk) if config.unnest else None)))
-        told = [
-            name for name, is_there in zip(_TOLD, (chunk.has_malformed, chunk.has_incomplete), strict=True) if is_there
-        ]
-        self.group_by = (*config.group_by, *(told if config.group_by else []))
+        self.names = _given_names(connection, chunk)
         self.problems: list[str] = []
+        self.unnest = self._exact("`unnest`", config.unnest) if config.unnest else None
+        self.join = " ".join(filter(None, (config.join, _each_item(self.unnest, chunk) if self.unnest else None)))
+        self.group_by = (*config.group_by, *(_marks(chunk) if config.group_by else ()))
 
     def columns(self) -> tuple[tuple[MappedColumn, ...], tuple[tuple[str, str], ...] | None]:
         entity = self.stream.entity
@@ -220,14 +225,15 @@ class _Compiler:
         if problem is not None:
             self.problems.append(f"`join`: {problem}")
             self._stop()
-        if self.config.unnest:
-            self._check_list(self.config.unnest, joined)
-        names = self._names(source)
+        if self.unnest:
+            self._check_list(self.unnest, joined)
+        joins = [name for name in _columns(self.connection, source) if name not in self.names.values()]
         mappings: Mapping[str, ColumnMapping] = {
-            name: mapping.model_copy(update={"sql": _as_name(mapping.sql, names)})
+            name: mapping.model_copy(update={"sql": self._exact(name, mapping.sql, joins)})
             for name, mapping in effective_columns(entity, self.config).items()
         }
-        self.group_by = tuple(_as_name(sql, names) for sql in self.group_by)
+        self.group_by = tuple(self._exact("`group_by`", sql, joins) for sql in self.group_by)
+        self._stop()
         group = None
         if self.config.group_by:
             grouping = ", ".join(["_file", *self.group_by])
@@ -245,8 +251,9 @@ class _Compiler:
         kind = self._type_of("`unnest`", ColumnMapping(sql=unnest), joined)
         self._stop()
         if kind is not None and not kind.endswith("]"):
-            advice = f"; of JSON, write json_extract({unnest}, '$[*]')" if kind in ("VARCHAR", "JSON") else ""
-            self.problems.append(f"`unnest`: {unnest} is of type {kind}, which is no list{advice}")
+            given = self.config.unnest
+            advice = f"; of JSON, write json_extract({given}, '$[*]')" if kind in ("VARCHAR", "JSON") else ""
+            self.problems.append(f"`unnest`: {given} is of type {kind}, which is no list{advice}")
             self._stop()
 
     def _column(
@@ -318,15 +325,18 @@ class _Compiler:
             return _first_line(error)
         return None
 
-    def _names(self, relation: str) -> list[str]:
-        described = self.connection.execute(f"select * from {relation} limit 0").description or []
-        return [name for name, *_ in described if name not in ("_file", *_TOLD)]
+    def _exact(self, name: str, sql: str, joins: Sequence[str] = ()) -> str:
+        """SQL that names the columns as they are called in the chunk."""
+        named, problem = exact(self.connection, sql, {**{one: one for one in joins}, **self.names}, joins)
+        if problem is not None:
+            self.problems.append(f"{name} ← {sql}: {problem}")
+        return named
 
     def _stop(self) -> None:
         if not self.problems:
             return
         origin = f" ({self.chunk.files[0].path})" if self.chunk.files else ""
-        columns = ", ".join(name for name in self._names(self.chunk.relation))
+        columns = ", ".join(self.names)
         columns += ", and `item` is what `unnest` finds" if self.config.unnest else ""
         raise Fatal(
             f"{self.stream.label}{origin}: the mapping does not fit. " + "; ".join(self.problems) + ".",
@@ -336,13 +346,26 @@ class _Compiler:
 
 def _each_item(sql: str, chunk: Chunk) -> str:
     """SQL of a join that makes a row, with the column `item`, of each item of a list. Of a record that could not be taken apart, one."""
-    items = f"case when _malformed then [null] else {sql} end" if chunk.has_malformed else sql
+    marked = " or ".join(_marks(chunk).values())
+    items = f"case when {marked} then [null] else {sql} end" if marked else sql
     return f"cross join lateral (select unnest({items}) as item)"
 
 
-def _as_name(sql: str, names: Sequence[str]) -> str:
-    """What is just a column's name is quoted, so that names such as `end`, `at` or `Customer ID` need no care."""
-    return identifier(sql.strip()) if sql.strip() in names else sql
+def _given_names(connection: Connection, chunk: Chunk) -> Mapping[str, str]:
+    if chunk.names is not None:
+        return chunk.names
+    return {name: name for name in _columns(connection, chunk.relation) if name not in ("_file", *_TOLD)}
+
+
+def _columns(connection: Connection, relation: str) -> list[str]:
+    return [name for name, *_ in connection.execute(f"select * from {relation} limit 0").description or []]
+
+
+def _marks(chunk: Chunk) -> dict[str, str]:
+    """The columns in which a chunk says what is wrong with a row, with SQL that says whether anything is."""
+    there = (chunk.has_malformed, chunk.has_incomplete, chunk.has_unreadable)
+    marks = dict(zip(_TOLD, ("_malformed", "_incomplete is not null", "_unreadable is not null"), strict=True))
+    return {name: mark for (name, mark), is_there in zip(marks.items(), there, strict=True) if is_there}
 
 
 def _grouped(source: str, group: tuple[tuple[str, str], ...], group_by: tuple[str, ...], extra: str = "") -> str:

@@ -110,7 +110,9 @@ def test_a_stray_comma_in_a_row_does_not_change_the_delimiter(tmp_path):
 def test_columns_with_one_name_are_told_apart(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id,Name,name,,id\n")
-    assert csv_header(path, CsvOptions(), name="a.csv").columns == ("id", "Name", "name_1", "column3", "id_1")
+    header = csv_header(path, CsvOptions(), name="a.csv")
+    assert header.columns == ("id (1)", "Name", "name", "column3", "id (2)")
+    assert header.repeated == ("id",)
 
 
 def test_files_may_order_their_columns_differently_and_have_more_of_them(company):
