@@ -28,6 +28,7 @@ from starlette.routing import Route
 from sandbox import hubspot_reading as reading
 from sandbox.crm_export import DELIVERED, exported, last_day
 from sandbox.hubspot_reading import OBJECTS, Shelf, iso
+from sandbox.hubspot_shapes import lack
 from sandbox.serve import serving
 from sandbox.standin import Body, StandIn, Store, Window, fault_of
 
@@ -149,9 +150,8 @@ class HubSpotStandIn(StandIn):
         self.tokens: dict[str, tuple[str, ...]] = {TOKEN: SCOPES}
         self.hub_id = 1
         if not self.store.all("properties"):
-            self.store.put(
-                "groups", {"companyinformation": {"name": "companyinformation", "label": "Company information"}}
-            )
+            group = {"name": "companyinformation", "label": "Company information", "archived": False}
+            self.store.put("groups", {"companyinformation": group})
             self.store.put(
                 "properties",
                 {
@@ -209,9 +209,7 @@ class HubSpotStandIn(StandIn):
 
     def own(self, key: str, email: str, *, archived: bool = False) -> None:
         """A person whom records can be assigned to."""
-        self._store_of("owners").put(
-            "owners", {key: {"id": key, "email": email, "type": "PERSON", "archived": archived}}
-        )
+        self._store_of("owners").put("owners", {key: reading.owner(key, email, at=iso(self.now()), archived=archived)})
 
     def merge(self, key: str, survivor: str, kind: str = "companies") -> None:
         """Merge a record into another one."""
@@ -285,6 +283,7 @@ class HubSpotStandIn(StandIn):
         body = {
             "status": "error",
             "message": f"You have reached your {word} limit.",
+            "category": "RATE_LIMITS",
             "errorType": "RATE_LIMIT",
             "correlationId": _CORRELATION,
             "policyName": policy,
@@ -360,8 +359,10 @@ class HubSpotStandIn(StandIn):
         return await self._write(request, may_create=True)
 
     async def _write(self, request: Request, *, may_create: bool) -> Response:
-        inputs = (await request.json()).get("inputs", [])
-        refused = self._whole_batch(inputs, may_create)
+        document = await request.json()
+        refused = lack("BatchInput", document, "SimplePublicObjectBatchInput")
+        inputs = document.get("inputs", [])
+        refused = refused or self._whole_batch(inputs, may_create)
         if refused is not None:
             return JSONResponse(_error("VALIDATION_ERROR", refused), 400)
         fault = fault_of(request, "partial", "silent", "shuffle", "bare")
@@ -401,6 +402,9 @@ class HubSpotStandIn(StandIn):
 
     async def _read(self, request: Request) -> Response:
         document = await request.json()
+        refused = lack("BatchReadInput", document)
+        if refused is not None:
+            return JSONResponse(_error("VALIDATION_ERROR", refused), 400)
         inputs, names, id_property = (
             document.get("inputs", []),
             document.get("properties", []),
@@ -425,9 +429,7 @@ class HubSpotStandIn(StandIn):
         errors = []
         if missing:
             message = "Could not get some COMPANY objects, they may be deleted or not exist. Check that ids are valid."
-            errors = [
-                {"status": "error", "category": "OBJECT_NOT_FOUND", "message": message, "context": {"ids": missing}}
-            ]
+            errors = [reading.standard_error("OBJECT_NOT_FOUND", message, {"ids": missing})]
         return JSONResponse(_answer(results, errors), 207 if errors else 200)
 
     def _whole_batch(self, inputs: Sequence[Body], may_create: bool) -> str | None:
@@ -505,13 +507,21 @@ class HubSpotStandIn(StandIn):
 
     async def _create_group(self, request: Request) -> Response:
         group = await request.json()
+        refused = lack("PropertyGroupCreate", group)
+        if refused is not None:
+            return JSONResponse(_error("VALIDATION_ERROR", refused), 400)
         if self.store.get("groups", group["name"]) is not None:
             return JSONResponse(_error("OBJECT_ALREADY_EXISTS", f"A group named {group['name']} exists."), 409)
-        self.store.put("groups", {group["name"]: {**group, "archived": False}})
-        return JSONResponse(group, 201)
+        made = {**group, "archived": False}
+        self.store.put("groups", {group["name"]: made})
+        return JSONResponse(made, 201)
 
     async def _create_properties(self, request: Request) -> Response:
-        inputs = (await request.json())["inputs"]
+        document = await request.json()
+        refused = lack("BatchInput", document, "PropertyCreate")
+        if refused is not None:
+            return JSONResponse(_error("VALIDATION_ERROR", refused), 400)
+        inputs = document["inputs"]
         made: dict[str, Body] = {}
         for wanted in inputs:
             name, kind, field = wanted["name"], wanted["type"], wanted["fieldType"]
@@ -539,6 +549,7 @@ class HubSpotStandIn(StandIn):
                 wanted["groupName"],
                 bool(wanted.get("hasUniqueValue")),
                 description=wanted.get("description", ""),
+                options=wanted.get("options", []),
             )
         self.store.put("properties", made)
         return JSONResponse(_answer(list(made.values()), []), 201)
@@ -553,7 +564,7 @@ def _exported(data: Path, kind: str) -> dict[str, dict[str, Body]]:
     """Records of the sandbox's CRM by type and id: all activities with any one of them, since one file holds them."""
     if kind == "owners":
         people = exported(data, "owners")
-        return {"owners": {row["id"]: {**row, "type": "PERSON", "archived": False} for row in people}}
+        return {"owners": {row["id"]: reading.owner(row["id"], row["email"], at=_BEGINNING) for row in people}}
     if kind == "contacts":
         return {"contacts": {row["id"]: _contact(row) for row in exported(data, "contacts")}}
     if kind not in TEXTS:
@@ -613,6 +624,8 @@ def running(home: Path, **limits: int) -> Iterator[str]:
         store.close()
 
 
+_BEGINNING = "2020-01-01T00:00:00.000Z"
+"""When people were made, of whom the export does not say so."""
 _CORRELATION = "00000000-0000-4000-8000-000000000000"
 
 
@@ -628,7 +641,7 @@ def _row_error(category: str, message: str, row: Body) -> Body:
     context = (
         {"ids": [row["id"]]} if "objectWriteTraceId" not in row else {"objectWriteTraceId": [row["objectWriteTraceId"]]}
     )
-    return {"status": "error", "category": category, "message": message, "context": context}
+    return reading.standard_error(category, message, context)
 
 
 def _answer(results: list[Body], errors: list[Body]) -> Body:
@@ -678,6 +691,7 @@ def _property(
     *,
     description: str = "",
     read_only: bool = False,
+    options: Sequence[Body] = (),
 ) -> Body:
     return {
         "name": name,
@@ -686,6 +700,7 @@ def _property(
         "fieldType": field,
         "groupName": group,
         "description": description,
+        "options": list(options),
         "hasUniqueValue": unique,
         "archived": False,
         "modificationMetadata": {"archivable": True, "readOnlyDefinition": False, "readOnlyValue": read_only},

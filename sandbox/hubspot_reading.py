@@ -20,6 +20,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from sandbox.hubspot_shapes import lack
 from sandbox.standin import Body, Store
 
 MOST_LISTED = 100
@@ -95,7 +96,10 @@ def searched(
     unknown: Collection[str],
 ) -> Response:
     """A page of a search: records that satisfy all filters of one of the groups, but for those that are not indexed yet."""
-    limit, after = document.get("limit", 10), _number(document.get("after"), 0)
+    refused = lack("PublicObjectSearchRequest", document)
+    if refused is not None:
+        return _refused(refused)
+    limit, after = document["limit"], _number(document.get("after"), 0)
     if not 0 < limit <= MOST_FOUND:
         return _refused(f"The limit of a search is 1 to {MOST_FOUND}.")
     if after + limit > MOST_RESULTS:
@@ -128,7 +132,10 @@ def associated(store: Store, targets: Store, kind: str, to_kind: str, document: 
 
     `targets` knows which of the records that are belonged to were merged away.
     """
-    inputs = document.get("inputs", [])
+    refused = lack("BatchInput", document, "PublicFetchAssociationsBatchRequest")
+    if refused is not None:
+        return _refused(refused)
+    inputs = document["inputs"]
     if not 0 < len(inputs) <= MOST_ASSOCIATED:
         return _refused(f"There have to be 1 to {MOST_ASSOCIATED} inputs.")
     results, missing = [], []
@@ -147,16 +154,14 @@ def associated(store: Store, targets: Store, kind: str, to_kind: str, document: 
         if start + PER_ASSOCIATED < len(keys):
             result["paging"] = {"next": {"after": str(start + PER_ASSOCIATED)}}
         results.append(result)
-    answer: Body = {"status": "COMPLETE", "results": results}
+    now = iso(datetime.now(UTC))
+    answer: Body = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
     if missing:
         said = f"No {to_kind} is associated with {kind} {missing[0]}."
-        error = {
-            "status": "error",
-            "category": "OBJECT_NOT_FOUND",
-            "message": said,
-            "context": {"fromObjectId": missing},
+        answer |= {
+            "numErrors": 1,
+            "errors": [standard_error("OBJECT_NOT_FOUND", said, {"fromObjectId": missing})],
         }
-        answer |= {"numErrors": 1, "errors": [{**error, "subCategory": "crm.associations.NO_ASSOCIATIONS_FOUND"}]}
     return JSONResponse(answer, 207 if missing else 200)
 
 
@@ -169,6 +174,17 @@ def owners(store: Store, request: Request) -> Response:
     found = [owner for owner in store.all("owners").values() if bool(owner["archived"]) is is_archived]
     has_more = after + limit < len(found)
     return JSONResponse(_page(found[after : after + limit], after + limit if has_more else None))
+
+
+def owner(key: str, email: str, *, at: str, archived: bool = False) -> Body:
+    """A person that records can be assigned to, as they are shown."""
+    return {"id": key, "email": email, "type": "PERSON", "archived": archived, "createdAt": at, "updatedAt": at}
+
+
+def standard_error(category: str, message: str, context: Mapping[str, Sequence[str]]) -> Body:
+    """What is said of some rows of a batch."""
+    said = {"status": "error", "category": category, "message": message, "context": dict(context)}
+    return {**said, "errors": [], "links": {}}
 
 
 def told(kind: str, record: Body, asked: Sequence[str]) -> Body:
@@ -238,10 +254,10 @@ def _survivor(store: Store, kind: str, key: str) -> str:
 
 
 def _target(key: str, place: int) -> Body:
-    kinds: list[Body] = [{"category": "HUBSPOT_DEFINED", "typeId": 2, "label": None}]
+    kinds: list[Body] = [{"category": "HUBSPOT_DEFINED", "typeId": 2}]
     if place == 0:
         kinds.insert(0, {"category": "HUBSPOT_DEFINED", "typeId": 1, "label": "Primary"})
-    return {"toObjectId": int(key) if key.isdigit() else key, "associationTypes": kinds}
+    return {"toObjectId": key, "associationTypes": kinds}
 
 
 def _page(results: list[Body], after: int | None) -> Body:

@@ -41,7 +41,10 @@ ACCEPTED = {
     "date": ("date",),
     "datetime": ("datetime",),
 }
-_CHOICES = [{"label": "Yes", "value": "true", "displayOrder": 0}, {"label": "No", "value": "false", "displayOrder": 1}]
+_CHOICES = [
+    {"label": label, "value": value, "displayOrder": place, "hidden": False}
+    for place, (label, value) in enumerate([("Yes", "true"), ("No", "false")])
+]
 
 
 class HubSpot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +49,8 @@ def row(key: object, **properties: Any) -> dict[str, Any]:
         ([row(1, name=1)], "not a string"),
         ([row(1, hs_object_id="9")], "read only"),
         ([{**row(1), "idProperty": "name"}], "not a unique property"),
-        ([{"properties": {}}], "no id"),
+        ([{"properties": {}}], "not set [id]"),
+        ([{"id": "1"}], "not set [properties]"),
     ],
 )
 def test_hubspot_refuses_a_whole_batch_and_writes_nothing_of_it(hubspot, inputs, said):
@@ -259,3 +261,38 @@ def test_connections_are_kept_waiting_or_cut(kind):
     standin.fail(kind)
     with serving(standin) as url, pytest.raises(Retriable):
         Client(url, timeout=0.2).send("GET", "/")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("properties/2026-03/companies/groups", {"name": "g"}, "PropertyGroupCreate.*label"),
+        ("properties/2026-03/companies/batch/create", {"inputs": [{"name": "a"}]}, "PropertyCreate.*groupName"),
+        (
+            "properties/2026-03/companies/batch/create",
+            {
+                "inputs": [
+                    {
+                        "name": "a",
+                        "label": "A",
+                        "type": "bool",
+                        "fieldType": "booleancheckbox",
+                        "groupName": "companyinformation",
+                        "options": [{"label": "Yes", "value": "true", "displayOrder": 0}],
+                    }
+                ]
+            },
+            r"OptionInput.*\[hidden\]",
+        ),
+        ("objects/2026-03/companies/batch/read", {"inputs": [], "properties": []}, "propertiesWithHistory"),
+        ("objects/2026-03/companies/search", {"limit": 10}, "filterGroups, properties, sorts"),
+        ("associations/2026-03/notes/companies/batch/read", {"inputs": [{}]}, r"\[id\]"),
+    ],
+)
+def test_hubspot_refuses_bodies_without_what_it_asks_for(path: str, body: Any, said: str) -> None:
+    with serving(HubSpotStandIn()) as url:
+        client = Client(url, headers=lambda: {"Authorization": f"Bearer {TOKEN}"})
+        answer = client.send("POST", f"/crm/{path}", json=body)
+        client.close()
+    assert answer.status_code == 400
+    assert re.search(said, answer.json()["message"])

@@ -280,6 +280,8 @@ def test_the_official_client_reads_the_same_records(
             {"filters": [{"propertyName": "lastmodifieddate", "operator": "GTE", "value": "1704412800000"}]}
         ],
         limit=200,
+        properties=[],
+        sorts=[],
     )
     assert client.crm.contacts.search_api.do_search(public_object_search_request=search).total == 300
     asked = BatchInputPublicFetchAssociationsBatchRequest(inputs=[{"id": "21"}])
