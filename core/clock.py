@@ -5,23 +5,16 @@ Lives here: the table `ledger.clock` and how its value is chosen. Must not live 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from core.warehouse import Connection, ensure_table, rows, table_exists
-
-FACT_TIMES = {
-    "usage_events": "occurred_at",
-    "invoices": "issued_at",
-    "tickets": "opened_at",
-    "survey_responses": "responded_at",
-    "interactions": "occurred_at",
-    "subscriptions": "started_at",
-}
-"""The columns that move a clock that follows the data. Dates that may lie ahead (renewals, due dates) do not."""
+from core.contract import ENTITIES, Entity
+from core.warehouse import Connection, ensure_table, rows, scalar, table_exists
 
 
 def as_of(connection: Connection, *, clock: str, now: datetime, replay: datetime | None) -> datetime:
-    """The instant that facts must precede: the replayed one, `now`, or the midnight after the last fact (`clock: data`)."""
+    """The instant that facts must precede: the replayed one, `now`, or the midnight after the last fact that was observed
+    (`clock: data`)."""
     if replay is not None:
         return replay
     if clock == "wall":
@@ -29,22 +22,43 @@ def as_of(connection: Connection, *, clock: str, now: datetime, replay: datetime
     schemas = rows(
         connection, "select schema_name from information_schema.schemata where starts_with(schema_name, 'raw_')"
     )
-    newest = [
-        value
+    tables = [
+        (f"{schema['schema_name']}.{entity.name}", entity)
         for schema in schemas
-        for entity, column in FACT_TIMES.items()
-        if table_exists(connection, schema["schema_name"], entity)
-        for value in [_newest(connection, schema["schema_name"], entity, column, now)]
-        if value is not None
+        for entity in ENTITIES.values()
+        if table_exists(connection, schema["schema_name"], entity.name)
     ]
-    last = max(newest, default=now)
+    # A company that is known by its contracts alone has nothing else that says how far its data go.
+    last = _newest(connection, tables, _observed, now) or _newest(connection, tables, _begun, now) or now
     return datetime(last.year, last.month, last.day) + timedelta(days=1)
 
 
-def _newest(connection: Connection, schema: str, entity: str, column: str, now: datetime) -> datetime | None:
-    # A subscription may be sold to start later: what lies after the wall clock does not move it.
-    row = connection.execute(f"select max({column}) from {schema}.{entity} where {column} <= ?", [now]).fetchone()
-    return row[0] if row else None
+def _newest(
+    connection: Connection,
+    tables: Sequence[tuple[str, Entity]],
+    condition: Callable[[Entity], str | None],
+    now: datetime,
+) -> datetime | None:
+    """When the newest fact of `tables` happened, of those that meet a condition, and not after the wall clock."""
+    found = [
+        scalar(connection, f"select max({at}) from {table} where {at} <= ? and {where}", [now])
+        for table, entity in tables
+        for at, where in [(entity.happened_at, condition(entity))]
+        if where is not None
+    ]
+    return max((at for at in found if at is not None), default=None)
+
+
+def _observed(entity: Entity) -> str | None:
+    """SQL: facts that were observed. What may be planned (the start of a subscription, a meeting) was, once the source changed the row
+    after it: sold or planned ahead, it does not move the clock."""
+    if not entity.column(entity.happened_at).future:
+        return "true"
+    return f"{entity.happened_at} <= updated_at" if "updated_at" in entity.column_names else None
+
+
+def _begun(entity: Entity) -> str | None:
+    return "true"
 
 
 def write(connection: Connection, as_of_at: datetime, *, is_replay: bool) -> None:

@@ -25,7 +25,7 @@ from core.warehouse import Connection, Error, identifier, literal, rows, scalar,
 from sources import ledger, periods, users, versions
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.ledger import LoadReport
-from sources.mapping import Mapped, compile_mapping, effective_columns, only
+from sources.mapping import Mapped, compile_mapping, disordered, effective_columns, only
 from sources.quarantine import Quarantine
 from sources.suppressed import Suppressed
 from sources.users import USER_COLUMNS, Users
@@ -129,7 +129,7 @@ class _Loader:
         self.suppressed = Suppressed(suppression.load(tenure.home), self.id, tenure.config.precedence)
         self.versions = Versions(connection, stream, content, self.users, now=now)
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
-        self.is_first = False
+        self.is_first = self.is_full = False
         self.moves_made = 0
         self.inserted_at_once = 0
         self.may_repeat = False
@@ -139,13 +139,12 @@ class _Loader:
 
     def begin(self, *, full: bool) -> None:
         """What is done once, before the first stretch: accounts and users are loaded by then, and stay as they are."""
+        self.is_full = full
         self._note_known_accounts()
         if self.users is not None:
             self.users.note_known()
         if full:
-            self._forget_rows(
-                f"not coalesce({periods.KEPT_WHEN_FULL}, false)" if self.stream.config.periods else "true"
-            )
+            self._forget_rows(f"not {periods.are_over(self.now)}" if self.stream.config.periods else "true")
             self.connection.execute(f"delete from {self.id.quarantine} where {self.id.mine()}")
             ledger.forget_files(self.connection, self.id, sorted(ledger.known_files(self.connection, self.id)))
         reading = self.stream.config.reading
@@ -182,6 +181,7 @@ class _Loader:
         if self.may_repeat:
             removed = self.versions.keep_latest(self.table)
             self._add(inserted=-removed, superseded=removed)
+            self._add(inserted=-self._quarantine_disordered(self.table))
         self._release()
         progress = self.stream.progress()
         if progress.fields is not None:
@@ -311,6 +311,7 @@ class _Loader:
         self._add(read=taken + broken, quarantined=broken)
         if self.has_key:
             self._add(superseded=self.versions.keep_latest("temp.batch"))
+            self._quarantine_disordered("temp.batch")
         self._add(inserted=self._insert_batch())
         self._note_insertion(is_settled=True)
 
@@ -356,6 +357,7 @@ class _Loader:
         self._add(read=inserted + aside + broken, inserted=inserted, quarantined=broken)
         if aside:
             self._add(superseded=self.versions.keep_latest("temp.batch"))
+            self._quarantine_disordered("temp.batch")
             self._add(inserted=self._insert_batch())
 
     def _may_repeat_within(self, mapped: Mapped, chunk: Chunk) -> bool:
@@ -378,9 +380,6 @@ class _Loader:
             self._add(read=taken + broken, quarantined=broken)
         else:
             self._read_twice(chunk, mapped)
-        if self.stream.config.periods:
-            self._add(unchanged=periods.leave_former(self.connection, self.id))
-            self._add(ended=periods.assign(self.connection, self.id, now=self.now, run_id=self.run_id))
         if self.has_key:
             self._add(**self.quarantine.forget_withdrawn())
         self._upsert()
@@ -501,12 +500,42 @@ class _Loader:
     def _upsert(self, *, released: bool = False) -> None:
         if self.has_key:
             self._add(superseded=self.versions.keep_latest("temp.batch"))
-            settled = self.versions.settle_with_existing(released=released)
+            if self.stream.config.periods:
+                self._add(unchanged=periods.leave_former(self.connection, self.id))
+                ended = periods.assign(self.connection, self.id, now=self.now, run_id=self.run_id, full=self.is_full)
+                self._add(ended=ended)
+            self.versions.complete_batch()
+            if not released:
+                self._quarantine_disordered("temp.batch")
+            settled = self.versions.settle(released=released)
             # Rows that are renewed are inserted anew, and counted as updated.
             self._add(**settled, inserted=-settled.get("updated", 0))
             if "updated" in settled:
                 self._forget_rows(RENEWED)
         self._add(inserted=self._insert_batch())
+
+    def _quarantine_disordered(self, relation: str) -> int:
+        """Rows of `relation` that took something from other versions, or are periods, were valid before that: those that end before
+        they begin by now go to quarantine; how many."""
+        config = self.stream.config
+        derived = config.periods or config.partial or any(column.keep for column in config.columns.values())
+        faults = disordered(self.entity)
+        if not (derived and faults):
+            return 0
+        broken = " or ".join(f"coalesce({fault.predicate}, false)" for fault in faults)
+        where = f"({broken}){f' and {self.id.mine()}' if relation == self.table else ''}"
+        if not scalar(self.connection, f"select 1 from {relation} where {where} limit 1"):
+            return 0
+        which = " ".join(f"when {fault.predicate} then {n}" for n, fault in enumerate(faults, start=1))
+        given = ", ".join(f"cast(null as varchar) as _given_{name}" for name in self.entity.column_names)
+        noted = f"{self.names}, _file, cast(null as bigint) as _row, case {which} end as _fault, {given}"
+        records = self.quarantine.records(f"(select {noted} from {relation} where {where})", faults)
+        self.connection.execute(f"create or replace temp table broken as {records}")
+        self.quarantine.add_broken()
+        removed = int(scalar(self.connection, "select count(*) from temp.broken"))
+        self.connection.execute(f"delete from {relation} where {where}")
+        self._add(quarantined=removed)
+        return removed
 
     def _insert_batch(self) -> int:
         """Move temp.batch into the table; how many rows."""
@@ -545,7 +574,7 @@ class _Loader:
             " group by 1"
         )
         told = int(scalar(self.connection, f"select count(*) from {relation}"))
-        mine = f"{self.id.mine()} and {self.key} in (select key from temp.gone)"
+        mine = f"{self.id.mine()} and {self._named} in (select key from temp.gone)"
         if self.entity.ended_at is not None:
             done = self._end_rows(self.entity.ended_at)
             self.quarantine.end_waiting(self.entity.ended_at)
@@ -558,12 +587,18 @@ class _Loader:
             self._add(**self.quarantine.forget(f"{self.key} in (select key from temp.gone)"))
         self._add(read=told, deleted=done, unchanged=told - done)
 
+    @property
+    def _named(self) -> str:
+        """SQL: what the source calls a row of the table."""
+        return periods.base_of(self.key) if self.stream.config.periods else self.key
+
     def _end_rows(self, ended_at: str) -> int:
         ended = self.connection.execute(
             f"update {self.table} set {ended_at} = greatest(coalesce(g.at, cast($now as timestamp)), {self.entity.happened_at}),"
-            " updated_at = greatest(updated_at, coalesce(g.at, cast($now as timestamp))),"
+            # Where rows tell no version, one that is there again must not be older than this.
+            " updated_at = case when updated_at is not null then greatest(updated_at, coalesce(g.at, cast($now as timestamp))) end,"
             " _loaded_at = cast($now as timestamp), _run_id = $run_id"
-            f" from temp.gone as g where g.key = {self.key} and {self.id.mine()} and {ended_at} is null",
+            f" from temp.gone as g where g.key = {self._named} and {self.id.mine()} and {ended_at} is null",
             {"now": self.now, "run_id": self.run_id},
         ).fetchone()
         return int(ended[0]) if ended else 0

@@ -478,7 +478,12 @@ def _faults(
         if (column.required or column.name == entity.key) and column.name not in optional
     ]
     implausible = [fault for column in entity.columns if column.name in mappings for fault in _ranges(column, now)]
-    disordered = [
+    return [*unreadable, *empty, *implausible, *disordered(entity)]
+
+
+def disordered(entity: Entity) -> list[Fault]:
+    """The checks of what must not end before it begins."""
+    return [
         Fault(
             "end_before_start",
             f"{identifier(later)} < {identifier(earlier)}",
@@ -487,7 +492,6 @@ def _faults(
         )
         for earlier, later in entity.ordered
     ]
-    return [*unreadable, *empty, *implausible, *disordered]
 
 
 def _ranges(column: Column, now: datetime) -> list[Fault]:

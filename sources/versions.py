@@ -52,18 +52,23 @@ class Versions:
         ).fetchone()
         return int(removed[0]) if removed else 0
 
-    def settle_with_existing(self, *, released: bool) -> dict[str, int]:
-        """Leave in temp.batch what is new and what renews a loaded row (`RENEWED`); how many were updated, unchanged or superseded."""
+    def complete_batch(self) -> None:
+        """Find the rows of the table that those of temp.batch are versions of, and let them take from each other what they lack."""
         # Keys alone first: a day of new events meets none of the millions that are there, and no other column is read.
         self.connection.execute(
             "create or replace temp table matched as select b.rowid as batch_row, e.rowid as table_row"
             f" from {self.table} as e join temp.batch as b on e.{self.key} = b.{self.key} where {self.stream.mine('e.')}"
         )
         if not scalar(self.connection, "select 1 from temp.matched limit 1"):
-            return {}
+            return
         of_batch = f"select {self.key} from temp.batch"
         self._carry_over("temp.batch", self.table, keys=of_batch)
         self._carry_over(self.table, "temp.batch", keys=of_batch)
+
+    def settle(self, *, released: bool) -> dict[str, int]:
+        """Leave in temp.batch what is new and what renews a loaded row (`RENEWED`); how many were updated, unchanged or superseded."""
+        if not scalar(self.connection, "select 1 from temp.matched limit 1"):
+            return {}
         same = " and ".join(f"b.{name} is not distinct from e.{name}" for name in self.content)
         self.connection.execute(
             "create or replace temp table settled as select batch_row, table_row, case"
