@@ -145,3 +145,12 @@ class Finishes(Protocol):
     def finish(self) -> None:
         """Called once after the last batch of a run that was not stopped."""
         ...
+
+
+@runtime_checkable
+class Erases(Protocol):
+    """A destination that can take whole rows away which only we wrote."""
+
+    def erase(self, keys: Sequence[str]) -> None:
+        """Delete the rows of `keys` in which nothing is left but the key. Safe to repeat."""
+        ...

@@ -537,7 +537,7 @@ class Ledger:
                     found += int(connection.execute(sa.select(sa.func.count()).where(theirs)).scalar() or 0)
             return found + len(self._runs_of(connection, destination, keys))
 
-    def forget(self, destination: str, keys: Sequence[str]) -> None:
+    def erase(self, destination: str, keys: Sequence[str]) -> None:
         """Forget rows altogether, and that they were ever sent: they were erased. Bytes that SQLite frees are overwritten."""
         if self._engine is None or not keys:
             return

@@ -153,7 +153,11 @@ def raw_checks(table: RawTable, config: Config) -> list[CheckSpec]:
 
     checks = [
         spec("schema", "critical", "Every column of the contract is there with its type."),
-        spec("accounting", "critical", "Rows read = inserted + updated + unchanged + superseded + quarantined."),
+        spec(
+            "accounting",
+            "critical",
+            "Rows read = inserted + updated + unchanged + superseded + quarantined + suppressed.",
+        ),
         spec(
             "quarantine_share",
             "critical",

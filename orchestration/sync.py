@@ -10,7 +10,7 @@ Syncs read the published copy, so that what was not published cannot be sent, an
 import random
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Names
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
@@ -20,7 +20,7 @@ from typing import Any
 import dagster as dg
 
 from activation import engine, readback
-from activation.base import Destination, Prepares, Reads
+from activation.base import Destination, Erases, Prepares, Reads
 from activation.connect import Occasion, open_destination
 from activation.engine import Progress, SyncReport
 from activation.ledger import Ledger
@@ -289,6 +289,13 @@ def rebind(tenure: Tenure, name: str, *, keep: bool) -> int:
         if tenure.serving_path.exists():
             publish_ledger(tenure.serving_path, ledger.tables())
     return count
+
+
+def erase(tenure: Tenure, name: str, keys: Sequence[str]) -> None:
+    """Take rows away at a destination of which nothing is left but their keys, where they were only ours."""
+    with _opened(tenure, name) as (destination, _):
+        if isinstance(destination, Erases):
+            destination.erase(keys)
 
 
 def setup(tenure: Tenure, name: str) -> list[str]:

@@ -257,6 +257,16 @@ class Database:
         for number, change in enumerate(changes):
             yield change.key, likes(change, found[number]) if number in found else None
 
+    def erase(self, keys: Sequence[str]) -> None:
+        """Delete the rows of `keys` in which nothing is left but the key. In mode `update` every row is somebody else's."""
+        if self._mode != "upsert":
+            return
+        with self._connection() as connection, connection.transaction():
+            others = [name for name in self._columns(connection) or {} if name != self._key]
+            empty = sql.SQL("").join(sql.SQL(" and {} is null").format(sql.Identifier(name)) for name in others)
+            statement = sql.SQL("delete from {} where {}::text = any(%s){}")
+            connection.execute(statement.format(self._table, sql.Identifier(self._key), empty), [list(keys)])
+
     # --- parts ----------------------------------------------------------------------------------------------------
 
     def _columns(self, connection: psycopg.Connection[Any]) -> dict[str, tuple[str, bool]] | None:

@@ -101,7 +101,7 @@ class Destination:
         if waiting and not isinstance(self.tenure.config.sync.destinations.get(self.name), FilesSyncConfig):
             self._clear(waiting)
         with closing(Ledger(self.tenure.ledger_url)) as ledger:
-            ledger.forget(self.name, self.keys)
+            ledger.erase(self.name, self.keys)
         path = self.tenure.ledger_url.removeprefix("sqlite:///")
         if path != self.tenure.ledger_url:
             files.compact(Path(path))
@@ -127,6 +127,7 @@ class Destination:
                 f"{self.name} could not be cleared ({len(left)} left): {why}",
                 hint="When the destination works again, run `tenure erase --resume`.",
             )
+        sync.erase(self.tenure, self.name, keys)
 
     def _publish_ledger(self) -> None:
         from orchestration.publish import publish_ledger

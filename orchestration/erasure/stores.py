@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from core.settings import Tenure
+from core.settings import COMPANY, Tenure, utc_now
 from core.suppression import FOLDER
 from orchestration.erasure import files as plain
 from orchestration.erasure import tables as duck
@@ -73,6 +73,7 @@ class DuckFile:
                 keys=self.work.keys,
                 database=self.path.stem,
                 temp_directory=self.work.tenure.temp_directory,
+                now=utc_now(),
             )
 
 
@@ -138,7 +139,7 @@ def files(work: Work) -> list[Store]:
     entries = sorted(
         path
         for path in work.tenure.home.glob("*")
-        if path.name not in (SANDBOX, FOLDER, TEMPORARY, "replays") and ".duckdb" not in path.name
+        if path.name not in (SANDBOX, FOLDER, TEMPORARY, COMPANY, "replays") and ".duckdb" not in path.name
     )
     return [HomeFiles(work, path) for path in entries if path.suffix != ".lock"]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from orchestration.publish import replacing
 FRESH = "erased_into"
 PROGRAM_SCHEMAS = ("quality", "ledger", "ml", "sync", "main")
 """Schemas whose texts programs wrote; their words are replaced, not the values emptied."""
+STARTED_AGAIN = ("ledger.cursors",)
+"""A cursor may hold the id that it stopped at. Without it, the stream is read from its beginning, and what is known stays as it is."""
 _PAIRS = (("_account_source", "account_id"), ("account_source", "account_id"), ("account_source", "source_account_id"))
 _ABOUT_A_PERSON = ("contacts", "memberships")
 
@@ -95,7 +98,14 @@ def counts(path: Path, subject: Subject, words: Words, *, keys: Mapping[str, str
 
 
 def rewrite(
-    path: Path, subject: Subject, words: Words, *, keys: Mapping[str, str], database: str, temp_directory: Path
+    path: Path,
+    subject: Subject,
+    words: Words,
+    *,
+    keys: Mapping[str, str],
+    database: str,
+    temp_directory: Path,
+    now: datetime,
 ) -> None:
     """Write the file at `path` again without the subject, and put it in its place in one move."""
     if path.with_name(path.name + ".wal").exists():
@@ -106,7 +116,8 @@ def rewrite(
         version = _version(connection, database)
         connection.execute(f"attach {literal(str(fresh))} as {FRESH} (storage_version {version})")
         connection.execute(f"copy from database {identifier(database)} to {FRESH} (schema)")
-        for table in _tables(connection, database):
+        tables = _tables(connection, database)
+        for table in tables:
             cut = cut_of(table, subject, keys)
             emptied = ", ".join(
                 f"case when {condition} then {value} else {identifier(name)} end as {identifier(name)}"
@@ -116,7 +127,22 @@ def rewrite(
                 f"insert into {FRESH}.{table.sql} select * {f'replace ({emptied})' if emptied else ''}"
                 f" from {identifier(database)}.{table.sql} where not coalesce({cut.gone}, false)"
             )
+        for table in tables:
+            _restate_days(connection, table, database, cut_of(table, subject, keys), now)
         connection.execute(f"detach {FRESH}")
+
+
+def _restate_days(connection: Connection, table: Table, database: str, cut: Cut, now: datetime) -> None:
+    """Note the days of usage that lost a user, so that the models count their users again."""
+    if not (table.schema.startswith("raw_") and table.name == "usage_events" and "user_id" in cut.emptied):
+        return
+    condition, _ = cut.emptied["user_id"]
+    connection.execute(
+        f"insert into {FRESH}.ledger.restated_days (source, account_source, account_id, activity_date, loaded_at)"
+        " select distinct _source, _account_source, account_id, cast(occurred_at as date), cast(? as timestamp)"
+        f" from {identifier(database)}.{table.sql} where coalesce({condition}, false) and not coalesce({cut.gone}, false)",
+        [now],
+    )
 
 
 def cut_of(table: Table, subject: Subject, keys: Mapping[str, str]) -> Cut:
@@ -128,6 +154,8 @@ def cut_of(table: Table, subject: Subject, keys: Mapping[str, str]) -> Cut:
         condition = _condition(table, column, subject, wrote)
         if condition is not None:
             emptied[column.name] = condition, _instead(table, column)
+    if table.label in STARTED_AGAIN:
+        return Cut(_any([*gone, *(condition for condition, _ in emptied.values())]), {})
     if table.is_quarantine:
         # A broken row is of no use without what it says: one that touches the subject goes.
         return Cut(_any([*gone, *(condition for condition, _ in emptied.values())]), {})

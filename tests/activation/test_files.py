@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from activation.base import Change, Field
-from activation.destinations.files import Files, cell
+from activation.destinations.files import Files, cell, erase, rows_of
 
 NOW = datetime(2026, 3, 2, 6)
 
@@ -62,3 +62,29 @@ def test_a_folder_that_is_a_file_is_told_before_anything_is_sent(tmp_path: Path)
     files = Files(tmp_path / "file" / "drop", key="id", fields=[], run_id="r", now=NOW)
     (problem,) = files.preflight([])
     assert "cannot be written to" in problem.what
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_rows_can_be_erased_from_every_drop_and_the_manifests_say_so(tmp_path: Path, format: Any) -> None:
+    folder = tmp_path / "drop"
+    fields = [Field("why", "text", "Why", "")]
+    for run_id in ("first", "second"):
+        files = Files(folder, key="id", fields=fields, run_id=run_id, now=NOW, format=format)
+        files.upsert(
+            [Change(key, "create", {"why": f"because of {key}"}) for key in ("canary-1", "=canary-2", "other")]
+        )
+        files.finish()
+    assert rows_of(folder, {"canary-1", "=canary-2"}) == 4
+    erase(folder, {"canary-1", "=canary-2", "nobody"})
+    assert rows_of(folder, {"canary-1", "=canary-2"}) == 0
+    assert rows_of(folder, {"other"}) == 2
+    for drop in folder.iterdir():
+        manifest = json.loads((drop / "manifest.json").read_text())
+        (part,) = manifest["files"]
+        content = (drop / part["file"]).read_bytes()
+        assert (manifest["rows"], part["rows"], part["bytes"]) == (1, 1, len(content))
+        assert hashlib.sha256(content).hexdigest() == part["sha256"]
+        assert sorted(path.name for path in drop.iterdir()) == ["manifest.json", part["file"]]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    erase(folder, {"canary-1"})
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -298,3 +298,25 @@ def _faults(kit: Any, seed: int) -> dict[str, Any]:
         "silent": lambda shelf, batch: [],
         "double": lambda shelf, batch: shelf.apply(batch) * 2,
     }
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+def test_keys_can_be_erased_and_no_other_row_changes(sync: Any, kit: Any, postgres_url: str, store: str) -> None:
+    if store == "postgresql":
+        sync.ledger_url, sync.name, sync.runs = postgres_url, "erased", 200
+    sync.published.put(kit.some_rows(4))
+    sync.run()
+    sync.run(full=True, keys=("k01", "k02"))
+    before = [row for row in sync.table("sync_rows") if row["destination"] == sync.name]
+    ledger = sync.ledger()
+    assert ledger.states(sync.name, ["k01", "nobody"]) == {"k01": ("acknowledged", False, None)}
+    # A row, two changes, and the run that was asked for it.
+    assert ledger.mentions(sync.name, ["k01"]) == 4
+    ledger.erase(sync.name, ["k01"])
+    assert ledger.mentions(sync.name, ["k01"]) == 0
+    ledger.erase(sync.name, ["k01"])
+    ledger.close()
+    after = [row for row in sync.table("sync_rows") if row["destination"] == sync.name]
+    assert after == [row for row in before if row["key"] != "k01"]
+    options = [row["options"] for row in sync.table("sync_runs") if row["destination"] == sync.name and row["options"]]
+    assert [json.loads(text)["keys"] for text in options] == [["k02"]]

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +28,7 @@ from sources import ledger
 from sources.base import open_stream, stream_ids
 from sources.load import load_stream
 
+PROJECT = Path(__file__).parents[2]
 CONFIG = """
 company: Small Ltd
 sources:
@@ -206,6 +213,78 @@ def test_an_erasure_that_was_killed_goes_on_where_it_ended(home: Tenure) -> None
     assert [word for word in CANARY if word.encode() in left] == []
 
 
+def command(tenure: Tenure, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "orchestration", "--config", str(tenure.config_path), "erase", *arguments]
+
+
+def environment(tenure: Tenure) -> dict[str, str]:
+    return {**os.environ, "TENURE_HOME": str(tenure.home), "NO_COLOR": "1", "COLUMNS": "200"}
+
+
+def called(tenure: Tenure, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        command(tenure, *arguments), env=environment(tenure), cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_asks_first_shows_the_receipt_and_says_with_its_exit_code_what_it_came_to(home: Tenure) -> None:
+    code, said = called(home, "--account", "acc-canary-2", "--json")
+    assert (code, json.loads(said)["error"]) == (2, "This home knows no account 'acc-canary-2'.")
+    assert called(home)[0] == called(home, "--account", "a", "--email", "b@c.example")[0] == 2
+    code, said = called(home, "--account", "acc-canary-1")
+    assert code == 2
+    assert "--yes" in said
+    code, said = called(home, "--account", "acc-canary-1", "--dry-run")
+    assert code == 0
+    assert "warehouse: raw_files.invoices" in said
+    assert "Canary & Söhne GmbH" in said
+    code, said = called(home, "--account", "acc-canary-1", "--yes")
+    assert code == 0
+    assert "Erased: " in said
+    code, said = called(home, "--resume", "--json")
+    assert (code, json.loads(said)) == (0, {"status": "erased", "receipts": []})
+
+
+@pytest.mark.slow
+def test_wherever_an_erasure_is_killed_the_next_call_completes_it(home: Tenure) -> None:
+    kept = home.home.with_name("kept")
+    shutil.copytree(home.home, kept)
+    moments = random.Random(20240703)
+    dead = 0
+    for _ in range(8):
+        shutil.rmtree(home.home)
+        shutil.copytree(kept, home.home)
+        process = subprocess.Popen(
+            command(home, "--account", "acc-canary-1", "--yes"),
+            env=environment(home),
+            cwd=PROJECT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        begun = home.home / "privacy"
+        # Not before it has begun: a kill then is no kill of an erasure.
+        while not begun.exists() and process.poll() is None:
+            time.sleep(0.005)
+        try:
+            process.wait(timeout=moments.uniform(0, 0.6))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            dead += 1
+        process.wait()
+        rows_left = contents(home.warehouse_path)["raw_files.accounts"]
+        assert len(rows_left) in (1, 2)
+        done = run.resume(home) or [erase(home, "account", "acc-canary-1")]
+        assert done[0].is_complete
+        assert [word for word in CANARY if word in str(contents(home.warehouse_path))] == []
+        left = b"".join(
+            path.read_bytes() for path in home.home.rglob("*") if path.is_file() and path.suffix != ".duckdb"
+        )
+        assert [word for word in CANARY if word.encode() in left] == []
+    assert dead > 0
+
+
 def test_a_table_that_nobody_told_the_erasure_about_is_covered(home: Tenure) -> None:
     with warehouse(home.warehouse_path) as connection:
         connection.execute("create schema marts")
@@ -262,6 +341,16 @@ def test_logs_pages_and_databases_lose_the_words_and_stay_readable(home: Tenure)
     assert packed == b"[erased]"
     left = b"".join(one.read_bytes() for one in path.parent.iterdir())
     assert b"acc-canary-1" not in left
+
+
+def test_a_cursor_that_names_the_subject_goes_and_its_stream_is_read_from_the_beginning(home: Tenure) -> None:
+    with warehouse(home.warehouse_path) as connection:
+        connection.execute(
+            "insert into ledger.cursors (source, stream, cursor) values"
+            """ ('crm', 'a', '["2024-01-01", "acc-canary-1"]'), ('crm', 'b', '["2024-01-01", "acc-other-22"]')"""
+        )
+    erase(home, "account", "acc-canary-1")
+    assert [row["stream"] for row in contents(home.warehouse_path)["ledger.cursors"]] == ["b"]
 
 
 def test_words_of_the_program_and_short_ids_are_left_alone_in_logs() -> None:

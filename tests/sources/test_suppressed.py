@@ -156,7 +156,7 @@ def test_a_suppression_list_that_cannot_be_read_stops_loading(company_of_all: An
 def test_every_id_of_the_contract_is_a_key_or_says_whether_it_names_an_account_or_a_person() -> None:
     for entity in ENTITIES.values():
         for column in entity.columns:
-            if column.name.endswith("_id") or column.name == "known_as":
+            if column.type == "id" or column.name.endswith("_id"):
                 assert column.name == entity.key or column.name in (*ACCOUNT_REFERENCES, *PERSON_REFERENCES)
 
 
