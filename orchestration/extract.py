@@ -17,7 +17,7 @@ from core.settings import Tenure
 from core.warehouse import Connection, merge_parts, rows, side_by_side
 from orchestration import stand_ins
 from orchestration.erasure.receipt import pending
-from orchestration.instance import WRITERS
+from orchestration.instance import WRITERS, mark_with_errors
 from orchestration.resources import Warehouse
 from sources import base, ledger
 from sources.base import StreamId
@@ -115,6 +115,8 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
                     context.log.warning(f"{drift}. Nothing that is mapped was lost.")
                 # A table that has to wait is reported when it is whole: by the attempt that loads its last stream.
                 if len(reports) == len(members):
+                    if any(report.status == "stopped" for report in reports):
+                        mark_with_errors(context.instance, context.run_id)
                     yield dg.MaterializeResult(asset_key=key, metadata=_counts(connection, members[0], reports))
         waiting = [outcome for outcome in found.values() if isinstance(outcome, Retriable)]
         for error in waiting:

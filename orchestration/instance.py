@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 PROCESS = "tenure/process"
 """Tag of runs that the command started: the id of the process that they live in."""
 
+WAITING = "Waiting for run"
+"""Begins what is logged while another run holds the lock."""
+
+RESULT = "tenure/result"
+WITH_ERRORS = "with errors"
+"""Tag of runs in which a stream or a sync was stopped: Dagster calls them a success once they have published the rest."""
+
 WRITERS = "warehouse"
 """The pool of everything that writes to the working warehouse; it has one place."""
 
@@ -97,6 +104,11 @@ def end_killed_runs(instance: DagsterInstance) -> None:
         process = run.tags.get(PROCESS)
         if process is not None and not _is_alive(int(process)):
             end_dead_run(instance, run.run_id)
+
+
+def mark_with_errors(instance: DagsterInstance, run_id: str) -> None:
+    """Show in Dagster's list of runs that something was stopped in this one, though the run goes on and publishes."""
+    instance.add_run_tags(run_id, {RESULT: WITH_ERRORS})
 
 
 def drop_old_runs(instance: DagsterInstance, *, before: datetime, keep: int = KEPT_RUNS) -> int:

@@ -20,7 +20,7 @@ import dagster as dg
 from core import warehouse as duck
 from core.locks import RunLock
 from core.settings import Tenure, utc_now
-from orchestration.instance import drop_old_runs, end_dead_run
+from orchestration.instance import WAITING, drop_old_runs, end_dead_run
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Warehouse:
         before = lock.acquire(
             run_id,
             wait_seconds=self.wait_seconds,
-            on_wait=lambda holder: log.warning(f"Waiting for run {holder} to end.") if log else None,
+            on_wait=lambda holder: log.warning(f"{WAITING} {holder} to end.") if log else None,
         )
         try:
             if context.instance is not None:

@@ -21,7 +21,7 @@ from core import settings
 from core.errors import TenureError
 from core.words import counted
 from orchestration import dbt
-from orchestration.instance import PROCESS, end_killed_runs, open_instance
+from orchestration.instance import PROCESS, WAITING, end_killed_runs, open_instance
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent, DagsterInstance, DagsterRun, EventLogEntry
@@ -108,6 +108,8 @@ def execute(
     if watcher.failed_step in DBT_STEPS:
         outcome.problems = dbt.failures(tenure, watcher.failed_step) or outcome.problems
     outcome.status = watcher.status(succeeded=result.success)
+    if outcome.status == "failed" and not outcome.problems:
+        outcome.problems.append(watcher.interruption)
     if outcome.status != "done":
         failure = alerts.Failure(tenure.config.company, outcome.run_id, job, tuple(outcome.problems), outcome.status)
         outcome.warnings += alerts.send(failure, tenure.config.alerts)
@@ -155,6 +157,14 @@ class _Watcher:
         self.failed_step: str | None = None
         self.refused = False
         self.stopped = False
+        self.waits: str | None = None
+
+    @property
+    def interruption(self) -> str:
+        """What to say of a run that ended without saying why: a signal ended it."""
+        if self.waits is not None:
+            return f"Stopped by a signal while it was waiting. {self.waits} This one had begun nothing."
+        return "Stopped by a signal before it ended. The next run goes on where this one was."
 
     def nodes_of(self, job: Any) -> int:
         """How many assets and checks the job has."""
@@ -175,9 +185,13 @@ class _Watcher:
             if (
                 level >= logging.WARNING and entry.step_key not in DBT_STEPS
             ):  # dbt warns of tests that are no asset check
-                self.on_progress(Progress("log", entry.step_key or "", entry.user_message, ok=False))
+                if entry.user_message.startswith(WAITING):
+                    self.waits = entry.user_message
+                self.on_progress(Progress("log", entry.step_key or "run", entry.user_message, ok=False))
             elif level == logging.INFO and entry.step_key:
                 self.on_progress(Progress("log", entry.step_key, entry.user_message))
+        elif event.is_step_start:
+            self.waits = None
         elif event.is_step_materialization:
             self._materialized(event)
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":

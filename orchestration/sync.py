@@ -36,6 +36,7 @@ from core.warehouse import warehouse
 from core.words import percent
 from orchestration import alerts
 from orchestration.extract import DATA_TEAM
+from orchestration.instance import mark_with_errors
 from orchestration.publish import publish_ledger
 from orchestration.serve import PUBLICATION
 from orchestration.stand_ins import reachable
@@ -78,6 +79,8 @@ def _asset(tenure: Tenure, name: str, config: SyncConfig) -> dg.AssetsDefinition
         is_ours = context.run.tags.get(STARTED_BY) != "command"
         for problem in tell(tenure, report, before, failures_too=is_ours):
             context.log.warning(problem)
+        if report.status not in GOOD:
+            mark_with_errors(context.instance, context.run_id)
         yield dg.MaterializeResult(asset_key=key_of(name), metadata=_metadata(report))
         yield from _checks(tenure, name, config, report, before, now)
 

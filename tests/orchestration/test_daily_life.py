@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from core.locks import RunLock
+from orchestration.instance import open_instance
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -124,7 +129,12 @@ def test_a_broken_file_stops_its_stream_only_and_the_run_says_so(days: dict[str,
     assert statuses[("support", "tickets")] == "stopped"
     assert statuses[("product", "usage_events")] == "loaded"
     assert home.ask("select count(*) as n from marts.tickets") == before
-    assert home.run("status", "--json").document["runs"][0]["status"] == "stopped"
+    newest = home.run("status", "--json").document["runs"][0]
+    assert newest["status"] == "stopped"
+    with open_instance(home.path) as instance:
+        run = instance.get_run_by_id(newest["run_id"])
+        assert run is not None
+        assert run.tags["tenure/result"] == "with errors"
     broken.unlink()
     assert home.run("run").code == 0
 
@@ -140,3 +150,20 @@ def test_a_second_run_waits_for_the_first(days: dict[str, Any]) -> None:
         assert process.returncode == 0, out + err
     newest = home.must("status")["runs"][:2]
     assert [run["status"] for run in newest] == ["done", "done"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_while_it_waits_says_so(days: dict[str, Any]) -> None:
+    home = days["home"]
+    lock = RunLock(home.path / "run.lock")
+    lock.acquire("the-other-run", wait_seconds=10, on_wait=lambda holder: None)
+    try:
+        waiting = home.start("run", "--json")
+        assert any("Waiting for run the-other-run" in line for line in waiting.stderr)
+        waiting.send_signal(signal.SIGTERM)
+        out, err = waiting.communicate(timeout=120)
+    finally:
+        lock.release()
+    assert waiting.returncode == 1, err
+    assert "Stopped by a signal while it was waiting" in json.loads(out)["problems"][0]
+    assert home.must("run")["status"] == "done"
