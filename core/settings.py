@@ -10,7 +10,7 @@ Secrets come only from the environment, as `${NAME}` in `tenure.yml`; they are h
 from __future__ import annotations
 
 import os
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -130,12 +130,20 @@ class ModelConfig(Strict):
 
 
 class QualityConfig(Strict):
-    """Limits of the quality gates: shares are 0 to 1."""
+    """Limits of the quality gates: shares are 0 to 1. No date before `earliest_date` is taken for one: seconds that are read as
+    milliseconds lie in January 1970.
+    """
 
+    earliest_date: date = date(1980, 1, 1)
     max_quarantined_share: float = Field(default=0.5, ge=0, le=1)
     min_volume_share: float = Field(default=0.3, ge=0)
     max_volume_share: float = Field(default=3.0, gt=0)
     min_kept_share: float = Field(default=0.5, ge=0, le=1)
+
+    @property
+    def earliest(self) -> datetime:
+        """`earliest_date` as a timestamp."""
+        return datetime.combine(self.earliest_date, time())
 
 
 class PublishConfig(Strict):

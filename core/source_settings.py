@@ -25,7 +25,8 @@ _CONNECTORS = Path(__file__).resolve().parent.parent / "sources"
 class ColumnMapping(Strict):
     """One contract column: an SQL expression over the source's columns, or one per row group when `group_by` is set.
 
-    `format` is a strptime pattern, a list of patterns tried in order, `epoch` or `epoch_ms`.
+    `format` is a strptime pattern, a list of patterns tried in order, a unit since 1970 (`epoch`, `epoch_ms`, `epoch_us`, `epoch_ns`)
+    or `excel`, days as Excel counts them.
     `optional` fills NULL where a file lacks the columns that the expression needs. With `keep: earliest`, a later version of a
     row does not make the value greater: for a moment of beginning that is known from what was said first.
     """
@@ -59,7 +60,8 @@ class StreamConfig(Strict):
     `where` leaves other rows of the source alone; `unnest` is SQL of a list whose items are the rows (`item`); `fields` are keys of
     JSON lines that none may have. `partial` rows tell only what changed: what one leaves out stays as it was told before. `deleted_at`
     is SQL over a table's columns: since when its row is deleted, NULL while it is there. `null_words` are the texts that stand for a
-    missing value, whatever their case, instead of those of `core.placeholders`.
+    missing value, whatever their case, instead of those of `core.placeholders`. `decimal` and `thousands` are the marks of numbers
+    that are text.
     """
 
     entity: str
@@ -68,6 +70,8 @@ class StreamConfig(Strict):
     format: Literal["csv", "jsonl", "parquet", "excel"] | None = None
     sheet: str | None = None
     csv: CsvOptions = CsvOptions()
+    decimal: Literal[".", ","] | None = None
+    thousands: Literal[".", ",", " ", "'", ""] | None = None
     lookups: dict[str, str] = Field(default_factory=dict)
     join: str | None = None
     where: str | None = None
@@ -112,6 +116,8 @@ class StreamConfig(Strict):
 
     @model_validator(mode="after")
     def _known(self) -> StreamConfig:
+        if self.thousands and self.thousands == self.decimal:
+            raise ValueError("`decimal` and `thousands` cannot be the same mark")
         if self.entity not in ENTITIES:
             raise ValueError(f"no entity is called {self.entity!r}; the contract has {', '.join(ENTITIES)}")
         entity = ENTITIES[self.entity]
@@ -135,6 +141,8 @@ class StreamConfig(Strict):
 _DECISIVE = (
     "csv",
     "sheet",
+    "decimal",
+    "thousands",
     "lookups",
     "join",
     "where",

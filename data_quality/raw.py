@@ -45,7 +45,6 @@ FEW_ROWS = 50
 JUDGED_DAYS = 7
 """How far back a day's volume is judged, when rows for it arrive."""
 
-EARLIEST = datetime(1970, 1, 1)
 LATEST_AHEAD = timedelta(days=2)
 LATEST_PLANNED = timedelta(days=365 * 50)
 
@@ -132,7 +131,7 @@ def raw_rule(connection: Connection, config: Config, table: RawTable, now: datet
             maximum=column.maximum,
             values=CLOSED_VALUES.get((entity.name, column.name), ()),
             not_before=(before[column.name],) if column.name in before else (),
-            earliest=f"timestamp '{EARLIEST}'" if is_time else None,
+            earliest=f"timestamp '{config.quality.earliest}'" if is_time else None,
             latest=f"timestamp '{latest:%Y-%m-%d %H:%M:%S}'" if is_time else None,
             orphan=_orphan(table, accounts) if column.name == "account_id" and entity.name != "accounts" else None,
             personal=column.personal,
@@ -263,7 +262,10 @@ class _Measure:
         ).df()
         keys: list[str] = list(data.pop("_key"))
         limits = {
-            column.name: (str(EARLIEST), str(self.run.now + (LATEST_PLANNED if column.future else LATEST_AHEAD)))
+            column.name: (
+                str(self.config.quality.earliest),
+                str(self.run.now + (LATEST_PLANNED if column.future else LATEST_AHEAD)),
+            )
             for column in self.entity.columns
             if column.type == "timestamp"
         }
@@ -291,7 +293,8 @@ class _Measure:
         # A stream that stopped keeps the stretches that it had loaded before.
         counted = [load for load in loads if load["status"] != "stopped" or load["rows_read"]]
         in_table = self._rows_of_run(self.table.name)
-        in_quarantine = self._rows_of_run(f"quarantine.{self.entity.name}")
+        # A row that was delivered twice is one record, which counts how often this run has seen it.
+        in_quarantine = self._rows_of_run(f"quarantine.{self.entity.name}", counted="sum(coalesce(_times_in_run, 1))")
         once = [load for load in counted if load["run_id"] == self.run.run_id]
         for load in counted:
             done = sum(
@@ -396,13 +399,13 @@ class _Measure:
             ]
         return tuple(expects)
 
-    def _rows_of_run(self, table: str) -> dict[tuple[str, str], int]:
+    def _rows_of_run(self, table: str, counted: str = "count(*)") -> dict[tuple[str, str], int]:
         schema, name = table.split(".")
         if "_run_id" not in profile.shape(self.connection, schema, name).types:
             return {}
         found = _rows(
             self.connection,
-            f"select _source, _stream, count(*) as n from {table} where _run_id = $run_id group by all",
+            f"select _source, _stream, cast({counted} as bigint) as n from {table} where _run_id = $run_id group by all",
             run_id=self.run.run_id,
         )
         return {(row["_source"], row["_stream"]): row["n"] for row in found}
@@ -463,16 +466,17 @@ class _Measure:
         if read == 0:
             return {"judged_rows": 0, "quarantined_rows": 0, "quarantined_share": None, "reasons": ""}
         # What went back to quarantine was not read by these loads.
-        basis, new = "new", f"{new} and _loaded_at is null"
+        basis, new, counted = "new", f"{new} and _loaded_at is null", "sum(coalesce(_times_in_run, 1))"
         if read < FEW_ROWS:
-            basis, new = "all", "true"
+            basis, new, counted = "all", "true", "count(*)"
             kept = profile.count(self.connection, quarantine, where)
             if table_exists(self.connection, self.table.schema, self.entity.name):
                 kept += profile.count(self.connection, self.table.name, where)
             read = max(read, kept)
         reasons = rows(
             self.connection,
-            f"select _reason as reason, count(*) as n from {quarantine} where {where} and {new} group by all order by n desc, reason",
+            f"select _reason as reason, cast({counted} as bigint) as n from {quarantine} where {where} and {new}"
+            " group by all order by n desc, reason",
         )
         bad = sum(row["n"] for row in reasons)
         return {

@@ -196,7 +196,7 @@ def _end(context: typer.Context, tenure: Tenure, outcome: Any, path: Path, *, as
     succeeded = outcome.status in ("done", "stopped")
     published = report.published(path) if succeeded else None
     if as_json:
-        document = {**asdict(outcome), "exit_code": outcome.exit_code}
+        document = {**asdict(outcome), "warnings": outcome.warnings, "exit_code": outcome.exit_code}
         console.print_json({**document, "published": published.document() if published else None})
     else:
         console.show_outcome(outcome, tenure.config.company)
@@ -250,7 +250,7 @@ def doctor(
     ):
         found = examine(reached, now=utc_now(), source=source)
     if as_json:
-        console.print_json({"healthy": found.is_healthy, **asdict(found)})
+        console.print_json({"healthy": found.is_healthy, "next": found.next_step, **asdict(found)})
     else:
         console.show_examination(tenure.config.company, found, config=context.obj)
     raise typer.Exit(0 if found.is_healthy else 1)

@@ -180,7 +180,14 @@ def show_outcome(outcome: runs.RunOutcome, company: str) -> None:
         soft_wrap=True,
     )
     _sentences(outcome.problems, "[red]✗[/]")
-    _sentences(outcome.warnings, "[yellow]![/]")
+    _sentences([_of_one_kind(kind, alike) for kind, alike in outcome.warnings_by_kind.items()], "[yellow]![/]")
+
+
+def _of_one_kind(kind: str, sentences: Sequence[str]) -> str:
+    """Warnings of one kind as one line: the only one, or how many there are and the first of them."""
+    if len(sentences) == 1:
+        return sentences[0]
+    return f"{kind.replace('_', ' ')}: {len(sentences)} warnings, such as {sentences[0]} (all: tenure status)"
 
 
 def _sentences(sentences: Sequence[str], mark: str) -> None:
@@ -202,6 +209,10 @@ def show_published(published: Published) -> None:
         table.add_row("Invoiced", f"${published.invoiced_usd:,.2f} in all")
     table.add_row("As of", f"{published.as_of:%Y-%m-%d}")
     table.add_row("Quarantined", _quarantined(published.quarantined))
+    if published.quarantined_mrr is not None:
+        table.add_row("", f"[yellow]{escape(_mrr_in_quarantine(published.quarantined_mrr))}[/]")
+    for line in _unread_values(published.unread_values):
+        table.add_row("Not read", escape(line))
     checks = published.checks
     told = [f"{checks['passed']:,} passed"]
     told += [counted(checks["warnings"], "warning")] if checks["warnings"] else []
@@ -306,6 +317,30 @@ def _quarantined(counts: Mapping[str, int]) -> str:
     return f"{counted(sum(counts.values()), 'row')}: {reasons}"
 
 
+def _mrr_in_quarantine(found: Mapping[str, Any]) -> str:
+    held = counted(found["subscriptions"], "subscription")
+    if found["is_at_least"]:
+        return f"at least ${found['mrr_usd']:,.2f} of MRR stands in quarantine: {held}, {found['unread']:,} of which cannot be read"
+    return f"${found['mrr_usd']:,.2f} of MRR stands in quarantine: {held}"
+
+
+def _unread_values(values: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line for each reason why values could not be read and are empty."""
+    lines = []
+    for reason in dict.fromkeys(value["reason"] for value in values):
+        alike = [value for value in values if value["reason"] == reason]
+        columns = ", ".join(dict.fromkeys(f"{v['source']}/{v['stream']}.{v['column_name']}" for v in alike))
+        number = counted(sum(value["values_unread"] for value in alike), "value")
+        lines.append(
+            f"{number} left empty, {reason.replace('_', ' ')}: {columns}, such as {_shortened(alike[0]['example'])}"
+        )
+    return lines
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST].rstrip() + "…"
+
+
 def show_next(*commands: str, config: Path | None) -> None:
     """What to type next, for the company that `config` names."""
     named = "tenure" if config is None else f"tenure --config {shlex.quote(str(config))}"
@@ -314,6 +349,8 @@ def show_next(*commands: str, config: Path | None) -> None:
 
 
 _WIDEST = 10_000
+_LONGEST = 120
+"""An example is cut here in a line of a summary; `tenure status` shows all of it."""
 _LARGE = 100
 """From here on, two decimals say enough of a number; a smaller one is written with four digits."""
 
@@ -395,10 +432,17 @@ def show_status(
     show_published(published)
     OUT.print()
     show_table("Sources", published.sources, ["source", "entity", "facts", "newest_fact_at", "newest_load_at"])
+    if published.unread_values:
+        OUT.print()
+        show_table("Values that could not be read and are empty", published.unread_values)
     stopped = [load for load in published.loads if load["status"] == "stopped"]
     if stopped:
         OUT.print()
         show_table("Stopped streams", stopped, ["source", "stream", "message"])
+    noted = [load for load in published.loads if load["status"] != "stopped" and load["message"]]
+    if noted:
+        OUT.print()
+        show_table("What streams say", noted, ["source", "stream", "message"])
     if published.failed_checks:
         OUT.print()
         show_table(
@@ -414,15 +458,11 @@ def show_examination(company: str, found: Examination, *, config: Path | None) -
     _show_access(found)
     known = ", ".join(f"{n:,} of {escape(source)}" for source, n in found.accounts_by_source.items())
     OUT.print(f"Account ids known: {known or 'none'}")
-    if found.is_healthy:
-        show_next("tenure run", config=config)
-        return
-    broken = [f"{stream.source}/{stream.stream}" for stream in found.streams if stream.status == "broken"]
-    OUT.print(
-        f"[red]✗ Nothing would be loaded from {escape(', '.join(broken))}.[/] Mend what is said of it above.",
-        soft_wrap=True,
-    )
-    show_next("tenure doctor", config=config)
+    sentence, _, command = found.next_step.rpartition(": ")
+    if sentence:
+        mark = "[yellow]![/]" if found.is_healthy else "[red]✗[/]"
+        OUT.print(f"{mark} {escape(sentence)}.", soft_wrap=True)
+    show_next(command, config=config)
 
 
 def _show_access(found: Examination) -> None:
@@ -476,6 +516,14 @@ def _show_stream(stream: StreamFinding) -> None:
             OUT.print(
                 f"      [dim]{escape(row.file.rsplit('/', 1)[-1])}{number}:[/] {escape(row.detail)}", soft_wrap=True
             )
+    for unread in stream.unread:
+        OUT.print(
+            f"    [yellow]would be left empty:[/] {counted(unread.values, 'value')} of {unread.column}"
+            f" ({unread.reason.replace('_', ' ')}): {escape(unread.example)}",
+            soft_wrap=True,
+        )
+    for question in stream.questions:
+        OUT.print(f"    [red]to answer:[/] {escape(question)}", soft_wrap=True)
     if not stream.judges_accounts:
         OUT.print("    [dim]Not all accounts were read: whether rows name unknown accounts is not known.[/]")
 

@@ -197,6 +197,7 @@ def _counts(connection: Connection, stream: StreamId, reports: list[LoadReport])
         "rows_released",
         "rows_reassigned",
         "rows_withdrawn",
+        "values_unread",
         "requests",
     )
     counts: dict[str, Any] = {name: sum(getattr(r, name) for r in reports) for name in counted}

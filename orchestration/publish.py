@@ -23,6 +23,7 @@ from core.errors import UserError
 from core.locks import RunLock
 from core.settings import PROJECT_ROOT
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar, side_by_side, transaction, warehouse
+from orchestration import left_out
 
 QUALITY = {
     "loads": "select * from ledger.loads",
@@ -36,7 +37,6 @@ QUALITY = {
     "model_watch": "select * from ml.watch",
 }
 """Tables of schema `quality` and the SQL over the working warehouse that fills them."""
-QUARANTINE = "quarantined"
 ROWS_OF_A_GROUP = 30 * 2048
 """Half of DuckDB's own choice. Parts of a table that fill a group are compressed by all threads while it is made, what is left by one
 thread at the end: 5.1 million rows, a third of them in tables made of many parts, are published in 4.9 processor seconds instead of 5.6,
@@ -89,7 +89,7 @@ def publish(
             with transaction(connection):
                 for table in sorted(tables):
                     _describe(connection, table, tables[table])
-            for name, sql in {**QUALITY, QUARANTINE: _quarantined(connection)}.items():
+            for name, sql in {**QUALITY, **left_out.tables(connection)}.items():
                 connection.execute(f"create table published.quality.{name} as {sql}")
                 counts[f"quality.{name}"] = int(scalar(connection, f"select count(*) from published.quality.{name}"))
             _write_publication(connection, publication)
@@ -199,17 +199,6 @@ def _describe(connection: Connection, table: str, node: Mapping[str, Any]) -> No
 
 def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
-
-
-def _quarantined(connection: Connection) -> str:
-    """Counts of quarantined rows by entity, source, stream and reason; the rows themselves stay in the working warehouse."""
-    tables = rows(connection, "select table_name from information_schema.tables where table_schema = 'quarantine'")
-    return " union all ".join(
-        f"select {literal(row['table_name'])} as entity, _source as source, _stream as stream, _reason as reason,"
-        f" count(*) as rows_quarantined, min(_quarantined_at) as first_at, max(_quarantined_at) as last_at"
-        f" from quarantine.{identifier(row['table_name'])} group by all"
-        for row in tables
-    )
 
 
 def _write_publication(connection: Connection, publication: Publication) -> None:

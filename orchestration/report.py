@@ -31,6 +31,8 @@ class Published:
     mrr_usd: float | None
     invoiced_usd: float | None
     quarantined: dict[str, int]
+    quarantined_mrr: dict[str, Any] | None
+    unread_values: list[dict[str, Any]]
     checks: dict[str, int]
     failed_checks: list[dict[str, Any]]
     sources: list[dict[str, Any]]
@@ -84,6 +86,8 @@ def _read(connection: Connection, path: Path) -> Published:
                 "select reason, sum(rows_quarantined) as n from quality.quarantined group by 1 order by 2 desc, 1",
             )
         },
+        quarantined_mrr=_quarantined_mrr(connection),
+        unread_values=_unread_values(connection),
         checks={
             "passed": int(scalar(connection, "select count(*) from quality.checks where run_id = ? and passed", run)),
             "warnings": sum(check["severity"] == "warning" for check in failed),
@@ -100,6 +104,29 @@ def _read(connection: Connection, path: Path) -> Published:
         model=_model(connection) if has_scores else None,
         worth_a_call=_worth_a_call(connection) if has_scores else [],
         syncs=_syncs(connection) if has_scores else [],
+    )
+
+
+def _quarantined_mrr(connection: Connection) -> dict[str, Any] | None:
+    """How much MRR stands in quarantine; `is_at_least`: of some subscriptions it cannot be read. None where none does."""
+    if not table_exists(connection, "quality", "quarantined_mrr"):
+        return None  # a copy of an older version
+    found = rows(
+        connection,
+        "select cast(sum(subscriptions) as bigint) as subscriptions, cast(sum(mrr_usd) as double) as mrr_usd,"
+        " cast(sum(subscriptions_unread) as bigint) as unread, sum(subscriptions_unread) > 0 as is_at_least from quality.quarantined_mrr",
+    )[0]
+    return found if found["subscriptions"] else None
+
+
+def _unread_values(connection: Connection) -> list[dict[str, Any]]:
+    """Which optional values could not be read and are empty, with an example of each kind."""
+    if not table_exists(connection, "quality", "unread_values"):
+        return []
+    return rows(
+        connection,
+        "select source, stream, column_name, reason, values_unread, example from quality.unread_values"
+        " order by values_unread desc, source, stream, column_name, reason",
     )
 
 

@@ -55,8 +55,18 @@ class RunOutcome:
     seconds: float = 0.0
     checks_passed: int = 0
     checks_failed: int = 0
-    warnings: list[str] = field(default_factory=list)
+    warnings_by_kind: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """All warnings."""
+        return [sentence for alike in self.warnings_by_kind.values() for sentence in alike]
+
+    def warn(self, kind: str, *sentences: str) -> None:
+        """Note warnings of one kind, such as those of one check on several tables."""
+        if sentences:
+            self.warnings_by_kind.setdefault(kind, []).extend(sentences)
 
     @property
     def exit_code(self) -> int:
@@ -88,7 +98,8 @@ def execute(
     parsing.join()
     definitions = build_defs(Overrides(tenure=tenure, full=full, retrain=retrain))
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun, warnings=unfinished)
+    outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
+    outcome.warn("erasures", *unfinished)
     watcher = _Watcher(outcome, on_progress)
     with open_instance(tenure.home) as instance:
         end_killed_runs(instance)
@@ -112,7 +123,7 @@ def execute(
         outcome.problems.append(watcher.interruption)
     if outcome.status != "done":
         failure = alerts.Failure(tenure.config.company, outcome.run_id, job, tuple(outcome.problems), outcome.status)
-        outcome.warnings += alerts.send(failure, tenure.config.alerts)
+        outcome.warn("alerts", *alerts.send(failure, tenure.config.alerts))
     return outcome
 
 
@@ -211,7 +222,7 @@ class _Watcher:
             self.stopped = True
             self.outcome.problems.append(str(metadata["stopped"]))
         if "warnings" in metadata:
-            self.outcome.warnings.append(str(metadata["warnings"]))
+            self.outcome.warn("streams", str(metadata["warnings"]))
         self.on_progress(
             Progress(
                 "asset", "/".join(materialization.asset_key.path), _in_words(metadata), ok="stopped" not in metadata
@@ -232,7 +243,10 @@ class _Watcher:
             self.refused = self.refused or refuses
             # The load itself has told of a stream that stopped, the sync of what kept it.
             if not (self.stopped and evaluation.check_name in ("streams", "sent")):
-                (self.outcome.problems if refuses else self.outcome.warnings).append(said)
+                if refuses:
+                    self.outcome.problems.append(said)
+                else:
+                    self.outcome.warn(evaluation.check_name, said)
         self.on_progress(Progress("check", name, evaluation.description or "", ok=evaluation.passed))
 
     def _failed(self, event: DagsterEvent) -> None:
@@ -279,6 +293,8 @@ def _in_words(metadata: dict[str, Any]) -> str:
         ("rows_withdrawn", "back in quarantine"),
     )
     parts = [f"{metadata[key]:,} {word}" for key, word in named if metadata.get(key)]
+    if metadata.get("values_unread"):
+        parts.append(f"{counted(metadata['values_unread'], 'value')} not read and left empty")
     return f"{counted(metadata['rows_read'], 'row')} read" + (": " + ", ".join(parts) if parts else "")
 
 

@@ -2,7 +2,8 @@
 
 Lives here: every rate, every kind of fault, and the choice of which rows are hit, a function of nothing but the row's
 key. Must not live here: how a vendor's file is written. Broken rows are extra rows (a copy with an id of its own and one
-broken value), so that the true history stays whole; the copies that a fault adds are listed in the truth.
+broken value, a required one: without another, a row is loaded), so that the true history stays whole; the copies that a fault adds
+are listed in the truth.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ REDELIVERY_DAYS = 4
 """Days after its first delivery on which a row's first version is delivered again."""
 
 IMPOSSIBLE_DATE = "2019-02-30"
+JANUARY_1970 = "1970-01-18 10:20:30"
+"""What becomes of seconds since 1970 that are read as milliseconds."""
 FAR_EPOCH = 7_258_118_400 - 180 * DAY
 """A moment in the year 2199, in seconds since 1970."""
 UNKNOWN_CRM_ID = "999"

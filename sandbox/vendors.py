@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sandbox.faults import FAR_EPOCH, IMPOSSIBLE_DATE, UNKNOWN_CRM_ID, UNKNOWN_HEX, Broken, null_key
+from sandbox.faults import FAR_EPOCH, IMPOSSIBLE_DATE, JANUARY_1970, UNKNOWN_CRM_ID, UNKNOWN_HEX, Broken, null_key
 
 CSV, CSV_ZSTD, JSONL_GZIP, PARQUET = "csv", "csv.zst", "jsonl.gz", "parquet"
 
@@ -84,8 +84,8 @@ LAYOUTS = (
             null_key("id"),
             Broken("no_creation_date", "missing_value", {"createdate": "null"}),
             Broken("impossible_date", "impossible_date", {"createdate": f"'{IMPOSSIBLE_DATE}'"}),
-            Broken("employees_in_words", "wrong_type", {"numberofemployees": "'about 200'"}),
-            Broken("negative_employees", "out_of_range", {"numberofemployees": "'-5'"}),
+            Broken("date_in_words", "impossible_date", {"createdate": "'last spring'"}),
+            Broken("seconds_as_milliseconds", "impossible_date", {"createdate": f"'{JANUARY_1970}'"}),
         ),
     ),
     Layout(
@@ -107,8 +107,8 @@ LAYOUTS = (
             null_key("id"),
             null_key("company_id"),
             _UNKNOWN_COMPANY,
-            Broken("far_future", "impossible_date", {"createdate": "'2199-01-01T00:00:00Z'"}),
-            Broken("unsubscribed_in_words", "wrong_type", {"unsubscribed": "'maybe'"}),
+            Broken("no_company", "null_key", {"company_id": "' '"}),
+            Broken("company_in_words", "unknown_account", {"company_id": "'the new one'"}),
         ),
     ),
     Layout(
@@ -253,9 +253,9 @@ LAYOUTS = (
             null_key("organization_id"),
             Broken("unknown_account", "unknown_account", {"organization_id": f"'{UNKNOWN_CRM_ID}'"}),
             Broken("impossible_date", "impossible_date", {"created_at": f"'{IMPOSSIBLE_DATE} 10:00:00'"}),
-            Broken("score_of_seven", "out_of_range", {"satisfaction_score": "'7'"}),
-            Broken("reopens_in_words", "wrong_type", {"reopens": "'twice'"}),
-            Broken("solved_before_opened", "end_before_start", {"solved_at": "iso(opened - interval 3 day)"}),
+            Broken("no_creation_date", "missing_value", {"created_at": "null"}),
+            Broken("date_in_words", "impossible_date", {"created_at": "'yesterday'"}),
+            Broken("seconds_as_milliseconds", "impossible_date", {"created_at": f"'{JANUARY_1970}'"}),
         ),
         can_be_late=True,
     ),

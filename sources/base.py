@@ -116,6 +116,7 @@ class Chunk:
     the same. It may have more than `relation`, which need not have columns that no mapping reads.
     `has_unreadable` says that `relation` has a column `_unreadable`: for a row with a value that no text or number can hold, which
     column, value and why.
+    `quoted`, where values keep their type (JSON), says whether a key has texts among its values.
     """
 
     relation: str
@@ -132,6 +133,7 @@ class Chunk:
     told: Callable[[str], str] = str
     names: Mapping[str, str] | None = None
     has_unreadable: bool = False
+    quoted: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True)

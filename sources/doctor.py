@@ -21,10 +21,12 @@ from core import warehouse
 from core.errors import TenureError, UserError
 from core.settings import Tenure
 from core.source_settings import ApiSource, StreamConfig
-from core.warehouse import Connection, identifier, rows
+from core.warehouse import Connection, identifier, literal, rows
+from core.words import counted
 from sources import ledger
 from sources.api import ApiStream
 from sources.base import StreamId, open_stream, stream_ids
+from sources.faults import UNREAD
 from sources.files import FilesStream
 from sources.ledger import LoadReport
 from sources.load import load_stream
@@ -59,11 +61,22 @@ class BrokenRow:
 
 
 @dataclass(frozen=True)
+class UnreadValues:
+    """Values of an optional column that would be left empty, since they cannot be read."""
+
+    column: str
+    reason: str
+    values: int
+    example: str
+
+
+@dataclass(frozen=True)
 class StreamFinding:
     """What a stream would bring.
 
-    status: ok; warning (rows would be quarantined, there are none, or `warning` says why); broken (it would stop: `message`, or all
-    of its rows would be quarantined, since no row has a required column).
+    status: ok; warning (rows would be quarantined, values left empty, there are no rows, or `warning` says why); broken (it would
+    stop: `message`; or no row would be loaded, or more would be quarantined than a run lets pass). `questions` are to be answered
+    before the first run.
     `files` and `bytes` are those of the whole input (None for a table); the counts are those of what was read, which is
     a part of it when `is_sample`. `judges_accounts` says whether rows of unknown accounts could be told. A vendor's streams
     have `needs`, what the credentials must be allowed, and the vendor's own words about its `quota`.
@@ -86,6 +99,8 @@ class StreamFinding:
     quarantined_by_reason: Mapping[str, int]
     examples: tuple[BrokenRow, ...]
     columns: tuple[ColumnFinding, ...]
+    unread: tuple[UnreadValues, ...] = ()
+    questions: tuple[str, ...] = ()
     requests: int = 0
     quota: str | None = None
     needs: str | None = None
@@ -111,8 +126,25 @@ class Examination:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether every stream would load."""
-        return all(stream.status != "broken" for stream in self.streams)
+        """Whether every stream would load, and nothing is asked."""
+        return all(stream.status != "broken" and not stream.questions for stream in self.streams)
+
+    @property
+    def next_step(self) -> str:
+        """What to do now, in a sentence and a command."""
+        broken = [f"{stream.source}/{stream.stream}" for stream in self.streams if stream.status == "broken"]
+        asked = [f"{stream.source}/{stream.stream}" for stream in self.streams if stream.questions]
+        if broken:
+            return f"A run would fail on {', '.join(broken)}: correct what is said above, then ask again: tenure doctor"
+        if asked:
+            return f"Answer what is asked of {', '.join(asked)} in the configuration, then ask again: tenure doctor"
+        rows = sum(stream.rows_quarantined for stream in self.streams)
+        values = sum(unread.values for stream in self.streams for unread in stream.unread)
+        if rows or values:
+            left_out = [f"without {counted(rows, 'row')} that would be quarantined"] if rows else []
+            left_out += [f"with {counted(values, 'value')} left empty"] if values else []
+            return f"Correct what is said above, or load the rest ({' and '.join(left_out)}): tenure run"
+        return "tenure run"
 
 
 def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS, source: str | None = None) -> Examination:
@@ -141,7 +173,7 @@ def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS, so
                 for finding in findings
             )
             finding = _examine_stream(connection, tenure, stream, now, sample_rows)
-            findings.append(finding if whole_accounts else _without_unknown_accounts(finding))
+            findings.append(finding if whole_accounts else _without_unknown_accounts(finding, tenure))
         told = [finding for finding in findings if source in (None, finding.source)]
         return Examination(tuple(told), _accounts_by_source(connection, streams))
 
@@ -185,7 +217,10 @@ def _finding(
     source = tenure.config.sources[stream.source]
     config = source.streams[stream.stream]
     broken = f"from {stream.quarantine} where {stream.mine()}"
-    reasons = rows(connection, f"select _reason, count(*) as n {broken} group by _reason order by n desc, _reason")
+    reasons = rows(
+        connection,
+        f"select _reason, cast(sum(_times_in_run) as bigint) as n {broken} group by _reason order by n desc, _reason",
+    )
     examples = rows(
         connection,
         f"select _file, _row, _reason, _detail {broken} qualify row_number() over (partition by _reason"
@@ -217,14 +252,42 @@ def _finding(
         quarantined_by_reason={row["_reason"]: row["n"] for row in reasons},
         examples=tuple(BrokenRow(row["_file"], row["_row"], row["_reason"], row["_detail"]) for row in examples),
         columns=columns,
+        unread=_unread(connection, stream),
+        questions=_questions(connection, stream),
     )
-    return replace(found, status=_status(found))
+    return replace(found, status=_status(found, tenure))
 
 
-def _status(finding: StreamFinding) -> Literal["ok", "warning", "broken"]:
+def _status(finding: StreamFinding, tenure: Tenure) -> Literal["ok", "warning", "broken"]:
     if finding.message is not None or finding.required_missing:
         return "broken"
-    return "warning" if finding.warning or finding.rows_quarantined or not finding.rows_read else "ok"
+    if finding.rows_quarantined > tenure.config.quality.max_quarantined_share * finding.rows_read:
+        return "broken"
+    return "warning" if finding.warning or finding.rows_quarantined or finding.unread or not finding.rows_read else "ok"
+
+
+def _noted(stream: StreamId, table: str) -> str:
+    """SQL of the values of rows in `table` that could not be read."""
+    return f"(select unnest(from_json(_unread, {literal(UNREAD)})) as u from {table} where {stream.mine()} and _unread is not null)"
+
+
+def _unread(connection: Connection, stream: StreamId) -> tuple[UnreadValues, ...]:
+    found = rows(
+        connection,
+        'select u."column" as "column", u.reason as reason, count(*) as "values", min(u.detail) as example'
+        f" from {_noted(stream, stream.table)} group by all order by 1, 2",
+    )
+    return tuple(UnreadValues(**row) for row in found)
+
+
+def _questions(connection: Connection, stream: StreamId) -> tuple[str, ...]:
+    """What only people know: of each column whose numbers may be read in two ways, one of them."""
+    both = " union all ".join(f"from {_noted(stream, table)}" for table in (stream.table, stream.quarantine))
+    found = rows(
+        connection,
+        f"select min(u.detail) as detail from ({both}) where u.reason = 'ambiguous_number' group by u.\"column\" order by 1",
+    )
+    return tuple(row["detail"] for row in found)
 
 
 def _columns(
@@ -232,7 +295,8 @@ def _columns(
 ) -> tuple[ColumnFinding, ...]:
     """The share of rows, good and bad, that fill each column of the contract. With `by_user`, users may tell the account."""
     names = stream.entity.column_names
-    texts = ", ".join(f"cast({identifier(name)} as varchar) as {identifier(name)}" for name in names)
+    # What is empty in a text is nothing that fills it.
+    texts = ", ".join(f"nullif(trim(cast({identifier(name)} as varchar)), '') as {identifier(name)}" for name in names)
     shares = ", ".join(f"count({identifier(name)}) / nullif(count(*), 0) as {identifier(name)}" for name in names)
     filled = rows(
         connection,
@@ -256,7 +320,7 @@ def _columns(
     )
 
 
-def _without_unknown_accounts(finding: StreamFinding) -> StreamFinding:
+def _without_unknown_accounts(finding: StreamFinding, tenure: Tenure) -> StreamFinding:
     """When not all accounts and memberships could be read, that an account or user is unknown says nothing."""
     if finding.entity == "accounts":
         return finding
@@ -270,7 +334,7 @@ def _without_unknown_accounts(finding: StreamFinding) -> StreamFinding:
         quarantined_by_reason={reason: n for reason, n in reasons.items() if reason not in _UNKNOWN},
         examples=tuple(example for example in finding.examples if example.reason not in _UNKNOWN),
     )
-    return replace(judged, status=_status(judged))
+    return replace(judged, status=_status(judged, tenure))
 
 
 def _accounts_by_source(connection: Connection, streams: list[StreamId]) -> dict[str, int]:

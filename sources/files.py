@@ -21,7 +21,7 @@ from core import scratch
 from core.errors import Fatal
 from core.source_settings import CsvOptions, FilesSource, SourceConfig, StreamConfig
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar
-from sources import ledger, readers
+from sources import ledger, numbers, readers
 from sources.base import Chunk, FileVersion, Progress, StreamId
 from sources.contents import Contents
 from sources.copies import Copies
@@ -75,6 +75,7 @@ class FilesStream:
         self._wanted: frozenset[str] | None = None
         self._contents = Contents({}, (), may_return=False)
         self._is_partial = False
+        self._with_comma = numbers.with_comma(stream.entity, config)
 
     def progress(self) -> Progress:
         """The files that are known by now: read, touched but the same, moved, or copies."""
@@ -253,8 +254,17 @@ class FilesStream:
 
         def objects(lines: str, *, numbered: bool) -> str:
             return readers.objects(
-                lines, self._selected(shape), numbered=numbered, has_repeated_keys=shape.has_repeated_keys
+                lines,
+                self._selected(shape),
+                numbered=numbered,
+                has_repeated_keys=shape.has_repeated_keys,
+                with_comma=self._with_comma,
             )
+
+        def quoted(name: str) -> bool:
+            keys = [literal(readers.path_of(key)) for key, sql in shape.names.items() if sql == name]
+            texts = " or ".join(f"json_type(line, {key}) = 'VARCHAR'" for key in keys) or "false"
+            return scalar(connection, f"select 1 from {whole} where json_valid(line) and ({texts}) limit 1") is not None
 
         def numbered(files: Sequence[str]) -> str:
             if sample_rows is not None:
@@ -286,6 +296,7 @@ class FilesStream:
             recounted=recounted,
             told=shape.here.told,
             names=shape.names,
+            quoted=quoted if is_json else None,
             has_unreadable=is_parquet and bool(readers.bytes_in(shape, self._selected(shape))),
         )
 

@@ -14,15 +14,18 @@ from typing import Literal
 from core.contract import ENTITIES
 from core.warehouse import Connection, ensure_table, rows, scalar
 from sources.base import Drift, FileVersion, Progress, StreamId
+from sources.numbers import Evidence
 
 RAW_META = {
     "_source": "varchar",
     "_stream": "varchar",
     "_account_source": "varchar",
     "_file": "varchar",
+    "_unread": "varchar",
     "_loaded_at": "timestamp",
     "_run_id": "varchar",
 }
+"""`_unread` says which optional values could not be read and are NULL (JSON, see `faults.py`); NULL where all could."""
 BY_USER = {"_is_by_user": "boolean", "_user_as_given": "varchar"}
 """Whether the row's account was told by its user: it may turn out to be another. NULL where memberships are not read. And the user's id
 as the source gave it, where the row has the one that they are known by instead."""
@@ -34,11 +37,17 @@ QUARANTINE_META = {
     "_row": "bigint",
     "_reason": "varchar",
     "_detail": "varchar",
+    "_unread": "varchar",
     "_loaded_at": "timestamp",
-    "_quarantined_at": "timestamp",
+    "_first_seen_at": "timestamp",
+    "_last_seen_at": "timestamp",
+    "_times_seen": "bigint",
+    "_times_in_run": "bigint",
     "_run_id": "varchar",
 }
-"""`_loaded_at` is there for rows that had been loaded, until nothing said any more whose they are."""
+"""`_loaded_at` is there for rows that had been loaded, until nothing said any more whose they are. A row that is delivered again with the
+same key and reason is the same record: `_times_seen` counts its deliveries, `_times_in_run` those of the last run that saw it, which is
+`_run_id`."""
 LEDGER = {
     "files": {
         "source": "varchar",
@@ -74,6 +83,7 @@ LEDGER = {
         "rows_reassigned": "bigint",
         "rows_withdrawn": "bigint",
         "rows_suppressed": "bigint",
+        "values_unread": "bigint",
         "cursor": "varchar",
         "requests": "bigint",
         "quota": "varchar",
@@ -93,6 +103,13 @@ LEDGER = {
         "stream": "varchar",
         "reading": "varchar",
         "noted_at": "timestamp",
+    },
+    "marks": {
+        "source": "varchar",
+        "stream": "varchar",
+        "field": "varchar",
+        "point": "varchar",
+        "comma": "varchar",
     },
     "fields": {
         "source": "varchar",
@@ -159,6 +176,7 @@ class LoadReport:
     rows_reassigned: int = 0
     rows_withdrawn: int = 0
     rows_suppressed: int = 0
+    values_unread: int = 0
     requests: int = 0
     quota: str | None = None
     drift: str | None = None
@@ -176,6 +194,7 @@ def ensure_tables(connection: Connection, streams: list[StreamId]) -> None:
     for entity in ENTITIES.values():
         given = dict.fromkeys(entity.column_names, "varchar")
         ensure_table(connection, "quarantine", entity.name, {**given, **QUARANTINE_META})
+        _upgrade_quarantine(connection, entity.name)
     for stream in streams:
         typed = {column.name: column.sql_type for column in stream.entity.columns}
         # Keys are all different: to DuckDB's own choice, which looks for a dictionary, ten million take twice as long to write.
@@ -185,6 +204,16 @@ def ensure_tables(connection: Connection, streams: list[StreamId]) -> None:
             typed["user_id"] = "varchar using compression uncompressed"
         by_user = BY_USER if stream.entity.user else {}
         ensure_table(connection, stream.raw_schema, stream.entity_name, {**typed, **RAW_META, **by_user})
+
+
+def _upgrade_quarantine(connection: Connection, entity: str) -> None:
+    """Records of a version that noted each delivery of a row by itself count as seen once."""
+    if any(row["column_name"] == "_quarantined_at" for row in rows(connection, f"describe quarantine.{entity}")):
+        connection.execute(
+            f"update quarantine.{entity} set _first_seen_at = _quarantined_at, _last_seen_at = _quarantined_at,"
+            " _times_seen = 1, _times_in_run = 1 where _times_seen is null"
+        )
+        connection.execute(f"alter table quarantine.{entity} drop column _quarantined_at")
 
 
 def known_files(connection: Connection, stream: StreamId) -> dict[str, FileVersion]:
@@ -283,6 +312,29 @@ def changed_mapping(
         [*mine, json.dumps(dict(reading), sort_keys=True), now],
     )
     return []
+
+
+def known_marks(connection: Connection, stream: StreamId) -> dict[str, Evidence]:
+    """What earlier deliveries showed of how the numbers in a stream's texts are written: an example of each mark, by field."""
+    found = rows(
+        connection,
+        "select field, point, comma from ledger.marks where source = ? and stream = ?",
+        [stream.source, stream.stream],
+    )
+    return {row["field"]: Evidence(row["point"], row["comma"]) for row in found}
+
+
+def note_marks(connection: Connection, stream: StreamId, evidence: Mapping[str, Evidence]) -> None:
+    """Note what was seen of the marks of numbers; takes part in the caller's transaction."""
+    mine = [stream.source, stream.stream]
+    for field, seen in evidence.items():
+        connection.execute("delete from ledger.marks where source = ? and stream = ? and field = ?", [*mine, field])
+        connection.execute("insert into ledger.marks values (?, ?, ?, ?, ?)", [*mine, field, seen.point, seen.comma])
+
+
+def forget_marks(connection: Connection, stream: StreamId) -> None:
+    """Forget how the numbers of a stream are written; takes part in the caller's transaction."""
+    connection.execute("delete from ledger.marks where source = ? and stream = ?", [stream.source, stream.stream])
 
 
 def note_fields(

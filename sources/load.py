@@ -22,16 +22,20 @@ from core import suppression
 from core.errors import Fatal, Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar, transaction
-from sources import ledger, periods, users, versions
+from sources import ledger, numbers, periods, quarantine, users, versions
 from sources.base import Chunk, Drift, Stream, StreamId
+from sources.faults import disordered
 from sources.ledger import LoadReport
-from sources.mapping import Mapped, compile_mapping, disordered, effective_columns, only
+from sources.mapping import Mapped, compile_mapping, effective_columns, only, texts_of_numbers
+from sources.numbers import Evidence
 from sources.quarantine import Quarantine
 from sources.suppressed import Suppressed
 from sources.users import USER_COLUMNS, Users
 from sources.versions import RENEWED, Versions
 
 _TEMPORARY = ("batch", "broken", "accounts_known", "doubtful", "gone")
+_OF_ANY_ORIGIN = ("files", "database")
+"""Connectors whose texts may be written in any way. Vendors' numbers have a decimal point."""
 _BAD = "_fault is not null or not _account_known"
 
 
@@ -102,7 +106,8 @@ def load_stream(
         ledger.record(connection, report)
         return report
     finally:
-        for name in (*_TEMPORARY, *periods.TEMPORARY, *users.TEMPORARY, *versions.TEMPORARY):
+        made = (periods.TEMPORARY, quarantine.TEMPORARY, users.TEMPORARY, versions.TEMPORARY)
+        for name in (*_TEMPORARY, *(name for names in made for name in names)):
             connection.execute(f"drop table if exists temp.{name}")
 
 
@@ -123,7 +128,8 @@ class _Loader:
         self.key = identifier(self.entity.key)
         says = self.entity.user is not None and "memberships" in tenure.config.sources[self.id.source].entities
         self.users = Users(connection, self.id, now=now, run_id=run_id) if says else None
-        content = [identifier(name) for name in (*self.entity.column_names, *(USER_COLUMNS if says else ()))]
+        noted = ("_unread", *(USER_COLUMNS if says else ()))
+        content = [identifier(name) for name in (*self.entity.column_names, *noted)]
         self.names = ", ".join(content)
         self.quarantine = Quarantine(connection, stream, self.users, now=now, run_id=run_id)
         self.suppressed = Suppressed(suppression.load(tenure.home), self.id, tenure.config.precedence)
@@ -147,6 +153,7 @@ class _Loader:
             self._forget_rows(f"not {periods.are_over(self.now)}" if self.stream.config.periods else "true")
             self.connection.execute(f"delete from {self.id.quarantine} where {self.id.mine()}")
             ledger.forget_files(self.connection, self.id, sorted(ledger.known_files(self.connection, self.id)))
+            ledger.forget_marks(self.connection, self.id)
         reading = self.stream.config.reading
         self.outdated = ledger.changed_mapping(
             self.connection, self.id, reading, self.now, is_anew=full or self._has_nothing()
@@ -177,11 +184,13 @@ class _Loader:
                 f"{self.id.label}: `unnest` finds no item in any of {self.itemless} records: {self.stream.config.unnest}",
                 hint="Look at a record: is the list there, under this name, and is it a list?",
             )
-        self._add(files=read)
+        self._add(files=read, **self.quarantine.forget_doubted())
         if self.may_repeat:
             removed = self.versions.keep_latest(self.table)
             self._add(inserted=-removed, superseded=removed)
             self._add(inserted=-self._quarantine_disordered(self.table))
+        if self.is_first and self.has_key:
+            self._add(**self.quarantine.forget_older())
         self._release()
         progress = self.stream.progress()
         if progress.fields is not None:
@@ -216,6 +225,7 @@ class _Loader:
             rows_released=c.released,
             rows_reassigned=c.reassigned,
             rows_withdrawn=c.withdrawn,
+            values_unread=self._values_unread(),
             cursor=None if stopped else progress.cursor,
             requests=progress.requests,
             quota=progress.quota,
@@ -223,6 +233,11 @@ class _Loader:
             started_at=self.now,
             finished_at=finished_at,
         )
+
+    def _values_unread(self) -> int:
+        """How many values of the rows that this load has written could not be read."""
+        asked = f"select sum(json_array_length(_unread)) from {self.table} where {self.id.mine()}"
+        return int(scalar(self.connection, f"{asked} and _unread is not null and _loaded_at = ?", [self.now]) or 0)
 
     @property
     def _outdated(self) -> str | None:
@@ -285,6 +300,8 @@ class _Loader:
             self.stream.config,
             chunk,
             now=self.now,
+            earliest=self.tenure.config.quality.earliest,
+            evidence=self._evidence(chunk),
             derived_accounts=self.tenure.config.identity.derive_accounts,
             by_user=self.users is not None,
         )
@@ -304,6 +321,26 @@ class _Loader:
         self._add(read=chunk.superseded, superseded=chunk.superseded)
         if chunk.gone is not None:
             self._forget_gone(chunk.gone, mapped)
+
+    def _evidence(self, chunk: Chunk) -> dict[str, Evidence]:
+        """How the numbers in the chunk's texts are written, by what it and earlier deliveries show, where the stream does not say."""
+        if numbers.is_set(self.stream.config) or self.id.connector not in _OF_ANY_ORIGIN:
+            return {}
+        texts = texts_of_numbers(self.connection, self.entity, self.stream.config, chunk)
+        try:
+            seen = numbers.look(self.connection, chunk.relation, texts)
+        except Error as error:
+            raise self._cannot_be_read(chunk, error) from error
+        known = ledger.known_marks(self.connection, self.id)
+        found = {name: one.joined(known.get(name, Evidence())) for name, one in seen.items()}
+        news = {
+            name: one
+            for name, one in found.items()
+            if (one.point is None, one.comma is None)
+            != ((before := known.get(name, Evidence())).point is None, before.comma is None)
+        }
+        ledger.note_marks(self.connection, self.id, news)
+        return found
 
     def _insert_small(self, chunk: Chunk, mapped: Mapped, counted: str) -> None:
         """Into a table that has nothing of this stream, by way of temp.batch, so that the text is parsed only once."""
@@ -379,7 +416,10 @@ class _Loader:
             taken, broken = self._take_apart(chunk, mapped, chunk.counted)
             self._add(read=taken + broken, quarantined=broken)
         else:
-            self._read_twice(chunk, mapped)
+            broken = self._read_twice(chunk, mapped)
+        if self.has_key:
+            again = self.quarantine.forget_read_again(any_broken=broken > 0, is_whole=not chunk.files)
+            self._add(**again)
         if self.has_key:
             self._add(**self.quarantine.forget_withdrawn())
         self._upsert()
@@ -408,8 +448,9 @@ class _Loader:
         self.connection.execute(f"delete from temp.batch where {_BAD}")
         return taken - broken, broken
 
-    def _read_twice(self, chunk: Chunk, mapped: Mapped) -> None:
-        """Put the good rows into temp.batch, reading parts that hold broken rows once more to know which records they are."""
+    def _read_twice(self, chunk: Chunk, mapped: Mapped) -> int:
+        """Put the good rows into temp.batch, reading parts that hold broken rows once more to know which records they are; how many
+        are broken."""
         judged = self._judged(mapped, chunk.relation, numbered=False)
         read = self._read(
             chunk,
@@ -422,11 +463,9 @@ class _Loader:
             found = self._look_for_broken(chunk, mapped, [row["_file"] for row in origins])
             if found != bad:
                 raise self._changed(bad, found)
-        if not chunk.files:
-            self._add(**self.quarantine.forget_judged_anew(any_broken=bad > 0))
-        if bad:
             self._quarantine_broken()
             self.connection.execute(f"delete from temp.batch where {_BAD}")
+        return int(bad)
 
     def _read(self, chunk: Chunk, sql: str, parameters: Sequence[object] = ()) -> int:
         """Run `sql`, which reads the source; how many rows it wrote."""
@@ -434,12 +473,15 @@ class _Loader:
             written = self.connection.execute(sql, list(parameters)).fetchone()
             return int(written[0]) if written else 0
         except Error as error:
-            text = chunk.told(" ".join(str(error).split()))
-            paths = [file.path for file in chunk.files]
-            named = [path for path in paths if path in text] or paths
-            origin = named[0] if len(named) == 1 else f"one of {len(named)} files" if named else self._origin
-            hint = "Do its lines end in more than one way?" if "state machine" in text else None
-            raise Fatal(f"{self.id.label}: {origin} cannot be read: {text[:300]}", hint=hint) from error
+            raise self._cannot_be_read(chunk, error) from error
+
+    def _cannot_be_read(self, chunk: Chunk, error: Error) -> Fatal:
+        text = chunk.told(" ".join(str(error).split()))
+        paths = [file.path for file in chunk.files]
+        named = [path for path in paths if path in text] or paths
+        origin = named[0] if len(named) == 1 else f"one of {len(named)} files" if named else self._origin
+        hint = "Do its lines end in more than one way?" if "state machine" in text else None
+        return Fatal(f"{self.id.label}: {origin} cannot be read: {text[:300]}", hint=hint)
 
     def _check_join(self, chunk: Chunk, join: str) -> None:
         """A join that drops rows or doubles them would do so without a word."""
@@ -631,10 +673,11 @@ class _Loader:
         self.moves_made = len(moves)
 
     def _forget_file(self, path: str) -> None:
-        """A file that changed: its quarantined rows are judged anew, and rows without keys are replaced, loaded or not."""
+        """A file that changed: what is wrong with its rows is looked at again, and rows without keys are replaced, loaded or not."""
         its = f"_file = {literal(path)}"
-        self._add(**self.quarantine.forget(f"{its} and _loaded_at is null" if self.has_key else its))
+        self.quarantine.doubt(f"{its} and _loaded_at is null")
         if not self.has_key:
+            self._add(**self.quarantine.forget(f"{its} and _loaded_at is not null"))
             self._forget_rows(its)
 
     def _release(self) -> None:

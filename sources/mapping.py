@@ -1,7 +1,7 @@
-"""From a source's columns to the contract's: the SQL that casts, and the SQL that finds broken rows.
+"""From a source's columns to the contract's: the SQL that casts, and the SQL that finds what could not be cast.
 
-Lives here: compiling a stream's column mapping into one SELECT over a chunk, and the list of faults a row can have.
-Must not live here: reading files or databases, writing tables.
+Lives here: compiling a stream's column mapping into one SELECT over a chunk. Must not live here: reading files or databases, what
+is wrong with a value (`faults.py`), how timestamps and numbers are written (`timestamps.py`, `numbers.py`), writing tables.
 
 Every contract column becomes `try(cast(expression))`: a value that cannot be cast is NULL and is told apart from a value
 that was NULL by asking the same expression whether it *fails*. DuckDB evaluates a `try` row by row in each vector that holds
@@ -14,27 +14,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import datetime
 
 from core.contract import Column, Entity
 from core.errors import Fatal
 from core.salesforce import full_id_sql
 from core.source_settings import ColumnMapping, StreamConfig
 from core.warehouse import BinderError, Connection, Error, identifier, literal
+from sources import faults, numbers, timestamps
 from sources.base import Chunk, StreamId
+from sources.faults import Checks, Fault, Reading
 from sources.names import exact
+from sources.numbers import Evidence
 from sources.texts import FLOATS, ID_TEXT, id_of, is_inexact, null_words, once, shown_id, trimmed, without_null_words
+from sources.timestamps import Word
 
 HELPERS = (
-    # decimal(18,6), not (38,6): casting text to a 128-bit decimal takes 200 times as long.
-    # What casts as it stands needs no trimming, which takes three times as long as the cast.
-    "create or replace temp macro number(x) as coalesce(try_cast(cast(x as varchar) as decimal(18,6)),"
-    " cast(nullif(trim(cast(x as varchar)), '') as decimal(18,6)))",
-    "create or replace temp macro comma_number(x) as"
-    " cast(replace(replace(nullif(trim(cast(x as varchar)), ''), '.', ''), ',', '.') as decimal(18,6))",
-    "create or replace temp macro cents(x) as coalesce(try_cast(cast(x as varchar) as decimal(18,6)),"
-    " cast(nullif(trim(cast(x as varchar)), '') as decimal(18,6))) / 100",
     "create or replace temp macro text_of(x) as nullif(trim(cast(x as varchar)), '')",
     ID_TEXT,
     "create or replace temp macro email_domain(x) as nullif(lower(split_part(cast(x as varchar), '@', 2)), '')",
@@ -43,14 +38,13 @@ HELPERS = (
     f"create or replace temp macro salesforce_id(x) as {full_id_sql('text_of(x)')}",
     "create or replace temp macro total_of(x) as case when count(*) = count(x) then sum(x) end",
 )
-"""SQL helpers that a mapping may use, besides everything DuckDB has. `total_of` is NULL when any value is; `custom_field` finds the
-value of an id in a list of ids and values; `salesforce_id` writes Salesforce's ids of 15 characters with 18, as its API does."""
-
-EARLIEST = datetime(1970, 1, 1)
-LATEST_AHEAD = timedelta(days=2)
-LATEST_PLANNED = timedelta(days=365 * 50)
+"""SQL helpers that a mapping may use, besides everything DuckDB has and those that read numbers (`numbers.py`). `total_of` is NULL when
+any value is; `custom_field` finds the value of an id in a list of ids and values; `salesforce_id` writes Salesforce's ids of 15
+characters with 18, as its API does."""
 
 _NAME = re.compile(r'\w+|"[^"]+"')
+_SHOWN = 3
+"""So many columns of an expression are shown where it cannot be read."""
 _NATIVE: dict[str, frozenset[str]] = {
     "integer": frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}),
     "double": frozenset({"INTEGER", "BIGINT"}),
@@ -62,16 +56,6 @@ _NATIVE: dict[str, frozenset[str]] = {
 """Source types whose bare columns need no guard: the cast cannot fail."""
 _TOLD = ("_malformed", "_incomplete", "_unreadable")
 """Columns in which a chunk says what is wrong with a row."""
-_Word = Literal["cast", "try_cast"]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One way for a row to break the contract. `predicate` is SQL over the typed row; `detail` is SQL that says it in words."""
-
-    code: str
-    predicate: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -79,6 +63,7 @@ class MappedColumn:
     """SQL of one contract column: the typed value, the value as given (of any type), and whether casting fails (None: it cannot).
 
     `fails` is SQL over the source, or with `is_told_late` over the typed value and `_given_…`, so that nothing is cast twice.
+    `advice` says what to do where its numbers may be ambiguous.
     """
 
     name: str
@@ -86,23 +71,36 @@ class MappedColumn:
     given: str
     fails: str | None
     is_told_late: bool = False
+    advice: str | None = None
+
+    @property
+    def reading(self) -> Reading:
+        fails = self.fails if self.is_told_late or not self.fails else identifier("_bad_" + self.name)
+        return Reading(fails, self.advice)
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """A compiled mapping for chunks with one set of columns."""
+    """A compiled mapping for chunks with one set of columns. `said` are faults that the chunk itself tells of."""
 
     columns: tuple[MappedColumn, ...]
-    faults: tuple[Fault, ...]
+    said: tuple[Fault, ...]
+    checks: Checks
     join: str
     group: tuple[tuple[str, str], ...] | None
     group_by: tuple[str, ...]
 
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What breaks a row, in the order in which the first that holds is its reason."""
+        return (*self.said, *self.checks.rows)
+
     def rows(self, relation: str, *, numbered: bool) -> str:
-        """SQL of the typed rows with `_file` and `_fault` (number of the first fault, 1-based, or NULL).
+        """SQL of the typed rows with `_file`, `_fault` (number of the first fault, 1-based, or NULL) and `_unread` (which values could
+        not be read, or NULL): such a value is NULL in a row without a fault.
 
         With `numbered`, `relation` has `_row`, and the rows also carry it and each value as given, whatever its type: as
-        text it is only wanted for broken rows, and 10 million moments take 2 processor seconds to write out.
+        text it is only wanted for broken rows, and 10 million timestamps take 2 processor seconds to write out.
         """
         source = self.source(relation, extra=", cast(null as bigint) as _row" if numbered else "")
         typed = [f"{column.typed} as {identifier(column.name)}" for column in self.columns]
@@ -111,20 +109,24 @@ class Mapped:
             for column in self.columns
             if column.fails and not column.is_told_late
         ]
+        shown = self.checks.shown
         given = [
             f"{column.given} as {identifier('_given_' + column.name)}"
             for column in self.columns
-            if numbered or column.is_told_late
+            if numbered or column.is_told_late or column.name in shown
         ]
         inner = ", ".join(["_file", *self.told, *typed, *failing, *given, *(["_row"] if numbered else [])])
         cases = " ".join(f"when {fault.predicate} then {n}" for n, fault in enumerate(self.faults, start=1))
-        fault = f"case {cases} end" if cases else "null"
-        return f"select *, cast({fault} as utinyint) as _fault from (select {inner} from {source})"
+        fault = f"cast(case {cases} end as utinyint)" if cases else "cast(null as utinyint)"
+        judged = f"select *, {fault} as _fault from (select {inner} from {source})"
+        cleared = self.checks.cleared()
+        replaced = f" replace ({', '.join(cleared)})" if cleared else ""
+        return f"select *{replaced}, {self.checks.unread()} as _unread from ({judged})"
 
     @property
     def told(self) -> list[str]:
         """Columns of `rows` in which the chunk says what is wrong with a row."""
-        return [name for name in _TOLD if any(fault.predicate.startswith(name) for fault in self.faults)]
+        return [name for name in _TOLD if any(fault.predicate.startswith(name) for fault in self.said)]
 
     def typed(self, name: str) -> str:
         """SQL of one column's typed value, over `source`."""
@@ -151,27 +153,56 @@ def compile_mapping(
     chunk: Chunk,
     *,
     now: datetime,
+    earliest: datetime,
     derived_accounts: bool,
     by_user: bool = False,
+    evidence: Mapping[str, Evidence] | None = None,
 ) -> Mapped:
     """Compile `config` for chunks shaped like `chunk`. With `by_user`, a row may leave it to its user to tell the account.
 
+    No date before `earliest` is plausible. `evidence` says how numbers in the source's columns are written.
+
     Raises `Fatal` that lists every expression that names a column the chunk lacks, or is not valid SQL.
     """
-    for helper in HELPERS:
+    for helper in (*HELPERS, *numbers.helpers(config)):
         connection.execute(helper)
-    compiler = _Compiler(connection, stream, config, chunk)
+    compiler = _Compiler(connection, stream, config, chunk, evidence or {})
     columns, group = compiler.columns()
     unasked = {"created_at"} if derived_accounts else set[str]()
     unasked |= {"account_id"} if by_user else set()
-    faults = _faults(stream.entity, effective_columns(stream.entity, config), now, unasked, columns)
-    if chunk.has_malformed:
-        faults.insert(0, Fault("malformed_row", "_malformed", literal("the line is not a JSON object")))
-    if chunk.has_incomplete:
-        faults.insert(0, Fault("incomplete_record", "_incomplete is not null", "_incomplete"))
+    checks = faults.checks(
+        stream.entity,
+        effective_columns(stream.entity, config),
+        {column.name: column.reading for column in columns},
+        now=now,
+        earliest=earliest,
+        unasked=unasked,
+    )
+    said = []
     if chunk.has_unreadable:
-        faults.insert(0, Fault("unreadable_value", "_unreadable is not null", "_unreadable"))
-    return Mapped(columns, tuple(faults), compiler.join, group, compiler.group_by)
+        said.append(Fault("_unreadable is not null", "'unreadable_value'", "_unreadable"))
+    if chunk.has_incomplete:
+        said.append(Fault("_incomplete is not null", "'incomplete_record'", "_incomplete"))
+    if chunk.has_malformed:
+        said.append(Fault("_malformed", "'malformed_row'", "'the line is not a JSON object'"))
+    return Mapped(columns, tuple(said), checks, compiler.join, group, compiler.group_by)
+
+
+def texts_of_numbers(connection: Connection, entity: Entity, config: StreamConfig, chunk: Chunk) -> dict[str, str]:
+    """What the mapping reads as numbers and is text in the chunk: SQL over its rows, by the name or expression in the mapping."""
+    mappings = effective_columns(entity, config)
+    of_numbers = [m.sql for name, m in mappings.items() if entity.column(name).type in numbers.NUMBERS]
+    names, found = _given_names(connection, chunk), {}
+    for sql in numbers.candidates([mapping.sql for mapping in mappings.values()], of_numbers):
+        try:
+            asked, _ = exact(connection, sql, names)
+            kind = str((connection.execute(f"select {asked} from {chunk.relation} limit 0").description or [])[0][1])
+        except Error:
+            continue  # Compiling the mapping says what is wrong with it; what joins and lists bring is not looked at.
+        keys = _mentioned(asked, list(names.values()))
+        if kind == "VARCHAR" and keys and (chunk.quoted is None or any(map(chunk.quoted, keys))):
+            found[keys[0] if asked == identifier(keys[0]) else asked] = asked
+    return found
 
 
 def only(connection: Connection, stream: StreamId, chunk: Chunk, where: str) -> Chunk:
@@ -206,12 +237,20 @@ def only(connection: Connection, stream: StreamId, chunk: Chunk, where: str) -> 
 class _Compiler:
     """Tries each expression of a mapping on a chunk, and collects what is wrong."""
 
-    def __init__(self, connection: Connection, stream: StreamId, config: StreamConfig, chunk: Chunk) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: StreamId,
+        config: StreamConfig,
+        chunk: Chunk,
+        evidence: Mapping[str, Evidence],
+    ) -> None:
         self.connection = connection
         self.stream = stream
         self.config = config
         self.chunk = chunk
         self.names = _given_names(connection, chunk)
+        self.unclear = {name: found.advice for name, found in evidence.items() if found.is_unclear}
         self.problems: list[str] = []
         self.unnest = self._exact("`unnest`", config.unnest) if config.unnest else None
         self.join = " ".join(filter(None, (config.join, _each_item(self.unnest, chunk) if self.unnest else None)))
@@ -229,8 +268,11 @@ class _Compiler:
             self._check_list(self.unnest, joined)
         joins = [name for name in _columns(self.connection, source) if name not in self.names.values()]
         mappings: Mapping[str, ColumnMapping] = {
-            name: mapping.model_copy(update={"sql": self._exact(name, mapping.sql, joins)})
+            name: mapping.model_copy(update={"sql": self._clear(self._exact(name, mapping.sql, joins))})
             for name, mapping in effective_columns(entity, self.config).items()
+        }
+        self.mentioned = {
+            name: _mentioned(mapping.sql, list(self.names.values())) for name, mapping in mappings.items()
         }
         self.group_by = tuple(self._exact("`group_by`", sql, joins) for sql in self.group_by)
         self._stop()
@@ -279,19 +321,66 @@ class _Compiler:
             return MappedColumn(column.name, f"cast({mapping.sql} as {column.sql_type})", given, None)
         if is_bare and given_type in FLOATS and column.type == "double":
             return MappedColumn(column.name, f"cast({_number(mapping.sql)} as double)", given, None)
+        read = (mapping.sql, *self.mentioned[column.name])
+        advice = next((self.unclear[name] for name in read if name in self.unclear), None)
         if is_bare:
-            value = f"try({_value(column, mapping.sql, mapping.format, given_type, words, word='try_cast')})"
-            if column.type == "double":
-                fails = f"{value} is null and {_text(mapping.sql, given_type, words, word='try_cast')} is not null"
-                return MappedColumn(column.name, _number(value), given, fails)
-            text = _text(identifier("_given_" + column.name), given_type, words, word="try_cast")
-            fails = f"case when {identifier(column.name)} is null then {text} is not null else false end"
-            return MappedColumn(column.name, value, given, fails, is_told_late=True)
-        cast = _cast(column, mapping.sql, mapping.format, given_type, words)
+            value = self._value(column, mapping, given_type, words, word="try_cast", is_unclear=advice is not None)
+            return self._bare(column, f"try({value})", given, given_type, words, advice)
+        cast = self._value(column, mapping, given_type, words, word="cast", is_unclear=mapping.sql in self.unclear)
+        cast = _number(cast) if column.type == "double" else cast
         if self._try(f"select try({cast}) from {source} limit 0") is not None:
             # TRY takes no subqueries and no random functions: a value that fails there stops the stream.
             return MappedColumn(column.name, cast, given, None)
-        return MappedColumn(column.name, f"try({cast})", f"try({as_text})", f"try(({cast}) is null) is null")
+        given = self._given(mapping.sql, self.mentioned[column.name], source)
+        return MappedColumn(column.name, f"try({cast})", given, f"try(({cast}) is null) is null", advice=advice)
+
+    def _given(self, sql: str, mentioned: Sequence[str], source: str) -> str:
+        """SQL of what was given where an expression cannot be read: what the columns hold that it names."""
+        if len(mentioned) == 1:
+            given = identifier(mentioned[0])
+        else:
+            texts = ", ".join(f"cast({identifier(name)} as varchar)" for name in mentioned[:_SHOWN])
+            given = f"coalesce(try(cast({sql} as varchar)), nullif(concat_ws(', ', {texts}), ''))"
+        # Of two tables that are joined, both may have a column of a name.
+        is_known = mentioned and self._try(f"select {given} from {source} limit 0") is None
+        return given if is_known else f"try(cast({sql} as varchar))"
+
+    def _bare(
+        self, column: Column, value: str, given: str, given_type: str, words: Sequence[str], advice: str | None
+    ) -> MappedColumn:
+        """What is just a column: whether its value cannot be read shows when it is cast."""
+        text = _text(identifier("_given_" + column.name), given_type, words, word="try_cast")
+        is_none = ""
+        if column.type == "timestamp":
+            is_none = f" and not {timestamps.stands_for_none(text)}"
+        if column.type == "double":
+            is_none = f" and not coalesce(isnan(try_cast({text} as double)), false)"
+            value = _number(value)
+        fails = f"case when {identifier(column.name)} is null then {text} is not null{is_none} else false end"
+        return MappedColumn(column.name, value, given, fails, is_told_late=True, advice=advice)
+
+    def _value(
+        self,
+        column: Column,
+        mapping: ColumnMapping,
+        given_type: str,
+        words: Sequence[str],
+        *,
+        word: Word,
+        is_unclear: bool = False,
+    ) -> str:
+        """SQL of the value as the column's type (a double may be NaN). With `try_cast`, NULL where it cannot be read."""
+        text = _text(mapping.sql, given_type, words, word=word)
+        if column.type in numbers.NUMBERS and given_type == "VARCHAR":
+            if numbers.is_set(self.config):
+                text = _or_fail(numbers.plain(text, self.config), text, word)
+            elif is_unclear:
+                clear = f"case when not regexp_matches({text}, {literal(numbers.AMBIGUOUS)}) then {text} end"
+                text = _or_fail(clear, text, word)
+        return _value(column, mapping.sql, text, mapping.format, given_type, word=word)
+
+    def _clear(self, sql: str) -> str:
+        return numbers.with_clear_helpers(sql, frozenset(self.unclear)) if self.unclear else sql
 
     def _id(
         self, column: Column, sql: str, given_type: str, words: Sequence[str], source: str, *, is_bare: bool
@@ -368,6 +457,12 @@ def _marks(chunk: Chunk) -> dict[str, str]:
     return {name: mark for (name, mark), is_there in zip(marks.items(), there, strict=True) if is_there}
 
 
+def _mentioned(sql: str, names: Sequence[str]) -> list[str]:
+    """The source's columns that an expression names."""
+    words = {word.strip('"') for word in _NAME.findall(re.sub(r"'[^']*'", "", sql))}
+    return [name for name in names if name in words]
+
+
 def _grouped(source: str, group: tuple[tuple[str, str], ...], group_by: tuple[str, ...], extra: str = "") -> str:
     values = ", ".join(f"{sql} as {name}" for name, sql in group)
     told = "".join(f", {name}" for name in _TOLD if name in group_by)
@@ -383,14 +478,7 @@ def _first_line(error: Exception) -> str:
     return first
 
 
-def _cast(
-    column: Column, expression: str, format_: str | tuple[str, ...] | None, given_type: str, words: Sequence[str]
-) -> str:
-    value = _value(column, expression, format_, given_type, words, word="cast")
-    return _number(value) if column.type == "double" else value
-
-
-def _text(expression: str, given_type: str, words: Sequence[str], *, word: _Word) -> str:
+def _text(expression: str, given_type: str, words: Sequence[str], *, word: Word) -> str:
     """SQL of a value as text, NULL where it is empty or a word for that."""
     number = _number(expression) if given_type in FLOATS else expression
     if given_type != "VARCHAR":
@@ -404,18 +492,19 @@ def _text(expression: str, given_type: str, words: Sequence[str], *, word: _Word
 def _value(
     column: Column,
     expression: str,
+    text: str,
     format_: str | tuple[str, ...] | None,
     given_type: str,
-    words: Sequence[str],
     *,
-    word: _Word,
+    word: Word,
 ) -> str:
-    """SQL of the value as the column's type (a double may be NaN). With `try_cast`, NULL where it cannot be read."""
-    text = _text(expression, given_type, words, word=word)
+    """SQL of the value that `text`, the text of the expression, holds."""
     if column.type == "text":
         return text
     if column.type == "timestamp":
-        return _timestamp(text, expression, format_, given_type, word=word)
+        if format_ is None and (given_type in _NATIVE["timestamp"] or given_type == "TIMESTAMP WITH TIME ZONE"):
+            return f"cast({expression} as timestamp)"
+        return timestamps.read(text, format_, word=word)
     if column.type == "boolean":
         spoken = "when 'yes' then true when 'y' then true when 'no' then false when 'n' then false"
         return f"case lower({text}) {spoken} else {word}({text} as boolean) end"
@@ -426,122 +515,11 @@ def _value(
     return f"{word}({text} as {column.sql_type})"
 
 
+def _or_fail(wanted: str, text: str, word: Word) -> str:
+    """SQL of `wanted`; where it is NULL of a text that is not, a cast is to fail, and not only a `try_cast` to be NULL."""
+    return wanted if word == "try_cast" else f"coalesce({wanted}, 'not so written: ' || {text})"
+
+
 def _number(floating: str) -> str:
     """NaN is how data frames write that nothing is there. `= 'nan'` is not asked: statistics of Parquet files say no to it."""
     return f"case when not isnan({floating}) then {floating} end"
-
-
-def _timestamp(
-    text: str, expression: str, format_: str | tuple[str, ...] | None, given_type: str, *, word: _Word
-) -> str:
-    if format_ in ("epoch", "epoch_ms"):
-        unit = 1_000_000 if format_ == "epoch" else 1_000
-        # Double holds microseconds since 1970 exactly until the year 2255; decimal(18,3) overflows when multiplied.
-        return f"make_timestamp({word}(round({word}({text} as double) * {unit}) as bigint))"
-    if format_ is not None:
-        patterns = (format_,) if isinstance(format_, str) else format_
-        parse = "strptime" if word == "cast" else "try_strptime"
-        return f"cast({parse}({text}, [{', '.join(literal(pattern) for pattern in patterns)}]) as timestamp)"
-    if given_type in _NATIVE["timestamp"] or given_type == "TIMESTAMP WITH TIME ZONE":
-        return f"cast({expression} as timestamp)"
-    # Straight to TIMESTAMP, DuckDB would read the +02:00 of 10:00+02:00 and ignore it. The session's zone is UTC.
-    return f"cast({word}({text} as timestamptz) as timestamp)"
-
-
-def _faults(
-    entity: Entity,
-    mappings: Mapping[str, ColumnMapping],
-    now: datetime,
-    unasked: set[str],
-    columns: tuple[MappedColumn, ...],
-) -> list[Fault]:
-    """The checks of a row, in the order in which the first one that holds is its reason; `unasked` columns may be empty."""
-    failing = {column.name for column in columns if column.fails}
-    late = {column.name: column.fails for column in columns if column.fails and column.is_told_late}
-    unreadable = [
-        Fault(
-            {"timestamp": "impossible_date", "id": "inexact_id"}.get(column.type, "wrong_type"),
-            late.get(column.name, identifier("_bad_" + column.name)),
-            _says_unreadable(column),
-        )
-        for column in entity.columns
-        if column.name in failing
-    ]
-    optional = unasked | ({entity.key} if entity.key_is_optional and entity.key not in mappings else set())
-    empty = [
-        Fault(
-            "null_key" if column.name in (entity.key, "account_id") else "missing_value",
-            f"{identifier(column.name)} is null",
-            _says_empty(column),
-        )
-        for column in entity.columns
-        if (column.required or column.name == entity.key) and column.name not in optional
-    ]
-    implausible = [fault for column in entity.columns if column.name in mappings for fault in _ranges(column, now)]
-    return [*unreadable, *empty, *implausible, *disordered(entity)]
-
-
-def disordered(entity: Entity) -> list[Fault]:
-    """The checks of what must not end before it begins."""
-    return [
-        Fault(
-            "end_before_start",
-            f"{identifier(later)} < {identifier(earlier)}",
-            f"{literal(later + ' ')} || cast({identifier(later)} as varchar)"
-            f" || {literal(f' is before {earlier} ')} || cast({identifier(earlier)} as varchar)",
-        )
-        for earlier, later in entity.ordered
-    ]
-
-
-def _ranges(column: Column, now: datetime) -> list[Fault]:
-    quoted = identifier(column.name)
-    if column.type == "timestamp":
-        latest = now + (LATEST_PLANNED if column.future else LATEST_AHEAD)
-        outside = f"({quoted} < timestamp '{EARLIEST}' or {quoted} > timestamp '{latest:%Y-%m-%d %H:%M:%S}')"
-        what = f"lies outside {EARLIEST:%Y-%m-%d} to {latest:%Y-%m-%d}"
-        return [Fault("impossible_date", outside, _says(column, what))]
-    faults = []
-    if column.minimum is not None:
-        faults.append(("<", column.minimum, "below"))
-    if column.maximum is not None:
-        faults.append((">", column.maximum, "above"))
-    found = [
-        Fault("out_of_range", f"{quoted} {sign} {limit:g}", _says(column, f"is {word} {limit:g}"))
-        for sign, limit, word in faults
-    ]
-    if column.type == "double":
-        found.append(Fault("out_of_range", f"isinf({quoted})", _says(column, "is not finite")))
-    return found
-
-
-def _says_unreadable(column: Column) -> str:
-    if column.type == "timestamp":
-        return _says(column, "is not a date")
-    if column.type == "id":
-        # An expression that fails gives nothing to show.
-        inexact = (
-            "is not exact: it went through a floating-point number or Excel; deliver ids as text or as whole numbers"
-        )
-        failed = literal(f"{column.name} cannot be read")
-        return (
-            f"case when {identifier('_given_' + column.name)} is null then {failed} else {_says(column, inexact)} end"
-        )
-    return _says(column, f"is not of type {column.type}")
-
-
-def _says_empty(column: Column) -> str:
-    """SQL for a sentence that names the word which stands for no value, where there is one."""
-    if column.personal:
-        return literal(f"{column.name} is empty")
-    given = f"nullif(trim(cast({identifier('_given_' + column.name)} as varchar)), '')"
-    word = _says(column, "stands for a missing value")
-    return f"case when {given} is null then {literal(column.name + ' is empty')} else {word} end"
-
-
-def _says(column: Column, what: str) -> str:
-    """SQL for a sentence such as: mrr_usd '-12' is below 0. Personal values are not repeated."""
-    if column.personal:
-        return literal(f"{column.name} {what}")
-    given = f"coalesce(left({identifier('_given_' + column.name)}, 60), '(unreadable)')"
-    return f"{literal(column.name + ' ')} || '''' || {given} || '''' || {literal(' ' + what)}"

@@ -7,7 +7,7 @@ Lives here: plain functions from a shape to SQL. Must not live here: which files
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core.source_settings import CsvOptions
@@ -125,11 +125,14 @@ def _texts(names: Sequence[str]) -> str:
     return "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
 
 
-def objects(relation: str, names: Mapping[str, str], *, numbered: bool, has_repeated_keys: bool) -> str:
+def objects(
+    relation: str, names: Mapping[str, str], *, numbered: bool, has_repeated_keys: bool, with_comma: Collection[str]
+) -> str:
     """Lines of JSON taken apart into text columns; a blank line is none, one that is no object is `_malformed`.
 
     `names` are the keys that are read, with what they are called in SQL. DuckDB takes keys that differ in case for one name, so each
-    of these is in another part. Of a key that an object has twice, the last value holds, as for most readers of JSON.
+    of these is in another part. Of a key that an object has twice, the last value holds, as for most readers of JSON. Numbers of keys
+    `with_comma`, which may hold texts with a decimal comma, are written with one too: JSON's own have a decimal point.
     """
     row = "_row, " if numbered else ""
     whole = "case when json_valid(line) and json_type(line) = 'OBJECT' then line end as line"
@@ -142,13 +145,23 @@ def objects(relation: str, names: Mapping[str, str], *, numbered: bool, has_repe
         part[key] = sql
     shapes = [literal(json.dumps(dict.fromkeys(part, "VARCHAR"), ensure_ascii=False)) for part in parts]
     fields = "".join(f", json_transform({line}, {shape}) as v{n}" for n, shape in enumerate(shapes))
-    columns = "".join(
-        f"v{n}.{identifier(key)} as {identifier(sql)}, " for n, part in enumerate(parts) for key, sql in part.items()
+    rewritten = [key for key in names if key in with_comma]
+    fields += "".join(
+        f", json_type({line}, {literal(path_of(key))}) = 'DOUBLE' as is_number{n}" for n, key in enumerate(rewritten)
     )
+    values = {key: f"v{n}.{identifier(key)}" for n, part in enumerate(parts) for key in part}
+    for n, key in enumerate(rewritten):
+        values[key] = f"case when is_number{n} then replace({values[key]}, '.', ',') else {values[key]} end"
+    columns = "".join(f"{values[key]} as {identifier(sql)}, " for part in parts for key, sql in part.items())
     return (
         f"(select {columns}{row}_file, _malformed from (select {row}_file, line is null as _malformed{fields}"
         f" from (select {row}_file, {whole} from {relation} where line is not null)))"
     )
+
+
+def path_of(key: str) -> str:
+    """JSON's path of a key."""
+    return "$." + json.dumps(key, ensure_ascii=False)
 
 
 _TWICE = "len(json_keys(line)) <> list_unique(json_keys(line))"

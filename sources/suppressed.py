@@ -91,7 +91,9 @@ class Suppressed:
             if column.name in ACCOUNT_REFERENCES and column.name == "parent_account_id"
         }
         texts = {name: f"({wrote}) or ({sql})" for name, sql in self._texts().items()}
-        return {**named, **texts, **references}
+        found = {**named, **texts, **references}
+        # What could not be read is noted as it was given.
+        return {**found, "_unread": " or ".join(f"({sql})" for sql in found.values())} if found else {}
 
 
 def is_about_a_person(entity: Entity) -> bool:

@@ -158,10 +158,11 @@ class Users:
             for name in self.stream.entity.column_names
         )
         self.connection.execute(
-            f"insert into {self.quarantine} by name select {texts}, _source, _stream, _account_source, _file,"
+            f"insert into {self.quarantine} by name select {texts}, _source, _stream, _account_source, _file, _unread,"
             f" 'unknown_user' as _reason, {self.unsaid} as _detail, _loaded_at,"
-            f" cast(? as timestamp) as _quarantined_at, cast(? as varchar) as _run_id from {self.table} where {lost}",
-            [self.now, self.run_id],
+            " cast(? as timestamp) as _first_seen_at, cast(? as timestamp) as _last_seen_at, 1 as _times_seen, 1 as _times_in_run,"
+            f" cast(? as varchar) as _run_id from {self.table} where {lost}",
+            [self.now, self.now, self.run_id],
         )
         return self._written(f"delete from {self.table} where {lost}")
 

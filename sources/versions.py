@@ -133,9 +133,11 @@ class Versions:
         if not self.has_version:
             return unsaid
         loaded, read = "least(e.updated_at, e._loaded_at)", f"least(b.updated_at, timestamp '{self.now}')"
+        # One whose date could not be read came later, which is all that is known of it.
+        undated = """not coalesce(contains(b._unread, '"column":"updated_at"'), false)"""
         return (
             f"case when e.updated_at is null and b.updated_at is null then {unsaid} when e.updated_at is null then false"
-            f" when b.updated_at is null then true when {read} <> {loaded} then {read} < {loaded}"
+            f" when b.updated_at is null then {undated} when {read} <> {loaded} then {read} < {loaded}"
             " when b.updated_at <> e.updated_at then b.updated_at < e.updated_at"
             f" else {'true' if released else by_name} end"
         )

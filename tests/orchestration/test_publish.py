@@ -46,7 +46,8 @@ def working(tmp_path: Path) -> Iterator[warehouse.Connection]:
         tables.ensure(connection)
         connection.execute(
             "create table quarantine.accounts as select 's' as _source, 't' as _stream, 'null_key' as _reason,"
-            " now() as _quarantined_at, 'x@example.com' as email from range(3)"
+            " timestamp '2024-07-01' as _first_seen_at, timestamp '2024-07-02' as _last_seen_at, 2 as _times_seen,"
+            " 'x@example.com' as email from range(3)"
         )
         yield connection
 

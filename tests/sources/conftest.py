@@ -18,13 +18,17 @@ import yaml
 
 from core import settings, warehouse
 from core.settings import Tenure
+from core.warehouse import literal
 from sources import ledger
 from sources.base import open_stream, stream_ids
 from sources.doctor import Examination, examine
+from sources.faults import UNREAD
 from sources.ledger import LoadReport
 from sources.load import load_stream
 
 START = datetime(2024, 6, 1)
+WHEN = ("_loaded_at", "_run_id", "_first_seen_at", "_last_seen_at", "_times_in_run")
+"""What rows note of when they came, and by which run."""
 
 
 @dataclass
@@ -92,7 +96,8 @@ class Company:
                 report = load_stream(connection, opened, tenure, now=self.now, run_id=f"run {self.loads}", **options)
                 assert report.adds_up, report
                 held = connection.execute(
-                    f"select count(*) from quarantine.{stream.entity_name} where _source = ? and _stream = ? and _run_id = ?",
+                    f"select coalesce(sum(_times_in_run), 0) from quarantine.{stream.entity_name}"
+                    " where _source = ? and _stream = ? and _run_id = ?",
                     [stream.source, stream.stream, f"run {self.loads}"],
                 ).fetchone()[0]
                 assert held == report.rows_quarantined + report.rows_withdrawn, (held, report)
@@ -115,6 +120,13 @@ class Company:
     def details(self, entity: str) -> list[str]:
         return [row[0] for row in self.query(f"select _detail from quarantine.{entity} order by _file, _row, _detail")]
 
+    def unread(self, entity: str) -> list[str]:
+        """What is said of values of loaded rows that could not be read."""
+        found = self.query(
+            f"select unnest(from_json(_unread, {literal(UNREAD)})).detail from raw_files.{entity} order by 1"
+        )
+        return [row[0] for row in found]
+
     def contents(self) -> dict[str, list[tuple[Any, ...]]]:
         """All loaded and quarantined rows, without when and by which run."""
         with warehouse.warehouse(self.tenure.warehouse_path, read_only=True) as connection:
@@ -124,7 +136,7 @@ class Company:
             ).fetchall()
             return {
                 f"{schema}.{table}": connection.execute(
-                    f"select columns(c -> c not in ('_loaded_at', '_run_id', '_quarantined_at')) from {schema}.{table} order by all"
+                    f"select columns(c -> c not in {WHEN}) from {schema}.{table} order by all"
                 ).fetchall()
                 for schema, table in tables
             }

@@ -113,3 +113,55 @@ def test_unknown_accounts_are_not_judged_when_the_accounts_could_not_be_read(app
     assert found["accounts"].status == "broken"
     assert (found["usage_events"].judges_accounts, found["usage_events"].rows_loaded) == (False, 1)
     assert found["usage_events"].quarantined_by_reason == {}
+
+
+def test_a_stream_of_which_nothing_would_be_loaded_is_broken_and_a_run_is_not_what_comes_next(app):
+    app.write("accounts.csv", "id,created,name\n1,soon,One\n2,1970-01-20,Two\n")
+    examination = app.examine()
+    assert by_name(examination)["accounts"].status == "broken"
+    assert not examination.is_healthy
+    assert examination.next_step.startswith("A run would fail on app/accounts")
+    assert examination.next_step.endswith(": tenure doctor")
+
+
+def test_more_in_quarantine_than_a_run_lets_pass_is_broken_and_less_is_a_warning(app):
+    app.write("events.csv", HEAD + "1,login,2024-02-01,\n" * 3 + "1,login,soon,\n")
+    examination = app.examine()
+    assert (by_name(examination)["usage_events"].status, examination.is_healthy) == ("warning", True)
+    assert examination.next_step.endswith("(without 1 row that would be quarantined): tenure run")
+    app.document["quality"] = {"max_quarantined_share": 0.2}
+    assert by_name(app.examine())["usage_events"].status == "broken"
+
+
+def test_values_that_would_be_left_empty_are_counted_with_an_example(app):
+    app.document["sources"]["app"]["streams"]["accounts"]["columns"]["employees"] = "size"
+    app.write(
+        "accounts.csv", "id,created,name,size\n1,2024-01-01,One,10\n2,2024-01-01,Two,ca 50\n3,2024-01-01,Three,many\n"
+    )
+    app.write("events.csv", HEAD + "1,login,2024-02-01,\n")
+    examination = app.examine()
+    (unread,) = by_name(examination)["accounts"].unread
+    assert (unread.column, unread.reason, unread.values) == ("employees", "wrong_type", 2)
+    assert "'ca 50'" in unread.example
+    assert examination.is_healthy
+    assert "2 values left empty" in examination.next_step
+
+
+def test_numbers_that_may_be_read_in_two_ways_are_asked_about(app):
+    app.document["sources"]["app"]["streams"]["accounts"]["columns"]["employees"] = "size"
+    app.write("accounts.csv", "id,created,name,size\n1,2024-01-01,One,4.500\n2,2024-01-01,Two,10\n")
+    app.write("events.csv", HEAD + "1,login,2024-02-01,\n")
+    examination = app.examine()
+    (question,) = by_name(examination)["accounts"].questions
+    assert "'4.500'" in question
+    assert "set `decimal:" in question
+    assert not examination.is_healthy
+    assert examination.next_step.startswith("Answer what is asked of app/accounts")
+    app.document["sources"]["app"]["streams"]["accounts"]["decimal"] = ","
+    assert app.examine().is_healthy
+
+
+def test_empty_texts_fill_nothing_also_in_rows_that_would_be_quarantined(app):
+    app.write("events.csv", HEAD + "1,,2024-02-01,\n1,  ,2024-02-01,\n1,login,2024-02-01,\n1,login,2024-02-01,\n")
+    found = by_name(app.examine())["usage_events"]
+    assert {c.name: c.filled for c in found.columns if c.mapping}["event_name"] == 0.5

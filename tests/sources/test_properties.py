@@ -86,7 +86,7 @@ def test_read_is_loaded_plus_quarantined_and_a_reload_changes_nothing(company, r
         )
         report = own.load()["subscriptions"]
         kept = own.query("select count(*) from raw_files.subscriptions")[0][0]
-        held = own.query("select count(*) from quarantine.subscriptions")[0][0]
+        held = own.query("select coalesce(sum(_times_in_run), 0)::bigint from quarantine.subscriptions")[0][0]
         assert report.status == "loaded"
         assert report.rows_read == len(rows)
         assert (kept, held) == (report.rows_inserted, report.rows_quarantined)

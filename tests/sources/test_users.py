@@ -348,7 +348,7 @@ def test_what_is_nobodys_any_more_goes_back_to_quarantine_and_is_released_again(
     assert (report.rows_withdrawn, report.rows_reassigned) == (1, 1)
     assert uses(segment) == [("02 02", "w", "a")]
     assert waiting(segment) == [("unknown_user", "x", None)]
-    told = "select event_id, event_name, occurred_at, product, _detail, _run_id, _loaded_at < _quarantined_at"
+    told = "select event_id, event_name, occurred_at, product, _detail, _run_id, _loaded_at < _last_seen_at"
     detail = "nothing says which account the user belongs to (user_id)"
     assert segment.query(f"{told} from quarantine.usage_events") == [
         ("lost", "Used", "2024-05-02 01:00:00", "web", detail, "run 2", True)
