@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError, SQLAl
 from core.errors import Fatal, Retriable
 from core.source_settings import SourceConfig, StreamConfig
 from core.warehouse import Connection, Error, literal
-from sources import ledger
+from sources import ledger, timestamps
 from sources.base import Chunk, Progress, StreamId
 from sources.batches import BATCH, Batch, as_text, origin
 from sources.cursors import Cursor
@@ -154,7 +154,7 @@ class DatabaseStream:
     @property
     def _deleted_at(self) -> str:
         """SQL of the moment when a row of the batch was deleted, in UTC."""
-        return f"cast(try_cast(cast(({self.config.deleted_at}) as varchar) as timestamptz) as timestamp)"
+        return timestamps.read(f"cast(({self.config.deleted_at}) as varchar)", None, word="try_cast")
 
     def _has_deleted(self, connection: Connection) -> bool:
         """Whether any row of the batch is deleted.
