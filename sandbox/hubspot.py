@@ -333,6 +333,9 @@ class HubSpotStandIn(StandIn):
 
     async def _associated(self, request: Request) -> Response:
         kind, to_kind = request.path_params["kind"], request.path_params["to_kind"]
+        if fault_of(request, "cut"):
+            lost = reading.standard_error("INTERNAL_ERROR", "told to lose these", {"ids": ["1"]})
+            return JSONResponse(_answer([], [lost]), 207)
         survivors = self.store if to_kind == "companies" else self._store_of(to_kind)
         return reading.associated(self._store_of(kind), survivors, kind, to_kind, await request.json())
 

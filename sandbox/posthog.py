@@ -142,14 +142,15 @@ class PostHogStandIn(StandIn):
             return JSONResponse(self._last)
         asked = await request.json()
         try:
-            self._last = self._answered(asked["query"]["query"])
+            most = int(fault.detail.get("most", 1)) if (fault := fault_of(request, "cut")) is not None else MOST_ROWS
+            self._last = self._answered(asked["query"]["query"], most)
         except Error as error:
             return self.refusal(400, {"body": {"code": "invalid_query", "detail": str(error)}})
         return JSONResponse(self._last)
 
-    def _answered(self, query: str) -> Body:
+    def _answered(self, query: str, most: int) -> Body:
         limit = re.search(r" limit (\d+)$", query)
-        asked = min(int(limit.group(1)), MOST_ROWS) if limit else USUAL_ROWS
+        asked = min(int(limit.group(1)), most) if limit else USUAL_ROWS
         plain = re.sub(r"(?<!['\w])\$group_0", '"$group_0"', query.removesuffix(limit.group(0)) if limit else query)
         plain = plain.replace("ifNull(", "coalesce(")
         with self._lock:

@@ -423,6 +423,8 @@ class SalesforceStandIn(StandIn):
             key = key or self.locators.keep(found)
             version = request.path_params["version"]
             answer["nextRecordsUrl"] = f"/services/data/{version}/query/{key}-{start + size}"
+        if fault_of(request, "cut"):
+            answer = {"totalSize": total, "done": False, "records": answer["records"][:1]}
         return JSONResponse(answer)
 
     def _found(self, query: reading.Query, with_deleted: bool) -> list[Body]:
@@ -489,6 +491,7 @@ class SalesforceStandIn(StandIn):
         has_more = start + size < len(job["found"])
         following = base64.urlsafe_b64encode(str(start + size).encode()).decode() if has_more else "null"
         headers = {"Sforce-Locator": following, "Sforce-NumberOfRecords": str(len(part))}
+        part = part[:-1] if fault_of(request, "cut") else part
         return PlainTextResponse(reading.table(job["names"], part), media_type="text/csv", headers=headers)
 
     # --- jobs -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ waits for the next requests whose path holds `match`; the kinds that all stand-i
 - `trickle`: does what was asked, and answers letter by letter, one in `detail.pause` seconds.
 - `bomb`: answers with little that unpacks to `detail.megabytes`, without doing anything.
 
-Each vendor adds its own, such as `partial` or `silent`.
+Each vendor adds its own, such as `cut` (a part of a list, which says that it is one), `partial` or `silent`.
 """
 
 from __future__ import annotations

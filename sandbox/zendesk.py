@@ -232,7 +232,11 @@ class ZendeskStandIn(StandIn):
         return JSONResponse(
             {
                 kind: [_told(record) for record in page],
-                "meta": {"has_more": has_more, "after_cursor": cursor, "before_cursor": None},
+                "meta": {
+                    "has_more": has_more,
+                    "after_cursor": None if fault_of(request, "cut") else cursor,
+                    "before_cursor": None,
+                },
                 "links": {"prev": None, "next": None},
             }
         )

@@ -27,8 +27,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from core.errors import Fatal
-from core.http import Answer, Client, Limiter, documents_in, secure
+from core.errors import Fatal, Retriable
+from core.http import Answer, Client, Limiter, documents_in, secure, tell
 from core.hubspot import BASE_URL, PER_SECONDS, refuse
 from core.source_settings import HubSpotSource, SourceConfig
 from sources.api import Access, ApiStream, Ask, Kind, Page, Position, Record, Resource, Vendor, limiter, moment, without
@@ -94,6 +94,8 @@ KINDS = {
 """By resource."""
 ENVELOPE = ("archived", "archivedAt", "associations", "createdAt", "properties", "updatedAt", "url")
 """What a record has around its properties, and none of which says more than they do."""
+NOTHING_THERE = "OBJECT_NOT_FOUND"
+"""What is said of a record that belongs to nothing, which is no mistake."""
 ID_OF = {"companies": "company_id", "contacts": "contact_id"}
 """The field that an association fills."""
 
@@ -240,6 +242,11 @@ def _associated(ask: Ask, kind: str, to_kind: str, keys: Sequence[str]) -> dict[
     waiting: list[dict[str, str]] = [{"id": key} for key in keys]
     while waiting:
         document = ask.api.send("POST", path, holds="results", json={"inputs": waiting[:ASSOCIATED]})
+        lost = [error for error in documents_in(document, "errors") if error.get("category") != NOTHING_THERE]
+        if lost:
+            raise Retriable(
+                f"HubSpot does not tell what some {kind} belong to: {tell(lost[0].get('message')) or 'no reason'}"
+            )
         following = []
         for result in documents_in(document, "results"):
             key = str((result.get("from") or {}).get("id"))
@@ -247,7 +254,9 @@ def _associated(ask: Ask, kind: str, to_kind: str, keys: Sequence[str]) -> dict[
             before = len(known)
             known.extend(documents_in(result, "to"))
             after = _after(result)
-            if after is not None and len(known) > before:
+            if after is not None and len(known) == before:
+                raise Retriable(f"HubSpot says that {kind} {key} belongs to more {to_kind}, and not to which.")
+            if after is not None:
                 following.append({"id": key, "after": after})
         waiting = [*following, *waiting[ASSOCIATED:]]
     return {key: _first(targets) for key, targets in found.items() if targets}

@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from core.errors import Fatal
+from core.errors import Fatal, Retriable
 from core.http import Answer, document_of, secure
 from core.source_settings import ExportSource, PostHogSource, SourceConfig
 from core.warehouse import literal
@@ -76,13 +76,13 @@ def _members(ask: Ask) -> Page:
     after = ask.position.get("after", "")
     group = f"ifNull($group_{_settings(ask).group_type}, '')"
     pair = f"concat(distinct_id, ' ', {group})"
-    found = _query(
+    found, has_more = _query(
         ask,
         f"select {pair} as id, distinct_id, {group} as group_key, min({_utc('timestamp')}) as since from events"
         f" where created_at >= {_at(since)} and created_at < {_at(until)} and {group} != '' and {pair} > {literal(after)}"
         " group by id, distinct_id, group_key order by id",
     )
-    if len(found) == _settings(ask).page_rows:
+    if has_more:
         return Page(found, {"since": since, "until": until, "after": found[-1]["id"]}, is_end=False)
     return Page(found, {"since": max(since, _back(until))}, is_end=True)
 
@@ -112,10 +112,10 @@ def _changed(ask: Ask, *, select: str, table: str, moment: str, key: str, where:
     if after is not None:
         beyond += f" and ({moment} > {_at(since)} or {key} > {literal(after)})"
     until = _at(_text(ask.now - LEFT_OUT))
-    found = _query(
+    found, has_more = _query(
         ask, f"select {select} from {table} where {where} and {beyond} and {moment} < {until} order by {moment}, {key}"
     )
-    if len(found) == _settings(ask).page_rows:
+    if has_more:
         last = found[-1]
         return Page(found, {"since": last["changed"], "after": last.get("id") or last["key"]}, is_end=False)
     # A run that found nothing begins the next one where it began.
@@ -123,8 +123,11 @@ def _changed(ask: Ask, *, select: str, table: str, moment: str, key: str, where:
     return Page(found, {"since": ahead}, is_end=True)
 
 
-def _query(ask: Ask, sql: str) -> list[Record]:
-    """The rows of a query's answer, at most a page of them. `force_blocking` asks for what is there now instead of an earlier answer."""
+def _query(ask: Ask, sql: str) -> tuple[list[Record], bool]:
+    """The rows of a query's answer, at most a page of them, and whether there are more: PostHog may give fewer than it is asked for.
+
+    `force_blocking` asks for what is there now instead of an earlier answer.
+    """
     source = _settings(ask)
     queries = limiter(f"{_address(source)} queries", source.queries_per_hour, 3600.0)
     body = {"query": {"kind": "HogQLQuery", "query": f"{sql} limit {source.page_rows}"}, "refresh": "force_blocking"}
@@ -133,7 +136,10 @@ def _query(ask: Ask, sql: str) -> list[Record]:
     columns, results = document.get("columns"), document["results"]
     if not isinstance(columns, list) or any(len(row) != len(columns) for row in results):
         raise Fatal(f"{_address(source)} answered with rows that do not fit their columns: {str(columns)[:200]}.")
-    return [dict(zip(columns, row, strict=True)) for row in results]
+    has_more = len(results) == source.page_rows or bool(document.get("hasMore"))
+    if has_more and not results:
+        raise Retriable(f"{_address(source)} says that there is more, and gives none of it.")
+    return [dict(zip(columns, row, strict=True)) for row in results], has_more
 
 
 def _object(text: Any) -> dict[str, Any]:

@@ -137,6 +137,8 @@ class _Reader:
         position.pop("next", None)
         following = document.get("nextRecordsUrl")
         if not following:
+            if document.get("done") is False:
+                raise Retriable("Salesforce says that there are more records, and not where.")
             return self._page(records, _ended(position), is_end=True)
         last = records[-1] if records else {}
         behind = [last.get("SystemModstamp"), last.get("Id")] if records else position.get("behind")
@@ -211,7 +213,9 @@ class _Reader:
             return self.read(replace(ask, position=without(position, "job", "locator", "seen")))
         records = [_of_csv(row) for row in csv.DictReader(io.StringIO(answer.text))]
         position = {**position, "seen": _latest(position, records)}
-        following = answer.headers.get("sforce-locator", "null")
+        following, told = answer.headers.get("sforce-locator"), answer.headers.get("sforce-numberofrecords", "")
+        if following is None or (told.isdigit() and int(told) != len(records)):
+            raise Retriable(f"Salesforce gave {len(records)} records of a job's results, and not all that it told of.")
         if following in ("null", ""):
             ask.api.answer("DELETE", path)
             return self._page(records, _ended(position), is_end=True)

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from core.errors import Retriable
 from core.http import Answer, document_of, documents_in, secure
 from core.source_settings import ApiSource, SourceConfig, ZendeskSource
 from sources.api import (
@@ -184,7 +185,9 @@ def _ratings(ask: Ask) -> Page:
     moments = [at for at in (moment(one.get("updated_at")) for one in found) if at is not None and at <= ask.now]
     newest = max([position.get("newest", 0), *(unix_seconds(at) for at in moments)])
     meta = document.get("meta") or {}
-    has_more = bool(meta.get("has_more") and meta.get("after_cursor"))
+    has_more = bool(meta.get("has_more"))
+    if has_more and not meta.get("after_cursor"):
+        raise Retriable("Zendesk says that there are more ratings, and not where.")
     ahead = {"start_time": began, "newest": newest, "after": meta.get("after_cursor")}
     last = {"start_time": max(began, newest - MAY_CHANGE // timedelta(seconds=1))}
     return Page(

@@ -299,3 +299,11 @@ def test_the_official_client_reads_the_same_records(
 @pytest.fixture
 def served_url(company: Any) -> Callable[[], str]:
     return lambda: str(company.document["sources"]["crm"]["base_url"])
+
+
+def test_a_record_whose_account_hubspot_could_not_tell_is_not_one_of_nobody(company: Any, crm: HubSpotStandIn) -> None:
+    crm.fail("cut", match="associations")
+    report = company.load()["notes"]
+    assert (report.status, report.rows_read) == ("stopped", 0)
+    assert "does not tell what some notes belong to: told to lose these" in report.message
+    assert company.load()["notes"].rows_inserted == 1

@@ -191,3 +191,20 @@ def test_the_sandbox_product_by_queries_and_by_exports_is_that_of_its_files(
         assert company.query(asked.format("posthog", "exports")) == as_files
         by_user = "select count(*) from raw_posthog.usage_events where _is_by_user and _source = 'api'"
         assert company.query(by_user)[0][0] > 0.04 * len(as_files)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_an_answer_that_is_cut_below_what_was_asked_for_is_not_the_end(by_api: Any, standin: Any, most: int) -> None:
+    standin.group("a", at="2024-05-01 08:00:00", name="A")
+    standin.group("b", at="2024-05-01 08:00:00", name="B")
+    standin.capture(STORY)
+    standin.fail("cut", times=1000, most=most)
+    assert {report.message for report in by_api.load().values()} == {None}
+    assert uses(by_api) == TOLD
+    assert by_api.query("select account_id from raw_posthog.accounts order by 1") == [("a",), ("b",)]
+
+
+def test_an_answer_that_has_more_and_gives_none_stops_the_stream(by_api: Any, standin: Any) -> None:
+    standin.capture(STORY)
+    standin.fail("cut", times=1000, most=0)
+    assert "there is more, and gives none of it" in by_api.load()["events"].message

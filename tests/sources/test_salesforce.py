@@ -252,3 +252,15 @@ def test_ids_have_18_characters_whichever_form_salesforce_gives(
     company.load()
     found = company.query("select distinct account_id from raw_salesforce.contacts")
     assert found == [(ONE,)]
+
+
+@pytest.mark.parametrize(("bulk_above", "part"), [(20_000, "queryAll"), (1, "results")])
+def test_a_part_of_the_records_is_not_taken_for_all_of_them(
+    company: Any, org: SalesforceStandIn, bulk_above: int, part: str
+) -> None:
+    company.document["sources"]["crm"]["bulk_above"] = bulk_above
+    org.fail("cut", match=part)
+    report = company.load()["accounts"]
+    assert (report.status, report.rows_read) == ("stopped", 0)
+    assert "and not" in report.message
+    assert company.load()["accounts"].rows_inserted == 2
