@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from core import warehouse
-from ml import evaluate, recipe
+from ml import evaluate, recipe, trees
 from ml.dataset import Dataset, assemble
 from ml.split import never_seen
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SEED = 7
 REPORTED = ("roc_auc", "pr_auc", "log_loss", "brier", "ece", "lift_top_decile")
-SMALL: dict[str, Any] = {**recipe.SMALL, "rounds": recipe.SMALL_ROUNDS}
+SMALL: dict[str, Any] = {**trees.SMALL, "rounds": trees.SMALL_ROUNDS}
 DEFAULTS: dict[str, Any] = {"rounds": 100}
 
 

@@ -298,14 +298,15 @@ def explain(rows: str, columns: str, trees: str, depth: str, out: str, threads: 
     import pyarrow.parquet as pq
     import xgboost
 
-    from ml import dataset, reasons, recipe
+    from ml import dataset, reasons
+    from ml.trees import SMALL
 
     frame, label = _accounts(int(rows), int(columns), seed=1)
     part = min(len(frame), 50_000)
     data = dataset.assemble(
         frame[:part].assign(account_id=np.arange(part), label=label[:part]), entity="account_id", label="label"
     )
-    wanted = {**recipe.SMALL, "max_depth": int(depth), "min_child_weight": 5}
+    wanted = {**SMALL, "max_depth": int(depth), "min_child_weight": 5}
     model = _trained(data, wanted, rounds=int(trees), threads=int(threads))
     rose, fell = "Usage rose {value} % against its level", "Usage fell {value} %"
     wordings = {
@@ -364,27 +365,27 @@ def train(rows: str, columns: str, times: str, threads: str) -> dict[str, Any]:
     import numpy as np
     import xgboost
 
-    from ml import dataset, recipe
+    from ml import dataset, trees
 
     frame, label = _accounts(int(rows), int(columns), seed=2)
     data = dataset.assemble(
         frame.assign(account_id=np.arange(len(frame)), label=label), entity="account_id", label="label"
     )
-    known = recipe.columns_of(data)
+    known = trees.columns_of(data)
     matrix = known.matrix(data.features)
     bins = 256
-    parameters = recipe.xgboost_settings(
-        recipe.SMALL, known, data.labels, seed=1, threads=int(threads), directions={}, bins=bins
+    parameters = trees.xgboost_settings(
+        trees.SMALL, known, data.labels, seed=1, threads=int(threads), directions={}, bins=bins
     )
 
     def ours() -> None:
-        _trained(data, recipe.SMALL, rounds=recipe.SMALL_ROUNDS, threads=int(threads))
+        _trained(data, trees.SMALL, rounds=trees.SMALL_ROUNDS, threads=int(threads))
 
     def bare() -> None:
         accounts = xgboost.QuantileDMatrix(
             matrix, data.labels, feature_types=known.kinds, nthread=int(threads), max_bin=bins
         )
-        xgboost.train(parameters, accounts, recipe.SMALL_ROUNDS)
+        xgboost.train(parameters, accounts, trees.SMALL_ROUNDS)
 
     found: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
     for _ in range(int(times)):

@@ -143,7 +143,7 @@ def _register(
     first, last = (None, None) if data.as_of is None else (str(data.as_of.min()), str(data.as_of.max()))
     plan = training.prepared.plan
     code = hashlib.sha256(json.dumps(plan.to_json(), sort_keys=True).encode())
-    for module in ("recipe", "model", "linear", "dataset", "columns", "flat"):
+    for module in ("recipe", "capacity", "bench", "mixing", "trees", "model", "linear", "dataset", "columns", "flat"):
         code.update((Path(__file__).parent / f"{module}.py").read_bytes())
     metrics = {name: asdict(found) for name, found in training.evaluation.metrics.items()}
     store = registry.connect(tenure.home, tenure.config.model.tracking_uri, name=REGISTERED)

@@ -35,7 +35,20 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-LEARNING = ("dataset.py", "judge.py", "linear.py", "model.py", "prune.py", "recipe.py", "source.py", "split.py")
+LEARNING = (
+    *(
+        "bench.py",
+        "capacity.py",
+        "dataset.py",
+        "judge.py",
+        "linear.py",
+        "mixing.py",
+        "model.py",
+        "prune.py",
+        "recipe.py",
+    ),
+    *("source.py", "split.py", "trees.py"),
+)
 """The modules that decide what a model is."""
 
 

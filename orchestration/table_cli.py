@@ -175,7 +175,7 @@ def _show_training(
     refused = training.decision.state == "refused"
     colour = "yellow" if refused else "green"
     out.print(
-        f"\n[bold]{escape(table.name)}[/]: [bold {colour}]{escape(training.verdict)}[/]  [dim]{seconds:.0f} s[/]",
+        f"\n[bold]{escape(table.name)}[/]: [bold {colour}]{escape(training.verdict)}[/]",
         soft_wrap=True,
     )
     facts: dict[str, str] = {
@@ -184,6 +184,7 @@ def _show_training(
         "Columns": f"{len(used)} used, {len(gone)} left out",
         "Tested": training.protocol,
         "Model": training.form,
+        "Time": f"{seconds:.0f} s to read, test, train, explain and register",
     }
     for key, value in facts.items():
         out.print(f"[dim]{key:<8}[/] {escape(value)}", soft_wrap=True)

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks import made_tables
 from core.errors import UserError
-from ml import evaluate, recipe
+from ml import evaluate, recipe, trees
 from ml.dataset import Dataset, assemble
 from ml.model import ChurnModel
 from ml.recipe import Fitted
@@ -150,7 +151,7 @@ def test_strong_interactions_find_their_depth_and_the_small_recipe_does_not() ->
     data = dataset(frame)
     train, test = data.where(np.arange(7000) < 3000), data.where(np.arange(7000) >= 3000)
     found = recipe.fit(train, embargo_days=0, seed=1)
-    small = recipe.fit_trees(train, {**recipe.SMALL, "rounds": recipe.SMALL_ROUNDS}, seed=1)
+    small = recipe.fit_trees(train, {**trees.SMALL, "rounds": trees.SMALL_ROUNDS}, seed=1)
     assert found.selection["winner"] != "small"
     ours, theirs = (
         evaluate.metrics(test.labels, model.probability(test.features))["roc_auc"] for model in (found.model, small)
@@ -158,12 +159,26 @@ def test_strong_interactions_find_their_depth_and_the_small_recipe_does_not() ->
     assert ours > theirs + 0.015  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(("table", "most"), [("boxes", 0.045), ("additive", 0.015)])
+def test_probabilities_are_near_the_truth_and_not_timid(table: str, most: float) -> None:
+    found = made_tables.measure(table, 1000, seed=0)
+    assert found["above_truth"] < most, found
+    assert 0.8 < found["slope"] < 1.25, found
+
+
+def test_what_was_chosen_had_the_lowest_loss_of_all_that_were_tried_on_every_fold() -> None:
+    selection = recipe.fit(dataset(customers(800)), embargo_days=0, seed=1).selection
+    assert selection["protocol"] == "folds"
+    alone = [one for one in selection["tried"] if "rounds" in one and "the mean of" not in one["name"]]
+    assert min(alone, key=lambda one: one["log_loss"])["name"] == selection["winner"]
+
+
 def test_where_the_truth_is_linear_the_search_does_no_harm() -> None:
     frame = customers(6000, seed=6)
     data = dataset(frame)
     train, test = data.where(np.arange(6000) < 2000), data.where(np.arange(6000) >= 2000)
     found = recipe.fit(train, embargo_days=0, seed=1).model
-    small = recipe.fit_trees(train, {**recipe.SMALL, "rounds": recipe.SMALL_ROUNDS}, seed=1)
+    small = recipe.fit_trees(train, {**trees.SMALL, "rounds": trees.SMALL_ROUNDS}, seed=1)
     ours, theirs = (
         evaluate.metrics(test.labels, model.probability(test.features))["log_loss"] for model in (found, small)
     )

@@ -11,7 +11,7 @@ import xgboost
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml import recipe
+from ml import recipe, trees
 from ml.dataset import assemble
 from ml.model import ChurnModel
 from ml.shap import Explainer, contributions
@@ -181,7 +181,7 @@ def test_a_blended_and_calibrated_model_is_explained_to_its_log_odds_alone_or_in
     data = assemble(frame.assign(id=np.arange(800), label=label), entity="id", label="label")
     linear = recipe.fit_regression(data)
     boosters = tuple(
-        recipe.train_boosters(
+        trees.train_boosters(
             linear.columns.matrix(data.features),
             data.labels,
             linear.columns,

@@ -65,6 +65,7 @@ class Company:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_who_stops_being_a_customer_within_a_date_loses_the_score_and_the_rest_is_published(tmp_path: Path) -> None:
     config = tmp_path / "tenure.yml"
     config.write_text(CONFIG.format(data=tmp_path), encoding="utf-8")
