@@ -18,6 +18,8 @@ from core.warehouse import Connection, identifier, literal, rows, table_exists
 Asked = Literal["account", "contact", "email"]
 Record = tuple[str, str]
 """A source and an id in it."""
+_SAY_WHOSE = {"contacts": "contact_id", "memberships": "user_id"}
+"""Entities whose rows say that a person belongs to an account, and their column that names the person."""
 MOST_ROW_IDS = 200_000
 """Of so many of its rows the ids are looked for in logs as well; an account with more has them in events."""
 
@@ -173,29 +175,29 @@ def _with_names(connection: Connection, tables: Sequence[Loaded], subject: Subje
 
 def _with_people(connection: Connection, tables: Sequence[Loaded], subject: Subject) -> Subject:
     """The contacts of an account and the users that belong to it, except for those who are with another account too."""
-    own = _in("_account_source", "account_id", subject.records)
-    people: dict[bool, set[Record]] = {True: set(), False: set()}
-    addresses: dict[bool, set[str]] = {True: set(), False: set()}
-    for table in tables:
-        if table.entity.name not in ("contacts", "memberships"):
-            continue
-        column = "contact_id" if table.entity.name == "contacts" else "user_id"
-        email = "lower(trim(email))" if table.entity.name == "contacts" else "null"
-        asked = (
-            f"select distinct _source as source, {column} as id, {email} as email, coalesce({own}, false) as is_own"
-            f" from {table.name} where account_id is not null"
+    own = f"coalesce({_in('_account_source', 'account_id', subject.records)}, false)"
+    people: set[Record] = set()
+    addresses: set[str] = set()
+    for table in (one for one in tables if one.entity.name in _SAY_WHOSE):
+        person = _SAY_WHOSE[table.entity.name]
+        people |= set(
+            connection.execute(
+                f"select distinct _source, {person} from {table.name} where {own} and {person} is not null"
+            ).fetchall()
         )
-        for row in rows(connection, asked):
-            if row["id"]:
-                people[row["is_own"]].add((row["source"], row["id"]))
-            if row["email"]:
-                addresses[row["is_own"]].add(row["email"])
-    found = replace(
-        subject,
-        people=tuple(sorted(people[True] - people[False])),
-        addresses=tuple(sorted(addresses[True] - addresses[False])),
-    )
-    return replace(found, people=tuple(sorted(_with_aliases(connection, tables, set(found.people)))))
+        if table.entity.name == "contacts":
+            asked = f"select distinct lower(trim(email)) from {table.name} where {own} and contains(email, '@')"
+            addresses |= {email for (email,) in connection.execute(asked).fetchall()}
+    for table in (one for one in tables if one.entity.name in _SAY_WHOSE):
+        person, elsewhere = _SAY_WHOSE[table.entity.name], f"not {own} and account_id is not null"
+        asked = f"select distinct _source, {person} from {table.name} where {elsewhere} and {_in('_source', person, people)}"
+        people -= set(connection.execute(asked).fetchall())
+        if table.entity.name == "contacts":
+            shared = f"{elsewhere} and lower(trim(email)) in ({_listed(addresses)})"
+            asked = f"select distinct lower(trim(email)) from {table.name} where {shared}"
+            addresses -= {email for (email,) in connection.execute(asked).fetchall()}
+    people = _with_aliases(connection, tables, people)
+    return replace(subject, people=tuple(sorted(people)), addresses=tuple(sorted(addresses)))
 
 
 # --- a person ----------------------------------------------------------------------------------------------------

@@ -142,6 +142,25 @@ def test_a_person_goes_and_their_account_stays(home: Tenure) -> None:
     assert len(after["quarantine.contacts"]) == 1
 
 
+def test_who_is_with_another_account_too_stays_there_when_an_account_goes(home: Tenure, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "contacts.csv"
+    path.write_text(
+        DATA["contacts.csv"]
+        + "per-agency-1,acc-canary-1,sam@agency.example,no\nper-agency-2,acc-other-22,Sam@agency.example,no\n",
+        encoding="utf-8",
+    )
+    load(home, hour=2)
+    erase(home, "account", "acc-canary-1")
+    after = contents(home.warehouse_path)
+    assert [(row["contact_id"], row["email"]) for row in after["raw_files.contacts"]] == [
+        ("per-agency-2", "Sam@agency.example"),
+        ("per-other-88", "bob@other.example"),
+    ]
+    # Whoever is erased in person goes from all accounts.
+    erase(home, "email", "sam@agency.example")
+    assert [row["contact_id"] for row in contents(home.warehouse_path)["raw_files.contacts"]] == ["per-other-88"]
+
+
 def test_an_owners_address_is_emptied_and_the_accounts_stay(home: Tenure) -> None:
     erase(home, "email", "kim@us.example")
     after = contents(home.warehouse_path)
