@@ -285,6 +285,16 @@ def changed_mapping(
     return []
 
 
+def note_restated_days(connection: Connection, table: str, condition: str, now: datetime) -> None:
+    """Note the days of usage that lose the rows of `table` which meet a condition; takes part in the caller's transaction."""
+    connection.execute(
+        "insert into ledger.restated_days (source, account_source, account_id, activity_date, loaded_at)"
+        " select distinct _source, _account_source, account_id, cast(occurred_at as date), cast(? as timestamp)"
+        f" from {table} where {condition}",
+        [now],
+    )
+
+
 def note_fields(
     connection: Connection, stream: StreamId, progress: Progress, now: datetime, run_id: str
 ) -> list[Drift]:
