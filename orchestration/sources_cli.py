@@ -7,6 +7,7 @@ Lives here: the sub-commands, their options and what they show. Must not live he
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,7 +40,7 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
     from orchestration import console
     from sources import leftovers
 
-    tenure = _tenure(context)
+    tenure = _loaded(context)
     with warehouse.warehouse(tenure.warehouse_path, read_only=True) as connection:
         found = leftovers.find(connection, tenure.config)
     if as_json:
@@ -69,7 +70,7 @@ def remove(
     from orchestration import console
     from sources import leftovers
 
-    tenure = _tenure(context)
+    tenure = _loaded(context)
     lock = RunLock(tenure.home / "run.lock")
     lock.acquire(
         f"sources remove {os.getpid()}",
@@ -124,8 +125,6 @@ def _check_name(tenure: Tenure, name: str, found: Sequence[Leftover], *, was_loa
 
 
 def _ask(wanted: Sequence[Leftover], *, as_json: bool) -> None:
-    import sys
-
     rows = counted(sum(one.rows for one in wanted), "row")
     if as_json or not sys.stdin.isatty():
         raise UserError(
@@ -144,7 +143,10 @@ def _show(found: Sequence[Leftover]) -> None:
     console.show_table("Not in tenure.yml", records, ["stream", "rows", "in quarantine", "tables"])
 
 
-def _tenure(context: typer.Context) -> Tenure:
+def _loaded(context: typer.Context) -> Tenure:
     from core import settings
 
-    return settings.load(context.obj)
+    tenure = settings.load(context.obj)
+    if not tenure.warehouse_path.exists():
+        raise UserError("Nothing has been loaded yet.", hint="Run `tenure run` first.")
+    return tenure
