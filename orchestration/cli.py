@@ -19,9 +19,10 @@ from typer.exceptions import TyperException
 
 from core import telemetry, threads
 from core.errors import TenureError, UserError, says_full
-from orchestration import erase_cli, models, sync_cli, table_cli
+from orchestration import erase_cli, models, sources_cli, sync_cli, table_cli
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date
 
     from core.settings import Tenure
@@ -46,6 +47,7 @@ sandbox_app = typer.Typer(
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(models.app, name="model")
 app.add_typer(sync_cli.app, name="sync")
+app.add_typer(sources_cli.app, name="sources")
 table_cli.add_to(app)
 erase_cli.add_to(app)
 
@@ -134,10 +136,17 @@ def _tenure(context: typer.Context) -> Tenure:
 
 
 @app.command(
-    epilog="Examples: tenure run · tenure run --full · tenure run --as-of 2024-03-01 · tenure --config my.yml run --json"
+    epilog="Examples: tenure run · tenure run --full · tenure run --full crm/accounts · tenure run --as-of 2024-03-01"
+    " · tenure --config my.yml run --json"
 )
 def run(
     context: typer.Context,
+    streams: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE/STREAM]...", help="With --full: read again only these; SOURCE is all of its own."
+        ),
+    ] = None,
     as_of: Annotated[
         str | None,
         typer.Option(
@@ -146,7 +155,7 @@ def run(
             help="Rebuild the customer 360 as it was at the start of DATE, into a file of its own.",
         ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Read all sources anew, instead of what is new.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Read all again, instead of what is new.")] = False,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train the churn model now, due or not; the gate decides about it.")
     ] = False,
@@ -156,6 +165,7 @@ def run(
     from orchestration import console, runs
 
     tenure = _tenure(context)
+    again = _streams(tenure, streams or (), full=full)
     if as_of is not None and (full or retrain):
         raise UserError("--as-of rebuilds from what is loaded; it cannot be combined with --full or --retrain.")
     day = _past_day(as_of) if as_of is not None else None
@@ -163,9 +173,27 @@ def run(
         raise UserError("Nothing has been loaded yet that could be replayed.", hint="Run `tenure run` first.")
     job = "customer_360" if day is None else "replay"
     with console.progress_display() as listener:
-        outcome = runs.execute(tenure, job, full=full, retrain=retrain, partition=day, on_progress=listener)
+        outcome = runs.execute(tenure, job, full=again, retrain=retrain, partition=day, on_progress=listener)
     path = tenure.home / "replays" / f"{day}.duckdb" if day else tenure.serving_path
     _end(context, tenure, outcome, path, as_json=as_json)
+
+
+def _streams(tenure: Tenure, named: Sequence[str], *, full: bool) -> tuple[str, ...]:
+    """The labels of the streams of which everything is to be read again."""
+    from sources.base import stream_ids
+
+    if named and not full:
+        raise UserError(
+            "A run reads what is new of all streams.",
+            hint=f"To read streams again: tenure run --full {' '.join(named)}",
+        )
+    known = stream_ids(tenure.config)
+    unknown = [name for name in named if name not in {label for one in known for label in (one.label, one.source)}]
+    if unknown:
+        raise UserError(
+            f"There is no stream {', '.join(unknown)}.", hint=f"There are {', '.join(one.label for one in known)}."
+        )
+    return tuple(one.label for one in known if full and (not named or one.label in named or one.source in named))
 
 
 def _day(text: str) -> date:

@@ -5,7 +5,7 @@ Lives here: putting assets, checks, jobs, schedules, sensors and resources toget
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,11 @@ REPLAY_JOB = "replay"
 
 @dataclass(frozen=True)
 class Overrides:
-    """What differs from production: the configuration, reading everything or training anew, or resources by name."""
+    """What differs from production: the configuration, streams (by their labels) of which everything is read again, training anew, or
+    resources by name."""
 
     tenure: Tenure | None = None
-    full: bool = False
+    full: Collection[str] = ()
     retrain: bool = False
     resources: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,7 +61,7 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             *extract.assets(tenure, full=chosen.full),
-            *transform.assets(tenure, manifest, full=chosen.full),
+            *transform.assets(tenure, manifest, full=bool(chosen.full)),
             *predict.assets(tenure, manifest, retrain=chosen.retrain),
             *serve.assets(tenure, manifest),
             *sync.assets(tenure),

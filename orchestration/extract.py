@@ -5,7 +5,7 @@ Lives here: which assets extraction has, and the counts they report. Must not li
 """
 
 # Dagster reads the annotations of an asset's arguments: they must not be postponed.
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,13 +15,15 @@ from core import clock, settings
 from core.errors import Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, merge_parts, rows, side_by_side
+from core.words import counted
 from orchestration import stand_ins
 from orchestration.erasure.receipt import pending
 from orchestration.instance import WRITERS, mark_with_errors
 from orchestration.resources import Warehouse
-from sources import base, ledger
+from sources import base, ledger, leftovers
 from sources.base import StreamId
 from sources.ledger import LoadReport
+from sources.leftovers import Leftover
 from sources.load import load_stream, prepare
 
 SANDBOX = dg.AssetKey(["sandbox", "company"])
@@ -33,8 +35,8 @@ ATTEMPTS = 4
 """How often a stream is tried that may be there a moment later: at once, then after 2, 4 and 8 seconds."""
 
 
-def assets(tenure: Tenure, *, full: bool) -> list[dg.AssetsDefinition]:
-    """The assets of extraction. With `full`, everything is read anew instead of what is new."""
+def assets(tenure: Tenure, *, full: Collection[str]) -> list[dg.AssetsDefinition]:
+    """The assets of extraction. Of streams whose labels are in `full`, everything is read again instead of what is new."""
     streams = base.stream_ids(tenure.config)
     company = [_sandbox_company(tenure)] if tenure.config.sandbox else []
     return [*company, _raw_tables(tenure, streams, full=full), _clock(tenure, streams)]
@@ -74,7 +76,7 @@ def _sandbox_company(tenure: Tenure) -> dg.AssetsDefinition:
     return company
 
 
-def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.AssetsDefinition:
+def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: Collection[str]) -> dg.AssetsDefinition:
     """All raw tables in one op: accounts come first, since the rows of the others are checked against them.
 
     Dependencies between the assets would say so too, but then a blocking check of the accounts would have to pass before
@@ -96,7 +98,9 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: bool) -> dg.As
         last = context.retry_number >= ATTEMPTS - 1
 
         def load(connection: Connection, stream: StreamId) -> LoadReport | Retriable:
-            return _load(connection, reached, stream, run_id=context.run_id, full=full, last_attempt=last)
+            return _load(
+                connection, reached, stream, run_id=context.run_id, full=stream.label in full, last_attempt=last
+            )
 
         settings.note_company(tenure)
         for _ in pending(tenure.home):
@@ -224,6 +228,14 @@ def _labelled(report: LoadReport, sentence: str) -> str:
     return sentence if sentence.startswith(label) else f"{label}: {sentence}"
 
 
+def _left(leftover: Leftover) -> str:
+    held = f"{counted(leftover.rows, 'row')} and {leftover.quarantined:,} in quarantine"
+    return (
+        f"{leftover.label} is not in tenure.yml any more, and {held} are still there:"
+        f" `tenure sources remove {leftover.label}` takes them out."
+    )
+
+
 def _utc(moment: datetime) -> dg.TimestampMetadataValue:
     return dg.MetadataValue.timestamp(moment.replace(tzinfo=UTC))
 
@@ -253,7 +265,9 @@ def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
             as_of = clock.as_of(connection, clock=tenure.config.clock, now=settings.utc_now(), replay=None)
             clock.write(connection, as_of, is_replay=False)
             restated = rows(connection, "select count(*) as n from ledger.restated_days")[0]["n"]
-        yield dg.MaterializeResult(asset_key=CLOCK, metadata={"as_of": _utc(as_of), "dagster/row_count": 1})
+            left = leftovers.find(connection, tenure.config)
+        told = {"warnings": dg.MetadataValue.md("\n\n".join(map(_left, left)))} if left else {}
+        yield dg.MaterializeResult(asset_key=CLOCK, metadata={"as_of": _utc(as_of), "dagster/row_count": 1, **told})
         yield dg.MaterializeResult(asset_key=RESTATED_DAYS, metadata={"dagster/row_count": restated})
 
     return set_clock

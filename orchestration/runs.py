@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -77,12 +77,13 @@ def execute(
     tenure: Tenure,
     job: str,
     *,
-    full: bool = False,
+    full: Collection[str] = (),
     retrain: bool = False,
     partition: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> RunOutcome:
-    """Run `job` to its end and tell `on_progress` what happens; a failure is an outcome, not an exception.
+    """Run `job` to its end and tell `on_progress` what happens; a failure is an outcome, not an exception. `full` are the labels of the
+    streams of which everything is read again.
 
     Raises `TenureError` when the run cannot begin (a mistake in the configuration, models that do not parse).
     """

@@ -337,6 +337,16 @@ def forget_marks(connection: Connection, stream: StreamId) -> None:
     connection.execute("delete from ledger.marks where source = ? and stream = ?", [stream.source, stream.stream])
 
 
+def note_restated_days(connection: Connection, table: str, condition: str, now: datetime) -> None:
+    """Note the days of usage that lose the rows of `table` which meet a condition; takes part in the caller's transaction."""
+    connection.execute(
+        "insert into ledger.restated_days (source, account_source, account_id, activity_date, loaded_at)"
+        " select distinct _source, _account_source, account_id, cast(occurred_at as date), cast(? as timestamp)"
+        f" from {table} where {condition}",
+        [now],
+    )
+
+
 def note_fields(
     connection: Connection, stream: StreamId, progress: Progress, now: datetime, run_id: str
 ) -> list[Drift]:

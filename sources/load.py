@@ -245,7 +245,12 @@ class _Loader:
         if not self.outdated:
             return None
         shown = ", ".join(self.outdated[:5]) + (" and others" if len(self.outdated) > 5 else "")
-        return f"the mapping of {shown} has changed since rows were loaded, which stay as they were; `tenure run --full` reads all anew."
+        again = f"`tenure run --full {self.id.label}` reads the stream again: the mapping of {shown} has changed since rows were loaded"
+        if {self.entity.key, "primary_key"} & set(self.outdated):
+            return (
+                f"{again}. With another key, what was loaded before stays beside what is read now, twice, until then."
+            )
+        return f"{again}, which stay as they were."
 
     @property
     def _origin(self) -> str:
@@ -597,12 +602,7 @@ class _Loader:
 
     def _note_restated_days(self, condition: str) -> None:
         if self.entity.name == "usage_events":
-            self.connection.execute(
-                "insert into ledger.restated_days (source, account_source, account_id, activity_date, loaded_at)"
-                " select distinct _source, _account_source, account_id,"
-                f" cast(occurred_at as date), cast(? as timestamp) from {self.table} where {self.id.mine()} and {condition}",
-                [self.now],
-            )
+            ledger.note_restated_days(self.connection, self.table, f"{self.id.mine()} and {condition}", self.now)
 
     def _forget_gone(self, relation: str, mapped: Mapped) -> None:
         """Rows that the source says are gone: where the entity has an end they end, else they are deleted.

@@ -429,7 +429,8 @@ class _Compiler:
         columns += ", and `item` is what `unnest` finds" if self.config.unnest else ""
         raise Fatal(
             f"{self.stream.label}{origin}: the mapping does not fit. " + "; ".join(self.problems) + ".",
-            hint=f"The source has {columns}. Mend the mapping, or write `optional: true` where a column may be missing.",
+            hint=f"The source has {columns}. Correct the mapping, or write `optional: true` where a column may be missing."
+            f" Where the key was renamed and its values are other ones, run `tenure run --full {self.stream.label}` then.",
         )
 
 

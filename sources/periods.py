@@ -111,7 +111,9 @@ def _match(connection: Connection, stream: StreamId, now: datetime, *, full: boo
                 of_base as (partition by base)
         ),
         told as (
-            select *, rowid as batch_row, {base_of("subscription_id")} as base, least(coalesce(updated_at, cast($now as timestamp)), cast($now as timestamp)) as moment
+            select
+                *, rowid as batch_row, {base_of("subscription_id")} as base,
+                least(coalesce(updated_at, cast($now as timestamp)), cast($now as timestamp)) as moment
             from temp.batch
         ),
         matched as (
