@@ -6,7 +6,7 @@ Lives here: their definitions and the reads and writes on them. Must not live he
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Literal
@@ -93,6 +93,15 @@ LEDGER = {
         "stream": "varchar",
         "reading": "varchar",
         "noted_at": "timestamp",
+    },
+    "mapped_columns": {
+        "source": "varchar",
+        "stream": "varchar",
+        "entity": "varchar",
+        "column_name": "varchar",
+    },
+    "owner_keys": {
+        "hash_key": "varchar",
     },
     "fields": {
         "source": "varchar",
@@ -185,6 +194,13 @@ def ensure_tables(connection: Connection, streams: list[StreamId]) -> None:
             typed["user_id"] = "varchar using compression uncompressed"
         by_user = BY_USER if stream.entity.user else {}
         ensure_table(connection, stream.raw_schema, stream.entity_name, {**typed, **RAW_META, **by_user})
+
+
+def ensure_owner_key(connection: Connection, candidate: str) -> None:
+    """Keep `candidate` as the key that makes ids of account owners out of their addresses, unless there is one: ids stay."""
+    connection.execute(
+        "insert into ledger.owner_keys (hash_key) select ? where not exists (from ledger.owner_keys)", [candidate]
+    )
 
 
 def known_files(connection: Connection, stream: StreamId) -> dict[str, FileVersion]:
@@ -283,6 +299,20 @@ def changed_mapping(
         [*mine, json.dumps(dict(reading), sort_keys=True), now],
     )
     return []
+
+
+def note_columns(connection: Connection, stream: StreamId, columns: Collection[str]) -> None:
+    """Note which columns of the contract the stream's mapping fills: of these an empty value says that nothing happened.
+
+    Takes part in the caller's transaction.
+    """
+    connection.execute(
+        "delete from ledger.mapped_columns where source = ? and stream = ?", [stream.source, stream.stream]
+    )
+    connection.executemany(
+        "insert into ledger.mapped_columns (source, stream, entity, column_name) values (?, ?, ?, ?)",
+        [[stream.source, stream.stream, stream.entity_name, name] for name in sorted(columns)],
+    )
 
 
 def note_fields(
