@@ -106,6 +106,8 @@ ENTITIES: dict[str, Entity] = {
                 _text("country", "Country; stable over time", means=("na",)),  # the code of Namibia
                 Column("employees", "integer", "Number of employees", minimum=0),
                 _id("parent_account_id", "The parent company's id in the same source"),
+                _id("owner_id", "Id of the account owner in the source, such as the number of a CRM user"),
+                _text("owner_name", "Name of the account owner", personal=True),
                 _text("owner_email", "E-mail address of the account owner", personal=True),
                 _time("created_at", "When the source created the account; stable over time", required=True),
                 _id("crm_account_id", "Id of the same account in a source of higher precedence, usually the CRM"),
@@ -198,7 +200,16 @@ ENTITIES: dict[str, Entity] = {
                 _id("user_id", "The user, by the product's id"),
                 _text("event_name", "Feature or action", required=True),
                 _time("occurred_at", "When it happened", required=True),
-                Column("quantity", "double", "How much, in the event's own unit"),
+                Column(
+                    "quantity",
+                    "double",
+                    "How much, in the event's own unit; where event_count is not given, how many uses the row stands for",
+                ),
+                Column(
+                    "event_count",
+                    "double",
+                    "How many uses the row stands for; 1 where a quantity is a size, not a count",
+                ),
                 _text("product", "Product in which it happened"),
             ),
         ),

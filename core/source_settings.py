@@ -131,6 +131,15 @@ class StreamConfig(Strict):
         return self
 
     @property
+    def filled_columns(self) -> frozenset[str]:
+        """The columns of the contract that every row of the source has a value or an empty value for."""
+        return frozenset(
+            name
+            for name, column in self.columns.items()
+            if not column.optional and column.sql.strip().lower() != "null"
+        )
+
+    @property
     def reading(self) -> dict[str, str]:
         """What decides which row a record becomes: for each column, and each option that is set, what it says."""
         said = self.model_dump(mode="json", exclude_defaults=True, include=set(_DECISIVE))

@@ -128,11 +128,12 @@ _STEPS = ("new", "expansion", "contraction", "churn", "completion", "reactivatio
 
 
 def _waterfall_columns(*, required: bool) -> tuple[ColumnRule, ...]:
+    """Without the ends of subscriptions, losses and what comes after them are not measured."""
     losses = ("contraction", "churn", "completion")
     return tuple(
-        money_column(f"{step}_mrr_usd", None, 0, required=required)
+        money_column(f"{step}_mrr_usd", None, 0)
         if step in losses
-        else money_column(f"{step}_mrr_usd", required=required)
+        else money_column(f"{step}_mrr_usd", required=required and step != "reactivation")
         for step in ("start", *_STEPS, "end")
     )
 
@@ -142,6 +143,7 @@ def _mart(name: str, key: tuple[str, ...], *columns: ColumnRule) -> TableRule:
 
 
 _MOVED = " + ".join(f"{step}_mrr_usd" for step in _STEPS)
+_MEASURED = " + ".join(f"coalesce({step}_mrr_usd, 0)" for step in _STEPS)
 
 MARTS: tuple[Mart, ...] = (
     Mart(
@@ -156,6 +158,8 @@ MARTS: tuple[Mart, ...] = (
             text_column("segment"),
             text_column("country"),
             count_column("employees"),
+            text_column("owner_id"),
+            text_column("owner_name"),
             text_column("owner_email"),
             text_column("parent_account_id"),
             text_column("crm_account_id"),
@@ -247,9 +251,9 @@ MARTS: tuple[Mart, ...] = (
             ),
             Sum(
                 "events_28d",
-                "an account's events of 28 days are those of its days",
+                "an account's uses of 28 days are those of its days",
                 "select a.account_id as key, a.events_28d as observed, coalesce(d.events, 0) as expected from marts.accounts as a"
-                " left join (select d.account_id, sum(d.events) as events from marts.account_days as d"
+                " left join (select d.account_id, ceil(round(sum(d.events), 6)) as events from marts.account_days as d"
                 " where d.activity_date >= (select max(as_of_date) - 28 from marts.accounts) group by d.account_id) as d"
                 " on d.account_id = a.account_id",
             ),
@@ -287,7 +291,7 @@ MARTS: tuple[Mart, ...] = (
             ACCOUNT,
             text_column("email"),
             text_column("role"),
-            flag_column("is_champion"),
+            flag_column("is_champion", required=False),
             time_column("created_at"),
             flag_column("is_unsubscribed", required=False),
             time_column("left_at", past=True),
@@ -339,8 +343,8 @@ MARTS: tuple[Mart, ...] = (
             money_column("amount_usd", None, required=True),
             text_column("status"),
             count_column("failed_payments"),
-            flag_column("is_unpaid"),
-            flag_column("is_overdue"),
+            flag_column("is_unpaid", required=False),
+            flag_column("is_overdue", required=False),
             count_column("late_days"),
         ),
         entity="invoices",
@@ -360,7 +364,7 @@ MARTS: tuple[Mart, ...] = (
             text_column("status"),
             double_column("csat", 1, 5),
             count_column("reopens"),
-            flag_column("is_open"),
+            flag_column("is_open", required=False),
             double_column("first_response_hours"),
             double_column("solution_hours"),
             text_column("subject"),
@@ -402,9 +406,9 @@ MARTS: tuple[Mart, ...] = (
             date_column("month_start_date", required=True, past=True),
             *_waterfall_columns(required=True),
             flag_column("is_logo_new"),
-            flag_column("is_logo_reactivated"),
-            flag_column("is_logo_churned"),
-            flag_column("is_logo_completed"),
+            flag_column("is_logo_reactivated", required=False),
+            flag_column("is_logo_churned", required=False),
+            flag_column("is_logo_completed", required=False),
         ),
         sums=(
             Sum(
@@ -423,7 +427,7 @@ MARTS: tuple[Mart, ...] = (
                 "movements",
                 "the months' movements are those of mrr_movements",
                 "select coalesce(a.account_id, m.account_id) as key, coalesce(a.moved, 0) as observed, coalesce(m.moved, 0) as expected"
-                f" from (select account_id, sum({_MOVED}) as moved from marts.account_months group by account_id) as a"
+                f" from (select account_id, sum({_MEASURED}) as moved from marts.account_months group by account_id) as a"
                 " full join (select account_id, sum(mrr_delta_usd) as moved from marts.mrr_movements group by account_id) as m"
                 " on m.account_id = a.account_id",
             ),
@@ -487,7 +491,7 @@ MARTS: tuple[Mart, ...] = (
             ("account_id", "activity_date"),
             ACCOUNT,
             date_column("activity_date", required=True, past=True),
-            count_column("events", 1, required=True),
+            double_column("events", 0, required=True),
             count_column("active_users"),
             double_column("quantity", None),
             time_column("last_event_at", past=True),

@@ -34,7 +34,8 @@ class Feature:
     """One feature.
 
     `direction` is 1 where more of it can only raise the risk, -1 where it can only lower it, and 0 where that is open.
-    `needs` is the entity of the contract without which it is NULL. `texts` has a sentence for `positive` values (also for
+    `needs` are the entities of the contract, or their columns, without each of which it is NULL. `texts` has a sentence for
+    `positive` values (also for
     true and for any text), and as far as they can occur for `one`, `negative`, `zero` (also false) and `missing` ones.
     """
 
@@ -43,7 +44,7 @@ class Feature:
     description: str
     unit: str
     family: str
-    needs: str
+    needs: tuple[str, ...]
     direction: int
     kind: Kind
     texts: Mapping[str, str]
@@ -92,9 +93,8 @@ def page(features: tuple[Feature, ...]) -> str:
             "|---|---|---|---|---|---|",
         ]
         lines += [
-            f"| `{f.name}` {_ARROWS[f.direction]} | {f.label} | {f.unit} | {f.theme or ''} | {f.needs} | {f.description} |".replace(
-                "`  |", "` |"
-            )
+            f"| `{f.name}` {_ARROWS[f.direction]}".rstrip()
+            + f" | {f.label} | {f.unit} | {f.theme or ''} | {', '.join(f.needs)} | {f.description} |"
             for f in features
             if f.family == family
         ]
@@ -112,7 +112,7 @@ def _feature(column: Mapping[str, Any]) -> Feature:
         description=column["description"],
         unit=meta["unit"],
         family=meta["family"],
-        needs=meta["needs"],
+        needs=tuple(meta["needs"]),
         direction=meta["direction"],
         kind=KINDS.get(column["data_type"], "numeric"),
         texts=meta["texts"],

@@ -5,6 +5,7 @@ Lives here: which assets extraction has, and the counts they report. Must not li
 """
 
 # Dagster reads the annotations of an asset's arguments: they must not be postponed.
+import secrets
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -110,6 +111,7 @@ def _raw_tables(tenure: Tenure, streams: list[StreamId], *, full: Collection[str
             warehouse.open() as connection,
         ):
             ledger.ensure_tables(connection, streams)
+            ledger.ensure_owner_key(connection, secrets.token_hex(16))
             # Once a week is often enough: it takes a third of what the load of an ordinary day takes.
             merge_parts(connection, wanted=ledger.is_first_of_week(connection, settings.utc_now()))
             found = _load_all(connection, wanted, load)

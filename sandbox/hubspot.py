@@ -207,9 +207,12 @@ class HubSpotStandIn(StandIn):
         kept = before.get("associations", {}) if associations is None else {k: list(v) for k, v in associations.items()}
         store.put(kind, {key: {**before, **changed, "associations": kept, "beside": beside or {}}})
 
-    def own(self, key: str, email: str, *, archived: bool = False) -> None:
+    def own(self, key: str, email: str, *, first_name: str = "", last_name: str = "", archived: bool = False) -> None:
         """A person whom records can be assigned to."""
-        self._store_of("owners").put("owners", {key: reading.owner(key, email, at=iso(self.now()), archived=archived)})
+        person = reading.owner(
+            key, email, first_name=first_name, last_name=last_name, at=iso(self.now()), archived=archived
+        )
+        self._store_of("owners").put("owners", {key: person})
 
     def merge(self, key: str, survivor: str, kind: str = "companies") -> None:
         """Merge a record into another one."""
@@ -567,7 +570,14 @@ def _exported(data: Path, kind: str) -> dict[str, dict[str, Body]]:
     """Records of the sandbox's CRM by type and id: all activities with any one of them, since one file holds them."""
     if kind == "owners":
         people = exported(data, "owners")
-        return {"owners": {row["id"]: reading.owner(row["id"], row["email"], at=_BEGINNING) for row in people}}
+        return {
+            "owners": {
+                row["id"]: reading.owner(
+                    row["id"], row["email"], first_name=row["first_name"], last_name=row["last_name"], at=_BEGINNING
+                )
+                for row in people
+            }
+        }
     if kind == "contacts":
         return {"contacts": {row["id"]: _contact(row) for row in exported(data, "contacts")}}
     if kind not in TEXTS:

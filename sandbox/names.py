@@ -134,8 +134,15 @@ def person_locals(values: Ints) -> pa.Array:
     return join(pick(GIVEN, given), ".", pick(FAMILY, family), number)
 
 
+def owner_names(count: int) -> tuple[pa.Array, pa.Array]:
+    """Given and family names of our own account owners."""
+    numbers = np.arange(count)
+    given, family = pick(GIVEN, numbers * 7 % len(GIVEN)), pick(FAMILY, (numbers * 5 + 3) % len(FAMILY))
+    return pc.utf8_capitalize(given), pc.utf8_capitalize(family)
+
+
 def owner_emails(count: int) -> pa.Array:
     """E-mail addresses of our own account owners."""
-    numbers = np.arange(count)
-    local = join(pick(GIVEN, numbers * 7 % len(GIVEN)), ".", pick(FAMILY, (numbers * 5 + 3) % len(FAMILY)))
-    return join(local, pa.array(numbers).cast(pa.string()), "@tenure-sandbox.example")
+    given, family = owner_names(count)
+    local = join(pc.utf8_lower(given), ".", pc.utf8_lower(family))
+    return join(local, pa.array(np.arange(count)).cast(pa.string()), "@tenure-sandbox.example")

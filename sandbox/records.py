@@ -274,7 +274,10 @@ def all_tables(world: World, who: Identity) -> dict[str, pa.Table]:
 def owners(count: int) -> pa.Table:
     """CRM owners: our own people."""
     numbers = np.arange(count)
-    return pa.table({"id": owner_ids(numbers), "email": names.owner_emails(count)})
+    first_name, last_name = names.owner_names(count)
+    return pa.table(
+        {"id": owner_ids(numbers), "email": names.owner_emails(count), "first_name": first_name, "last_name": last_name}
+    )
 
 
 def hazards(world: World, who: Identity) -> pa.Table:

@@ -34,7 +34,10 @@ def own_id(object: str, number: int) -> str:
 
 def exported_accounts(data: Path) -> tuple[dict[str, str], dict[str, Body]]:
     """The companies of the sandbox's CRM as accounts by id; and which of its ids was merged into which."""
-    emails = {row["id"]: row["email"] for row in exported(data, "owners")}
+    owners = {
+        row["id"]: {"Name": f"{row['first_name']} {row['last_name']}", "Email": row["email"]}
+        for row in exported(data, "owners")
+    }
     rows = exported(data, "companies")
     survivors = {row["id"]: row["merged_into_id"] for row in rows if row["merged_into_id"]}
     found: dict[str, Body] = {}
@@ -51,7 +54,7 @@ def exported_accounts(data: Path) -> tuple[dict[str, str], dict[str, Body]]:
             "ParentId": _reference("Account", row["parent_company_id"]),
             "Parent": _legacy(row["parent_company_id"]),
             "OwnerId": _reference("User", row["owner_id"]),
-            "Owner": {"Email": emails.get(row["owner_id"])},
+            "Owner": owners.get(row["owner_id"], {"Name": None, "Email": None}),
             "MasterRecordId": _reference("Account", row["merged_into_id"]),
             "MasterRecord": _legacy(row["merged_into_id"]),
             "IsDeleted": bool(row["merged_into_id"]),

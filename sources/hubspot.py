@@ -185,8 +185,8 @@ class _Reader:
             belongs = _associated(ask, self._name, kind, [record["id"] for record in records])
             records = [{**record, ID_OF[kind]: belongs.get(record["id"])} for record in records]
         if self._kept.has_owner:
-            emails = _owners(ask)
-            records = [{**record, "owner_email": emails.get(str(record.get("hubspot_owner_id")))} for record in records]
+            owners = _owners(ask)
+            records = [{**record, **owners.get(str(record.get("hubspot_owner_id")), _NOBODY)} for record in records]
         merged = [(record, key) for record in records for key in _merged(record)]
         if self._kept.merged == "led away":
             return Page([*records, *(self._led_away(record, key) for record, key in merged)], position, is_end)
@@ -219,7 +219,7 @@ _TEXT: Kind = "text"
 
 def _fields(kept: Kept) -> dict[str, Kind]:
     names = ["id", "createdate", kept.modified, *kept.properties, *(ID_OF[kind] for kind in kept.belongs_to)]
-    names += ["owner_email"] if kept.has_owner else []
+    names += list(_NOBODY) if kept.has_owner else []
     names += ["merged_into"] if kept.merged == "led away" else []
     return dict.fromkeys(names, _TEXT)
 
@@ -271,17 +271,23 @@ def _first(targets: Sequence[Mapping[str, Any]]) -> str:
     return str(min(targets, key=order).get("toObjectId"))
 
 
-def _owners(ask: Ask) -> Mapping[str, str]:
-    """E-mail addresses by owner, read once for a load."""
+_NOBODY: Mapping[str, str | None] = {"owner_name": None, "owner_email": None}
+
+
+def _owners(ask: Ask) -> Mapping[str, Mapping[str, str | None]]:
+    """Names and e-mail addresses by owner, read once for a load."""
     if "owners" not in ask.memo:
         path = f"/crm/owners/{_version(ask.source)}"
         ask.memo["owners"] = {
-            str(owner.get("id")): str(owner.get("email") or "")
+            str(owner.get("id")): {
+                "owner_name": " ".join(filter(None, (owner.get("firstName"), owner.get("lastName")))) or None,
+                "owner_email": str(owner.get("email") or ""),
+            }
             for archived in ("true", "false")
             for document in _documents(ask, path, limit=MOST_OWNERS, archived=archived)
             for owner in documents_in(document, "results")
         }
-    found: Mapping[str, str] = ask.memo["owners"]
+    found: Mapping[str, Mapping[str, str | None]] = ask.memo["owners"]
     return found
 
 

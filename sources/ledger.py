@@ -6,7 +6,7 @@ Lives here: their definitions and the reads and writes on them. Must not live he
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Literal
@@ -111,6 +111,15 @@ LEDGER = {
         "point": "varchar",
         "comma": "varchar",
     },
+    "mapped_columns": {
+        "source": "varchar",
+        "stream": "varchar",
+        "entity": "varchar",
+        "column_name": "varchar",
+    },
+    "owner_keys": {
+        "hash_key": "varchar",
+    },
     "fields": {
         "source": "varchar",
         "stream": "varchar",
@@ -214,6 +223,13 @@ def _upgrade_quarantine(connection: Connection, entity: str) -> None:
             " _times_seen = 1, _times_in_run = 1 where _times_seen is null"
         )
         connection.execute(f"alter table quarantine.{entity} drop column _quarantined_at")
+
+
+def ensure_owner_key(connection: Connection, candidate: str) -> None:
+    """Keep `candidate` as the key that makes ids of account owners out of their addresses, unless there is one: ids stay."""
+    connection.execute(
+        "insert into ledger.owner_keys (hash_key) select ? where not exists (from ledger.owner_keys)", [candidate]
+    )
 
 
 def known_files(connection: Connection, stream: StreamId) -> dict[str, FileVersion]:
@@ -344,6 +360,19 @@ def note_restated_days(connection: Connection, table: str, condition: str, now: 
         " select distinct _source, _account_source, account_id, cast(occurred_at as date), cast(? as timestamp)"
         f" from {table} where {condition}",
         [now],
+
+
+def note_columns(connection: Connection, stream: StreamId, columns: Collection[str]) -> None:
+    """Note which columns of the contract the stream's mapping fills: of these an empty value says that nothing happened.
+
+    Takes part in the caller's transaction.
+    """
+    connection.execute(
+        "delete from ledger.mapped_columns where source = ? and stream = ?", [stream.source, stream.stream]
+    )
+    connection.executemany(
+        "insert into ledger.mapped_columns (source, stream, entity, column_name) values (?, ?, ?, ?)",
+        [[stream.source, stream.stream, stream.entity_name, name] for name in sorted(columns)],
     )
 
 

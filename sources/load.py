@@ -158,6 +158,7 @@ class _Loader:
         self.outdated = ledger.changed_mapping(
             self.connection, self.id, reading, self.now, is_anew=full or self._has_nothing()
         )
+        ledger.note_columns(self.connection, self.id, self.stream.config.filled_columns)
         self._reassign()
 
     def _has_nothing(self) -> bool:

@@ -65,6 +65,8 @@ KINDS = {
             "BillingCountry",
             "NumberOfEmployees",
             "ParentId",
+            "OwnerId",
+            "Owner.Name",
             "Owner.Email",
             "MasterRecordId",
         ),

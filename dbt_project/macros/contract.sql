@@ -7,8 +7,8 @@
         "accounts": [
             ["account_id", "string"], ["name", "string"], ["domain", "string"], ["industry", "string"],
             ["segment", "string"], ["country", "string"], ["employees", "bigint"], ["parent_account_id", "string"],
-            ["owner_email", "string"], ["created_at", "timestamp"], ["crm_account_id", "string"],
-            ["merged_into_account_id", "string"], ["updated_at", "timestamp"],
+            ["owner_id", "string"], ["owner_name", "string"], ["owner_email", "string"], ["created_at", "timestamp"],
+            ["crm_account_id", "string"], ["merged_into_account_id", "string"], ["updated_at", "timestamp"],
         ],
         "contacts": [
             ["contact_id", "string"], ["account_id", "string"], ["email", "string"], ["role", "string"],
@@ -29,7 +29,8 @@
         ],
         "usage_events": [
             ["event_id", "string"], ["account_id", "string"], ["user_id", "string"], ["event_name", "string"],
-            ["occurred_at", "timestamp"], ["quantity", "double"], ["product", "string"],
+            ["occurred_at", "timestamp"], ["quantity", "double"], ["event_count", "double"],
+            ["product", "string"],
         ],
         "tickets": [
             ["ticket_id", "string"], ["account_id", "string"], ["opened_at", "timestamp"],

@@ -38,11 +38,6 @@
     {{ return(["ftr_snapshot_dates", "ftr_account_snapshots", "ftr_account_labels", "ftr_churn_training", "ftr_churn_scoring"]) }}
 {%- endmacro %}
 
-{# A count is NULL where nobody measures it, and 0 where somebody does and there is none. #}
-{% macro measured(value, is_measured) -%}
-    case when {{ value }} is not null then {{ value }} when {{ is_measured }} then 0 end
-{%- endmacro %}
-
 {# Whether a moment or date lies in the last `days` days before the as-of date. #}
 {% macro in_last(moment, days, as_of_date="dates.as_of_date") -%}
     ({{ moment }} >= {{ days_after(as_of_date, -days) }} and {{ moment }} < {{ as_of_date }})

@@ -44,3 +44,19 @@
         else 1000
     end
 {%- endmacro %}
+
+{#
+  Who owns an account, as an id that says nothing about the person: the id of the source, or else a keyed hash of the address (of the
+  name, where there is no address). What holds an @ is an address, whatever the mapping calls it. The key is the home's own: without
+  it, whoever guesses an address cannot find it in what is published.
+#}
+{% macro opaque_owner(accounts, is_primary_source) -%}
+    case
+        when {{ accounts }}.owner_id not like '%@%'
+            then case when {{ is_primary_source }} then '' else {{ accounts }}.source || ':' end || {{ accounts }}.owner_id
+        else {{ dbt.hash(
+            "(select coalesce(max(known.hash_key), '') from " ~ ref("stg_ledger__owner_keys") ~ " as known) || lower(trim(coalesce("
+            ~ accounts ~ ".owner_email, " ~ accounts ~ ".owner_id, " ~ accounts ~ ".owner_name)))"
+        ) }}
+    end
+{%- endmacro %}

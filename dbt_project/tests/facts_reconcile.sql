@@ -58,7 +58,7 @@ compared as (
     select
         'usage_events' as entity,
         (
-            select coalesce(sum(days.events), 0) from {{ ref("int_usage_by_account_days") }} as days
+            select coalesce(sum(days.facts), 0) from {{ ref("int_usage_by_account_days") }} as days
             where days.activity_date < {{ as_of_date() }}
         ) as mart_rows,
         0 as mart_amount,

@@ -12,7 +12,11 @@ accounts as (
     select
         account_id,
         as_of_date,
-        has_invoices
+        has_invoices,
+        has_invoices_due_at,
+        has_invoices_paid_at,
+        has_invoices_status,
+        has_invoices_failed_payments
     from {{ ref("ftr_snapshot_accounts") }}
 
 ),
@@ -43,7 +47,8 @@ as_of_dates as (
         invoices.due_at < dates.as_of_date as is_due,
         -- Who is said to have paid, but not when, owes nothing.
         coalesce(invoices.paid_at is null and invoices.status = 'paid', false) as is_paid_some_day,
-        coalesce(invoices.status = 'void', false) as is_void
+        coalesce(invoices.status = 'void', false) as is_void,
+        coalesce(invoices.payment_known_from < dates.as_of_date, false) as is_payment_known
     from invoices
     inner join dates on {{ in_last("invoices.issued_at", 365) }}
 
@@ -55,6 +60,7 @@ classified as (
         *,
         is_paid or issued_days_ago > {{ known_after_days }} as are_failures_known,
         amount_usd > 0
+        and is_payment_known
         and not is_paid
         and not is_paid_some_day
         and not (is_void and issued_days_ago > {{ known_after_days }}) as is_unpaid
@@ -140,6 +146,10 @@ joined as (
         accounts.as_of_date,
         accounts.has_invoices,
         accounts.has_invoices and {{ buys }} as has_purchases,
+        accounts.has_invoices_due_at as knows_due_dates,
+        accounts.has_invoices_paid_at as knows_payment_dates,
+        accounts.has_invoices_paid_at or accounts.has_invoices_status as knows_payments,
+        accounts.has_invoices_failed_payments as knows_failures,
         bills.failed_payments_45d,
         bills.failed_payments_90d,
         bills.overdue_usd,
@@ -181,15 +191,20 @@ final as (
     select
         account_id,
         as_of_date,
-        {% for count in ["failed_payments_45d", "failed_payments_90d", "overdue_days", "unpaid_days"] -%}
-            cast({{ measured(count, "has_invoices") }} as bigint) as {{ count }},
+        {% for count, needs in {
+            "failed_payments_45d": "knows_failures",
+            "failed_payments_90d": "knows_failures",
+            "overdue_days": "knows_payments and knows_due_dates",
+            "unpaid_days": "knows_payments",
+        }.items() -%}
+            cast({{ measured(count, "has_invoices", needs) }} as bigint) as {{ count }},
         {% endfor -%}
         {% for count in ["purchases_30d", "purchases_90d", "purchases_180d", "purchases_ever"] -%}
             cast({{ measured(count, "has_purchases") }} as bigint) as {{ count }},
         {% endfor -%}
-        cast({{ measured("overdue_usd", "has_invoices") }} as double) as overdue_usd,
+        cast({{ measured("overdue_usd", "has_invoices", "knows_payments and knows_due_dates") }} as double) as overdue_usd,
         cast({{ measured("purchased_90d_usd", "has_purchases") }} as double) as purchased_90d_usd,
-        late_days_avg_365d,
+        case when knows_payment_dates and knows_due_dates then late_days_avg_365d end as late_days_avg_365d,
         case
             when buying_for_days >= 180
                 then {{ change_pct("purchased_90d_usd", "purchased_180d_usd - purchased_90d_usd") }}

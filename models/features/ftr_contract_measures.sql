@@ -10,6 +10,9 @@ accounts as (
         account_id,
         as_of_date,
         has_subscriptions,
+        has_subscriptions_product,
+        has_subscriptions_plan,
+        has_subscriptions_ended_at,
         mrr_usd
     from {{ ref("ftr_snapshot_accounts") }}
 
@@ -202,6 +205,9 @@ joined as (
         accounts.account_id,
         accounts.as_of_date,
         accounts.has_subscriptions,
+        accounts.has_subscriptions_product as knows_products,
+        accounts.has_subscriptions_plan as knows_plans,
+        accounts.has_subscriptions_ended_at as knows_ends,
         accounts.mrr_usd,
         contracts.plan,
         contracts.product,
@@ -257,10 +263,15 @@ final as (
         product,
         billing_interval,
         cast(seats as bigint) as seats,
-        {% for count in [
-            "subscriptions", "products", "expansions_365d", "contractions_365d", "plan_changes_365d", "losses_ever"
-        ] -%}
-            cast({{ measured(count, "has_subscriptions") }} as bigint) as {{ count }},
+        {% for count, needs in {
+            "subscriptions": none,
+            "products": "knows_products",
+            "expansions_365d": none,
+            "contractions_365d": "knows_ends",
+            "plan_changes_365d": "knows_plans and knows_ends",
+            "losses_ever": "knows_ends",
+        }.items() -%}
+            cast({{ measured(count, "has_subscriptions", needs) }} as bigint) as {{ count }},
         {% endfor -%}
         {{ change_pct("mrr_usd", "mrr_before_usd") }} as mrr_change_180d_pct,
         {{ change_pct("seats", "seats_before") }} as seats_change_180d_pct,

@@ -8,7 +8,11 @@ accounts as (
         account_id,
         as_of_date,
         has_contacts,
-        has_interactions
+        has_contacts_role,
+        has_contacts_left_at,
+        has_interactions,
+        has_interactions_direction,
+        has_interactions_channel
     from {{ ref("ftr_snapshot_accounts") }}
 
 ),
@@ -118,14 +122,23 @@ final as (
         accounts.account_id,
         accounts.as_of_date,
         cast({{ measured("people.contacts", "accounts.has_contacts") }} as bigint) as contacts,
-        {{ measured("people.champions", "accounts.has_contacts") }} > 0 as has_champion,
-        cast({{ measured("people.champions_left_180d", "accounts.has_contacts") }} as bigint) as champions_left_180d,
-        cast({{ measured("people.contacts_left_90d", "accounts.has_contacts") }} as bigint) as contacts_left_90d,
+        {% set knows_roles, knows_leaving = "accounts.has_contacts_role", "accounts.has_contacts_left_at" -%}
+        {{ measured("people.champions", "accounts.has_contacts", knows_roles) }} > 0 as has_champion,
+        {% for count, needs in {
+            "champions_left_180d": knows_roles ~ " and " ~ knows_leaving,
+            "contacts_left_90d": knows_leaving,
+        }.items() -%}
+            cast({{ measured("people." ~ count, "accounts.has_contacts", needs) }} as bigint) as {{ count }},
+        {% endfor -%}
         people.unsubscribed_pct,
         cast(touches.days_since_last_touch as bigint) as days_since_last_touch,
-        cast({{ measured("touches.touches_90d", "accounts.has_interactions") }} as bigint) as touches_90d,
-        cast({{ measured("touches.inbound_90d", "accounts.has_interactions") }} as bigint) as inbound_90d,
-        cast({{ measured("touches.meetings_90d", "accounts.has_interactions") }} as bigint) as meetings_90d,
+        {% for count, needs in {
+            "touches_90d": none,
+            "inbound_90d": "accounts.has_interactions_direction",
+            "meetings_90d": "accounts.has_interactions_channel",
+        }.items() -%}
+            cast({{ measured("touches." ~ count, "accounts.has_interactions", needs) }} as bigint) as {{ count }},
+        {% endfor -%}
         surveys.nps_last,
         surveys.nps_change,
         cast(surveys.nps_age_days as bigint) as nps_age_days

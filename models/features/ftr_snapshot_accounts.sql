@@ -1,8 +1,6 @@
 {% set churn = var("churn") %}
 {% set max_accounts = var("snapshots")["max_accounts"] %}
-{% set entities = [
-    "contacts", "subscriptions", "invoices", "usage_events", "tickets", "survey_responses", "interactions"
-] %}
+{% set entities = measured_entities() %}
 
 -- Who existed before each date, whether the model may judge them, and what was measured of them by then.
 
@@ -38,7 +36,7 @@ first_facts as (
     select
         account_source,
         'usage_events' as entity,
-        min(first_used_at) as first_fact_at
+        min(first_fact_at) as first_fact_at
     from {{ ref("int_usage_by_account_features") }}
     group by account_source
 
@@ -75,6 +73,20 @@ coverage as (
         {% endfor %}
     from first_measured
     group by account_id
+
+),
+
+column_coverage as (
+
+    select
+        matched.account_id,
+        {% for name in measured_column_names() -%}
+            min(case when filled.entity || '_' || filled.column_name = '{{ name }}' then filled.measured_from end)
+                as {{ name }}_from{{ "," if not loop.last }}
+        {% endfor %}
+    from {{ ref("int_accounts_matched") }} as matched
+    inner join {{ ref("int_columns_measured") }} as filled on matched.source = filled.account_source
+    group by matched.account_id
 
 ),
 
@@ -199,11 +211,15 @@ spine as (
         {% for entity in entities -%}
             coalesce(coverage.{{ entity }}_from < dates.as_of_date, false) as has_{{ entity }},
         {% endfor -%}
+        {% for name in measured_column_names() -%}
+            coalesce(column_coverage.{{ name }}_from < dates.as_of_date, false) as has_{{ name }},
+        {% endfor -%}
         {{ money("revenue.mrr_usd") }} as running_mrr_usd,
         coalesce(eligible.is_eligible, false) as is_eligible
     from accounts
     inner join dates on accounts.known_from < dates.as_of_date
     left join coverage on accounts.account_id = coverage.account_id
+    left join column_coverage on accounts.account_id = column_coverage.account_id
     left join revenue
         on
             accounts.account_id = revenue.account_id
@@ -239,15 +255,15 @@ final as (
         is_eligible,
         cast(known_from as date) as known_from_date,
         {{ money(measured("running_mrr_usd", "has_subscriptions")) }} as mrr_usd,
-        {% for entity in entities -%}
-            has_{{ entity }},
+        {% for measured in entities + measured_column_names() -%}
+            has_{{ measured }},
         {% endfor -%}
         cast(
             {% for entity in entities -%}
                 case when has_{{ entity }} then 1 else 0 end {{ "+" if not loop.last }}
             {% endfor -%}
             as double
-        ) * 100 / 7 as coverage_pct
+        ) * 100 / {{ entities | length }} as coverage_pct
     from drawn
     where is_sampled or is_scoring_date
 

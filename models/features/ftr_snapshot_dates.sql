@@ -28,7 +28,7 @@ beginning as (
             select min(issued_at) as first_fact_at
             from {{ union_staged("invoices") }} as invoices
             union all
-            select min(first_used_at) as first_fact_at
+            select min(first_fact_at) as first_fact_at
             from {{ ref("int_usage_by_account_features") }}
         ) as first_facts
     {% endif %}

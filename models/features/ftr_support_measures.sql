@@ -9,7 +9,11 @@ accounts as (
     select
         account_id,
         as_of_date,
-        has_tickets
+        has_tickets,
+        has_tickets_solved_at,
+        has_tickets_status,
+        has_tickets_priority,
+        has_tickets_reopens
     from {{ ref("ftr_snapshot_accounts") }}
 
 ),
@@ -27,7 +31,8 @@ tickets as (
         case when tickets.first_response_at < dates.as_of_date then tickets.first_response_at end as first_response_at,
         case when tickets.solved_at < dates.as_of_date then tickets.solved_at end as solved_at,
         -- Without the moment of its solution, nobody can say since when a closed ticket has been closed.
-        not coalesce(tickets.solved_at < dates.as_of_date, false)
+        coalesce(tickets.outcome_known_from < dates.as_of_date, false)
+        and not coalesce(tickets.solved_at < dates.as_of_date, false)
         and not coalesce(tickets.solved_at is null and tickets.status in ('solved', 'closed'), false) as is_open,
         coalesce(tickets.solved_at < {{ days_after("dates.as_of_date", -known_after_days) }}, false) as is_rated
     from {{ ref("int_tickets_united") }} as tickets
@@ -64,11 +69,16 @@ final as (
     select
         accounts.account_id,
         accounts.as_of_date,
-        {% for count in [
-            "tickets_open", "tickets_unsolved_120d", "oldest_open_ticket_days", "tickets_30d", "tickets_90d",
-            "urgent_tickets_90d", "reopens_180d"
-        ] -%}
-            cast({{ measured("measures." ~ count, "accounts.has_tickets") }} as bigint) as {{ count }},
+        {% for count, needs in {
+            "tickets_open": "accounts.has_tickets_solved_at or accounts.has_tickets_status",
+            "tickets_unsolved_120d": "accounts.has_tickets_solved_at or accounts.has_tickets_status",
+            "oldest_open_ticket_days": "accounts.has_tickets_solved_at or accounts.has_tickets_status",
+            "tickets_30d": none,
+            "tickets_90d": none,
+            "urgent_tickets_90d": "accounts.has_tickets_priority",
+            "reopens_180d": "accounts.has_tickets_reopens and accounts.has_tickets_solved_at",
+        }.items() -%}
+            cast({{ measured("measures." ~ count, "accounts.has_tickets", needs) }} as bigint) as {{ count }},
         {% endfor -%}
         measures.csat_avg_180d,
         measures.csat_last,

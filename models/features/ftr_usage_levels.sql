@@ -61,11 +61,11 @@ windowed as (
         periods.as_of_date,
         {% for days in [7, 28, 56] -%}
             {% set is_inside = "periods.begins_days_before <= " ~ days -%}
-            cast(sum(case when {{ is_inside }} then counted.events else 0 end) as bigint) as events_{{ days }}d,
+            sum(case when {{ is_inside }} then counted.events else 0 end) as events_{{ days }}d,
             cast(sum(case when {{ is_inside }} then counted.active_days else 0 end) as bigint) as active_days_{{ days }}d,
             cast(sum(case when {{ is_inside }} then counted.user_days else 0 end) as bigint) as user_days_{{ days }}d,
         {% endfor -%}
-        cast(sum(counted.events) as bigint) as events_112d,
+        sum(counted.events) as events_112d,
         cast(sum(counted.active_days) as bigint) as active_days_112d,
         cast(sum(counted.user_days) as bigint) as user_days_112d,
         max(counted.last_active_date) as last_active_date

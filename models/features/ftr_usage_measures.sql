@@ -8,6 +8,7 @@ accounts as (
         accounts.account_id,
         accounts.as_of_date,
         accounts.has_usage_events,
+        accounts.has_usage_events_user_id,
         contracts.seats
     from {{ ref("ftr_snapshot_accounts") }} as accounts
     left join {{ ref("ftr_contract_measures") }} as contracts
@@ -111,6 +112,7 @@ joined as (
         accounts.account_id,
         accounts.as_of_date,
         accounts.has_usage_events,
+        accounts.has_usage_events_user_id,
         accounts.seats,
         levels.events_7d,
         levels.events_28d,
@@ -166,7 +168,7 @@ final as (
         account_id,
         as_of_date,
         {% for count in ["events_7d", "events_28d"] -%}
-            cast({{ measured(count, "has_usage_events") }} as bigint) as {{ count }},
+            {{ whole_uses(measured(count, "has_usage_events")) }} as {{ count }},
         {% endfor -%}
         case when used_for_days >= 28 then {{ change_pct("events_7d", "(events_28d - events_7d) / 3.0") }} end
             as events_trend_7d_pct,
@@ -177,13 +179,14 @@ final as (
                 as {{ what }}_trend_112d_pct,
         {% endfor -%}
         {% for count in [
-            "active_days_7d", "active_days_28d", "active_users_28d", "features_used_28d", "features_new_28d",
-            "features_used_ever"
+            "active_days_7d", "active_days_28d", "features_used_28d", "features_new_28d", "features_used_ever"
         ] -%}
             cast({{ measured(count, "has_usage_events") }} as bigint) as {{ count }},
         {% endfor -%}
-        cast(user_events_28d as double) / nullif(active_users_28d, 0) as events_per_user_28d,
-        {{ pct(measured("active_users_28d", "has_usage_events"), "seats") }} as seat_use_28d_pct,
+        {% set active_users = measured("active_users_28d", "has_usage_events", needs="has_usage_events_user_id") -%}
+        cast({{ active_users }} as bigint) as active_users_28d,
+        user_events_28d / nullif(active_users_28d, 0) as events_per_user_28d,
+        {{ pct(active_users, "seats") }} as seat_use_28d_pct,
         {{ pct("top_user_events_28d", "user_events_28d") }} as top_user_share_28d_pct,
         cast({{ days_between("last_active_date", "as_of_date") }} as bigint) as days_since_last_seen,
         cast({{ days_between("last_active_date", "as_of_date") }} as double) * active_days_112d

@@ -57,12 +57,13 @@ records as (
             events.source_account_id,
             events.{{ column }},
             calendar.period_date,
-            count(*) as events
+            sum({{ uses() }}) as events
         from {{ union_staged("usage_events") }} as events
         inner join calendar on cast(events.occurred_at as date) = calendar.activity_date
         where
             events.occurred_at >= (select min(pieces.period_date) from pieces)
             and events.{{ column }} is not null
+            and {{ uses() }} > 0
         group by events.account_source, events.source_account_id, events.{{ column }}, calendar.period_date
 
     ),
@@ -102,8 +103,8 @@ records as (
             account_id,
             as_of_date,
             count(*) as {{ what }},
-            cast(sum(events) as bigint) as events,
-            cast(max(events) as bigint) as most_events
+            sum(events) as events,
+            max(events) as most_events
         from {{ what }}_by_date
         group by account_id, as_of_date
 

@@ -28,6 +28,8 @@ listed as (
         country,
         employees,
         parent_account_id as source_parent_account_id,
+        owner_id,
+        owner_name,
         owner_email,
         created_at,
         crm_account_id,
@@ -73,11 +75,11 @@ listed as (
             occurred_at as happened_at
         from {{ union_staged("interactions") }} as interactions
         union all
-        -- Usage is far larger than all else, and the first use of each feature is already known.
+        -- Usage is far larger than all else, and the first row of each feature is already known.
         select
             account_source,
             source_account_id,
-            first_used_at as happened_at
+            first_fact_at as happened_at
         from {{ ref("int_usage_by_account_features") }}
 
     ),
@@ -106,6 +108,8 @@ listed as (
             cast(null as string) as country,
             cast(null as bigint) as employees,
             cast(null as string) as source_parent_account_id,
+            cast(null as string) as owner_id,
+            cast(null as string) as owner_name,
             cast(null as string) as owner_email,
             first_mentions.created_at,
             cast(null as string) as crm_account_id,
@@ -172,6 +176,8 @@ normalised as (
         accounts.country,
         accounts.employees,
         accounts.source_parent_account_id,
+        {{ opaque_owner("accounts", "ranked_sources.is_primary_source") }} as owner_id,
+        case when accounts.owner_name not like '%@%' then accounts.owner_name end as owner_name,
         accounts.owner_email,
         accounts.created_at,
         accounts.crm_account_id,

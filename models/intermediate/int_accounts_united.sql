@@ -34,6 +34,18 @@ records as (
 
 ),
 
+-- An owner is one person: id, name and address come from the same record, the most trusted one that has an owner.
+owners as (
+
+    select
+        account_id,
+        min(trust_order) as trust_order
+    from records
+    where owner_id is not null
+    group by account_id
+
+),
+
 united as (
 
     select
@@ -44,7 +56,6 @@ united as (
         {{ first_by("segment", "trust_order") }} as segment,
         {{ first_by("country", "trust_order") }} as country,
         {{ first_by("employees", "trust_order") }} as employees,
-        {{ first_by("owner_email", "trust_order") }} as owner_email,
         {{ first_by("source", "trust_order") }} as leading_source,
         {{ first_by("case when source_parent_account_id is not null then source end", "trust_order") }} as parent_source,
         {{ first_by("source_parent_account_id", "trust_order") }} as source_parent_account_id,
@@ -89,7 +100,9 @@ with_parents as (
         united.segment,
         united.country,
         united.employees,
-        united.owner_email,
+        owner_records.owner_id,
+        owner_records.owner_name,
+        owner_records.owner_email,
         united.leading_source,
         case when parent.account_id <> united.account_id then parent.account_id end as parent_account_id,
         united.crm_account_id,
@@ -101,6 +114,11 @@ with_parents as (
         united.created_at
     from united
     inner join listed_sources on united.account_id = listed_sources.account_id
+    left join owners on united.account_id = owners.account_id
+    left join records as owner_records
+        on
+            owners.account_id = owner_records.account_id
+            and owners.trust_order = owner_records.trust_order
     left join matched as parent
         on
             united.parent_source = parent.source

@@ -27,12 +27,15 @@ united as (
         lower(contacts.role) as role,
         contacts.created_at,
         contacts.is_unsubscribed,
-        case when contacts.left_at < {{ as_of() }} then contacts.left_at end as left_at
+        case when contacts.left_at < {{ as_of() }} then contacts.left_at end as left_at,
+        -- Since when its source says what people's roles are.
+        known.role_from as role_known_from
     from contacts
     inner join accounts
         on
             contacts.account_source = accounts.source
             and contacts.source_account_id = accounts.source_account_id
+    {{ known_columns("contacts", "contacts") }}
     where coalesce(contacts.created_at < {{ as_of() }}, true)
 
 )

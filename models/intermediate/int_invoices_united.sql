@@ -28,12 +28,15 @@ united as (
         case when invoices.paid_at < {{ as_of() }} then invoices.paid_at end as paid_at,
         invoices.amount_usd,
         case when invoices.paid_at >= {{ as_of() }} then 'open' else lower(invoices.status) end as status,
-        invoices.failed_payments
+        invoices.failed_payments,
+        -- Since when its source says which invoices were paid.
+        least(known.paid_at_from, known.status_from) as payment_known_from
     from invoices
     inner join accounts
         on
             invoices.account_source = accounts.source
             and invoices.source_account_id = accounts.source_account_id
+    {{ known_columns("invoices", "invoices") }}
     where invoices.issued_at < {{ as_of() }}
 
 )

@@ -32,8 +32,9 @@ facts as (
         source,
         account_source,
         'usage_events' as entity,
-        cast(sum(events) as bigint) as facts,
-        max(last_event_at) as newest_fact_at,
+        cast(sum(facts) as bigint) as facts,
+        -- A row of no use is delivered, too: to the day, it shows how far the source reaches.
+        max(greatest(last_event_at, cast(last_fact_date as timestamp))) as newest_fact_at,
         max(loaded_at) as newest_load_at
     from {{ ref("int_usage_months_united") }}
     group by source, account_source

@@ -30,6 +30,8 @@ united as (
         case when tickets.solved_at >= {{ as_of() }} then 'open' else lower(tickets.status) end as status,
         case when tickets.solved_at >= {{ as_of() }} then null else tickets.csat end as csat,
         tickets.reopens,
+        -- Since when its source says what became of tickets.
+        least(known.solved_at_from, known.status_from) as outcome_known_from,
         tickets.subject,
         tickets.body
     from tickets
@@ -37,6 +39,7 @@ united as (
         on
             tickets.account_source = accounts.source
             and tickets.source_account_id = accounts.source_account_id
+    {{ known_columns("tickets", "tickets") }}
     where tickets.opened_at < {{ as_of() }}
 
 )

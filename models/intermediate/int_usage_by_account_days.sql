@@ -12,7 +12,7 @@
 {%- endset %}
 
 -- depends_on: {{ ref("stg_ledger__restated_days") }}
--- All events are counted once. After that a run recounts exactly the days of those accounts that a load touched: new events, late
+-- What each row stands for is decided by uses(): a row of no use still shows that the day was delivered. All events are counted once. After that a run recounts exactly the days of those accounts that a load touched: new events, late
 -- ones, and days from which the loader took events away. The union of events is written out where it is read, because DuckDB
 -- would copy ten million rows for a CTE that is read twice.
 
@@ -107,7 +107,8 @@ with
             affected_days.activity_date,
             events.user_id,
             events.occurred_at,
-            events.quantity
+            events.quantity,
+            events.uses
         from affected_days
         inner join numbered
             on
@@ -115,7 +116,9 @@ with
                 and affected_days.account_source = numbered.account_source
                 and affected_days.source_account_id = numbered.source_account_id
         left join (
-            select *
+            select
+                *,
+                {{ uses() }} as uses
             from {{ union_staged("usage_events") }} as staged
             -- Raw rows lie roughly in time order: the range lets whole blocks of other days go unread.
             where
@@ -165,7 +168,8 @@ with
             cast(events.occurred_at as date) as activity_date,
             events.user_id,
             events.occurred_at,
-            events.quantity
+            events.quantity,
+            {{ uses() }} as uses
         from {{ union_staged("usage_events") }} as events
         inner join numbered
             on
@@ -193,22 +197,25 @@ by_user as (
         account_number,
         activity_date,
         user_id,
-        count(occurred_at) as events,
+        count(occurred_at) as facts,
+        sum(uses) as events,
         sum(quantity) as quantity,
-        max(occurred_at) as last_event_at
+        max(case when uses > 0 then occurred_at end) as last_event_at
     from affected_events
     group by account_number, activity_date, user_id
 
 ),
 
--- A day without events stays as a row that counts nothing: it replaces what was counted before.
+-- A day without events stays as a row that counts nothing: it replaces what was counted before. People are counted where a row
+-- names one. Sums of floating point numbers depend on their order in the last digits.
 counted as (
 
     select
         account_number,
         activity_date,
-        cast(sum(events) as bigint) as events,
-        cast(count(user_id) as bigint) as active_users,
+        cast(sum(facts) as bigint) as facts,
+        round(cast(coalesce(sum(events), 0) as double), 6) as events,
+        case when count(user_id) > 0 then {{ count_where("user_id is not null and events > 0") }} end as active_users,
         sum(quantity) as quantity,
         max(last_event_at) as last_event_at
     from by_user
@@ -225,6 +232,7 @@ stamped as (
         numbered.account_source,
         numbered.source_account_id,
         counted.activity_date,
+        counted.facts,
         counted.events,
         counted.active_users,
         counted.quantity,

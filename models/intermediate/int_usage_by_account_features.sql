@@ -8,8 +8,14 @@
 }}
 
 -- depends_on: {{ ref("stg_ledger__restated_days") }}
--- When each account first used each feature. A later event cannot change that, so a run reads new events only; all events
--- of a feature are read again only where the loader took events away on the very day of its first use.
+-- When each account first used each feature, when the feature was first delivered (a row of no use is), and when a row first named
+-- a user. A later event cannot change that, so a run reads new events only; all events of a feature are read again only where the
+-- loader took events away on the very day of one of its firsts.
+{% set firsts = {
+    "first_used_at": "case when " ~ uses() ~ " > 0 then occurred_at end",
+    "first_fact_at": "occurred_at",
+    "first_identified_at": "case when user_id is not null then occurred_at end",
+} %}
 
 with
 
@@ -22,14 +28,16 @@ with
 
     ),
 
-    first_uses_in_new_events as (
+    firsts_of_new_events as (
 
         select
             events.source,
             events.account_source,
             events.source_account_id,
             events.event_name,
-            min(events.occurred_at) as first_used_at,
+            {% for first, moment in firsts.items() -%}
+                min({{ moment }}) as {{ first }},
+            {% endfor -%}
             max(events.loaded_at) as loaded_at
         from {{ union_staged("usage_events") }} as events
         where events.loaded_at > (select watermark.loaded_at from watermark)
@@ -37,7 +45,7 @@ with
 
     ),
 
-    doubtful_first_uses as (
+    doubtful as (
 
         select
             known.source,
@@ -51,23 +59,39 @@ with
                 restated.source = known.source
                 and restated.account_source = known.account_source
                 and restated.source_account_id = known.source_account_id
-                and restated.activity_date = cast(known.first_used_at as date)
+                and restated.activity_date in (
+                    {% for first in firsts -%}
+                        cast(known.{{ first }} as date){{ ", " if not loop.last }}
+                    {%- endfor %}
+                )
         where restated.loaded_at > (select watermark.loaded_at from watermark)
         group by known.source, known.account_source, known.source_account_id, known.event_name
 
     ),
 
-    recounted_first_uses as (
+    recounted as (
 
         select
             doubtful.source,
             doubtful.account_source,
             doubtful.source_account_id,
             doubtful.event_name,
-            min(events.occurred_at) as first_used_at,
+            {% for first in firsts -%}
+                min(events.{{ first }}) as {{ first }},
+            {% endfor -%}
             max(doubtful.loaded_at) as loaded_at
-        from doubtful_first_uses as doubtful
-        left join {{ union_staged("usage_events") }} as events
+        from doubtful
+        left join (
+            select
+                {% for first, moment in firsts.items() -%}
+                    {{ moment }} as {{ first }},
+                {% endfor -%}
+                account_source,
+                source,
+                source_account_id,
+                event_name
+            from {{ union_staged("usage_events") }} as staged
+        ) as events
             on
                 doubtful.source = events.source
                 and doubtful.account_source = events.account_source
@@ -84,19 +108,18 @@ with
             fresh.account_source,
             fresh.source_account_id,
             fresh.event_name,
-            case
-                when known.first_used_at < fresh.first_used_at then known.first_used_at
-                else fresh.first_used_at
-            end as first_used_at,
+            {% for first in firsts -%}
+                least(known.{{ first }}, fresh.{{ first }}) as {{ first }},
+            {% endfor -%}
             fresh.loaded_at
-        from first_uses_in_new_events as fresh
+        from firsts_of_new_events as fresh
         left join {{ this }} as known
             on
                 fresh.source = known.source
                 and fresh.account_source = known.account_source
                 and fresh.source_account_id = known.source_account_id
                 and fresh.event_name = known.event_name
-        left join doubtful_first_uses as doubtful
+        left join doubtful
             on
                 fresh.source = doubtful.source
                 and fresh.account_source = doubtful.account_source
@@ -106,14 +129,7 @@ with
 
         union all
 
-        select
-            source,
-            account_source,
-            source_account_id,
-            event_name,
-            first_used_at,
-            loaded_at
-        from recounted_first_uses
+        select * from recounted
 
     )
 
@@ -127,14 +143,16 @@ with
 
     ),
 
-    first_uses_by_feature as (
+    firsts_by_feature as (
 
         select
             source,
             account_source,
             source_account_id,
             event_name,
-            min(occurred_at) as first_used_at
+            {% for first, moment in firsts.items() -%}
+                min({{ moment }}) as {{ first }}{{ "," if not loop.last }}
+            {% endfor %}
         from {{ union_staged("usage_events") }} as events
         group by source, account_source, source_account_id, event_name
 
@@ -143,9 +161,9 @@ with
     first_uses as (
 
         select
-            first_uses_by_feature.*,
+            firsts_by_feature.*,
             newest_load.loaded_at
-        from first_uses_by_feature
+        from firsts_by_feature
         cross join newest_load
 
     )

@@ -72,8 +72,10 @@ counted as (
         account_source,
         source_account_id,
         {{ month_of("activity_date") }} as month_start_date,
-        cast(sum(events) as bigint) as events,
+        cast(sum(facts) as bigint) as facts,
+        sum(events) as events,
         max(last_event_at) as last_event_at,
+        max(case when facts > 0 then activity_date end) as last_fact_date,
         max(loaded_at) as loaded_at
     from affected_days
     group by source, account_source, source_account_id, {{ month_of("activity_date") }}

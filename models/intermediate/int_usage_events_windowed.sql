@@ -23,8 +23,8 @@ by_source_user as (
         account_source,
         source_account_id,
         user_id,
-        {{ count_where("occurred_at >= " ~ window_start) }} as events_28d,
-        {{ count_where("occurred_at < " ~ window_start) }} as events_prev_28d
+        sum(case when occurred_at >= {{ window_start }} then {{ uses() }} else 0 end) as events_28d,
+        sum(case when occurred_at < {{ window_start }} then {{ uses() }} else 0 end) as events_prev_28d
     from {{ union_staged("usage_events") }} as events
     where
         occurred_at >= {{ days_after(as_of_date(), -2 * window_days) }}
@@ -75,6 +75,7 @@ used_features as (
     where
         events.occurred_at >= {{ window_start }}
         and events.occurred_at < {{ as_of() }}
+        and {{ uses() }} > 0
 
 ),
 
@@ -157,8 +158,8 @@ combined as (
 
     select
         ever_seen.account_id,
-        cast(coalesce(users.events_28d, 0) as bigint) as events_28d,
-        cast(coalesce(users.events_prev_28d, 0) as bigint) as events_prev_28d,
+        round(cast(coalesce(users.events_28d, 0) as double), 6) as events_28d,
+        round(cast(coalesce(users.events_prev_28d, 0) as double), 6) as events_prev_28d,
         cast(coalesce(users.active_users_28d, 0) as bigint) as active_users_28d,
         cast(coalesce(users.active_users_prev_28d, 0) as bigint) as active_users_prev_28d,
         cast(coalesce(active_days.active_days_28d, 0) as bigint) as active_days_28d,

@@ -1,6 +1,6 @@
 {{ config(materialized="view") }}
 
--- Months of usage as known at the as-of date: whole months before it, and of its own month the days before it.
+-- Months in which usage was delivered (events is 0 where all of it was no use) as known at the as-of date: whole months before it, and of its own month the days before it.
 
 with
 
@@ -11,11 +11,13 @@ whole_months as (
         account_source,
         source_account_id,
         month_start_date,
+        facts,
         events,
         last_event_at,
+        last_fact_date,
         loaded_at
     from {{ ref("int_usage_by_account_months") }}
-    where month_start_date < {{ month_of(as_of_date()) }} and events > 0
+    where month_start_date < {{ month_of(as_of_date()) }} and facts > 0
 
 ),
 
@@ -26,14 +28,16 @@ running_month as (
         account_source,
         source_account_id,
         {{ month_of(as_of_date()) }} as month_start_date,
-        cast(sum(events) as bigint) as events,
+        cast(sum(facts) as bigint) as facts,
+        sum(events) as events,
         max(last_event_at) as last_event_at,
+        max(activity_date) as last_fact_date,
         max(loaded_at) as loaded_at
     from {{ ref("int_usage_by_account_days") }}
     where
         activity_date >= {{ month_of(as_of_date()) }}
         and activity_date < {{ as_of_date() }}
-        and events > 0
+        and facts > 0
     group by source, account_source, source_account_id
 
 ),

@@ -77,17 +77,27 @@ days as (
 
 ),
 
+coverage as (
+
+    select * from {{ ref("int_accounts_covered") }}
+
+),
+
 final as (
 
     select
-        account_id,
-        activity_date,
-        cast(events as bigint) as events,
-        cast(active_users as bigint) as active_users,
+        days.account_id,
+        days.activity_date,
         -- Sums of floating point numbers depend on their order in the last digits.
-        round(quantity, 6) as quantity,
-        last_event_at
+        round(days.events, 6) as events,
+        case
+            when coverage.usage_events_user_id_from < {{ days_after("days.activity_date", 1) }}
+                then coalesce(cast(days.active_users as bigint), 0)
+        end as active_users,
+        round(days.quantity, 6) as quantity,
+        days.last_event_at
     from days
+    left join coverage on days.account_id = coverage.account_id
 
 )
 

@@ -1,4 +1,5 @@
 {% set movements = ["new", "expansion", "contraction", "churn", "completion", "reactivation"] %}
+{% set of_ends = ["contraction", "churn", "completion", "reactivation"] %}
 
 with
 
@@ -80,6 +81,17 @@ waterfall as (
 
 ),
 
+-- As long as no source says when a subscription ended, nobody knows what was lost.
+with_ends as (
+
+    select
+        waterfall.*,
+        coalesce(coverage.subscriptions_ended_at_from < {{ next_month("waterfall.month_start_date") }}, false) as knows_ends
+    from waterfall
+    left join {{ ref("int_accounts_covered") }} as coverage on waterfall.account_id = coverage.account_id
+
+),
+
 final as (
 
     select
@@ -87,14 +99,15 @@ final as (
         month_start_date,
         {{ money("start_usd") }} as start_mrr_usd,
         {% for movement in movements -%}
-            {{ money(movement ~ "_usd") }} as {{ movement }}_mrr_usd,
+            {% set amount = movement ~ "_usd" -%}
+            {{ money("case when knows_ends then " ~ amount ~ " end" if movement in of_ends else amount) }} as {{ movement }}_mrr_usd,
         {% endfor -%}
         {{ money("end_usd") }} as end_mrr_usd,
         start_usd = 0 and end_usd > 0 and is_first as is_logo_new,
-        start_usd = 0 and end_usd > 0 and not is_first as is_logo_reactivated,
-        start_usd > 0 and end_usd = 0 and last_loss = 'churn' as is_logo_churned,
-        start_usd > 0 and end_usd = 0 and last_loss = 'completion' as is_logo_completed
-    from waterfall
+        case when knows_ends then start_usd = 0 and end_usd > 0 and not is_first end as is_logo_reactivated,
+        case when knows_ends then start_usd > 0 and end_usd = 0 and last_loss = 'churn' end as is_logo_churned,
+        case when knows_ends then start_usd > 0 and end_usd = 0 and last_loss = 'completion' end as is_logo_completed
+    from with_ends
 
 )
 

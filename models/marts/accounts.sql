@@ -163,7 +163,7 @@ activity as (
 ),
 
 -- NULL means that nobody measures it, 0 that it was measured and is none: every count below asks first whether a source covers
--- the account.
+-- the account, and fills the columns that the count needs.
 joined as (
 
     select
@@ -175,6 +175,9 @@ joined as (
         coalesce(coverage.has_tickets, false) as has_ticket_data,
         coalesce(coverage.has_survey_responses, false) as has_survey_data,
         coalesce(coverage.has_interactions, false) as has_interaction_data,
+        {% for name in measured_column_names() -%}
+            coverage.{{ name }}_from is not null as has_{{ name }},
+        {% endfor -%}
         coalesce(coverage.coverage_pct, 0) as coverage_pct,
         coverage.subscriptions_fresh_at,
         coverage.invoices_fresh_at,
@@ -257,6 +260,8 @@ final as (
         segment,
         country,
         employees,
+        owner_id,
+        owner_name,
         owner_email,
         parent_account_id,
         crm_account_id,
@@ -287,41 +292,45 @@ final as (
         renews_at,
         cast({{ days_between(as_of(), "renews_at") }} as bigint) as days_to_renewal,
         cast(seats as bigint) as seats,
-        case when has_usage_data then {{ pct("coalesce(active_users_28d, 0)", "seats") }} end as seat_use_pct,
+        {{ pct(measured("active_users_28d", "has_usage_data", needs="has_usage_events_user_id"), "seats") }} as seat_use_pct,
 
         -- How it uses the product
-        {% for measure in [
-            "events_28d", "events_prev_28d", "active_users_28d", "active_users_prev_28d", "active_days_28d",
-            "features_used_28d", "features_used_ever"
-        ] -%}
-            case when has_usage_data then coalesce({{ measure }}, 0) end as {{ measure }},
+        {% for measure in ["events_28d", "events_prev_28d"] -%}
+            {{ whole_uses(measured(measure, "has_usage_data")) }} as {{ measure }},
+        {% endfor -%}
+        {% for measure in ["active_users_28d", "active_users_prev_28d"] -%}
+            {{ measured(measure, "has_usage_data", needs="has_usage_events_user_id") }} as {{ measure }},
+        {% endfor -%}
+        {% for measure in ["active_days_28d", "features_used_28d", "features_used_ever"] -%}
+            {{ measured(measure, "has_usage_data") }} as {{ measure }},
         {% endfor -%}
         {{ pct("events_28d - events_prev_28d", "events_prev_28d") }} as events_trend_pct,
         last_seen_at,
         cast({{ days_between("last_seen_at", as_of()) }} as bigint) as days_since_last_seen,
 
         -- How it fares with support
-        case when has_ticket_data then coalesce(tickets_open, 0) end as tickets_open,
-        case when has_ticket_data then coalesce(tickets_opened_90d, 0) end as tickets_opened_90d,
+        {{ measured("tickets_open", "has_ticket_data", needs="has_tickets_solved_at or has_tickets_status") }} as tickets_open,
+        {{ measured("tickets_opened_90d", "has_ticket_data") }} as tickets_opened_90d,
         cast({{ days_between("oldest_open_ticket_at", as_of()) }} as bigint) as oldest_open_ticket_days,
         csat_avg_180d,
         nps_last_score,
         nps_last_at,
 
         -- How it pays
-        {{ money("case when has_invoice_data then coalesce(invoiced_usd, 0) end") }} as invoiced_usd,
-        {{ money("case when has_invoice_data then coalesce(unpaid_usd, 0) end") }} as unpaid_usd,
-        {{ money("case when has_invoice_data then coalesce(overdue_usd, 0) end") }} as overdue_usd,
-        case when has_invoice_data then coalesce(failed_payments_90d, 0) end as failed_payments_90d,
-        late_days_avg_365d,
+        {% set knows_payments = "(has_invoices_paid_at or has_invoices_status)" -%}
+        {{ money(measured("invoiced_usd", "has_invoice_data")) }} as invoiced_usd,
+        {{ money(measured("unpaid_usd", "has_invoice_data", needs=knows_payments)) }} as unpaid_usd,
+        {{ money(measured("overdue_usd", "has_invoice_data", needs=knows_payments ~ " and has_invoices_due_at")) }} as overdue_usd,
+        {{ measured("failed_payments_90d", "has_invoice_data", needs="has_invoices_failed_payments") }} as failed_payments_90d,
+        case when has_invoices_paid_at and has_invoices_due_at then late_days_avg_365d end as late_days_avg_365d,
         last_invoice_at,
 
         -- Who knows whom
         last_touch_at,
         cast({{ days_between("last_touch_at", as_of()) }} as bigint) as days_since_last_touch,
-        case when has_contact_data then coalesce(contacts, 0) end as contacts,
-        case when has_contact_data then coalesce(champions, 0) end as champions,
-        case when has_contact_data then coalesce(champions, 0) > 0 end as has_champion,
+        {{ measured("contacts", "has_contact_data") }} as contacts,
+        {{ measured("champions", "has_contact_data", needs="has_contacts_role") }} as champions,
+        {{ measured("champions", "has_contact_data", needs="has_contacts_role") }} > 0 as has_champion,
 
         -- What is measured, and how far the measurements reach
         has_contact_data,

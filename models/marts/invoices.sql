@@ -12,8 +12,12 @@ classified as (
 
     select
         *,
-        -- A credit note asks nobody for money, and a cancelled or written-off invoice no longer does.
-        paid_at is null and amount_usd > 0 and coalesce(status, 'open') not in ('paid', 'void', 'uncollectible') as is_unpaid
+        -- A credit note asks nobody for money, and a cancelled or written-off invoice no longer does. Of a source that says nothing
+        -- of payments, nobody knows.
+        case
+            when payment_known_from < {{ as_of() }}
+                then paid_at is null and amount_usd > 0 and coalesce(status, 'open') not in ('paid', 'void', 'uncollectible')
+        end as is_unpaid
     from invoices
 
 ),
@@ -32,7 +36,7 @@ final as (
         status,
         failed_payments,
         is_unpaid,
-        is_unpaid and coalesce(due_at < {{ as_of() }}, false) as is_overdue,
+        case when due_at is not null and is_unpaid is not null then is_unpaid and due_at < {{ as_of() }} end as is_overdue,
         case
             when due_at is null then null
             when paid_at is not null and paid_at > due_at then cast({{ days_between("due_at", "paid_at") }} as bigint)

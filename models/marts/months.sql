@@ -1,4 +1,5 @@
 {% set movements = ["new", "expansion", "contraction", "churn", "completion", "reactivation"] %}
+{% set of_ends = ["contraction", "churn", "completion", "reactivation", "reactivated", "churned", "completed"] %}
 
 with
 
@@ -30,6 +31,7 @@ active_accounts as (
         on
             usage_months.account_source = matched.source
             and usage_months.source_account_id = matched.source_account_id
+    where usage_months.events > 0
 
 ),
 
@@ -48,8 +50,12 @@ delivered as (
 
     select
         {% for entity in ["subscriptions", "invoices", "usage_events"] -%}
-            max(case when entity = '{{ entity }}' then 1 else 0 end) = 1 as has_{{ entity }}{{ "," if not loop.last }}
-        {% endfor %}
+            max(case when entity = '{{ entity }}' then 1 else 0 end) = 1 as has_{{ entity }},
+        {% endfor -%}
+        (
+            select min(filled.measured_from) from {{ ref("int_columns_measured") }} as filled
+            where filled.entity = 'subscriptions' and filled.column_name = 'ended_at'
+        ) as ends_from
     from {{ ref("int_sources_measured") }}
 
 ),
@@ -98,23 +104,27 @@ waterfall as (
 
 ),
 
+{% set knows_ends = "delivered.ends_from < " ~ next_month("months.month_start_date") %}
+
 final as (
 
     select
         months.month_start_date,
         {{ next_month("months.month_start_date") }} <= {{ as_of_date() }} as is_complete,
         {% for measure in ["start"] + movements + ["end"] -%}
-            {{ money("case when delivered.has_subscriptions then coalesce(waterfall." ~ measure ~ "_mrr_usd, 0) end") }}
-                as {{ measure }}_mrr_usd,
+            {% set needs = knows_ends if measure in of_ends -%}
+            {{ money(measured("waterfall." ~ measure ~ "_mrr_usd", "delivered.has_subscriptions", needs)) }} as {{ measure }}_mrr_usd,
         {% endfor -%}
         {% for measure in ["at_start", "new", "reactivated", "churned", "completed", "at_end"] -%}
-            case when delivered.has_subscriptions then coalesce(waterfall.customers_{{ measure }}, 0) end
-                as customers_{{ measure }},
+            {% set needs = knows_ends if measure in of_ends -%}
+            {{ measured("waterfall.customers_" ~ measure, "delivered.has_subscriptions", needs) }} as customers_{{ measure }},
         {% endfor -%}
-        {{ pct("waterfall.retained_usd", "waterfall.retainable_usd") }} as nrr_pct,
-        {{ pct("waterfall.retained_gross_usd", "waterfall.retainable_usd") }} as grr_pct,
-        {{ pct("waterfall.customers_churned", "waterfall.customers_at_start - waterfall.customers_completed") }}
-            as logo_churn_pct,
+        case when {{ knows_ends }} then {{ pct("waterfall.retained_usd", "waterfall.retainable_usd") }} end as nrr_pct,
+        case when {{ knows_ends }} then {{ pct("waterfall.retained_gross_usd", "waterfall.retainable_usd") }} end as grr_pct,
+        case
+            when {{ knows_ends }}
+                then {{ pct("waterfall.customers_churned", "waterfall.customers_at_start - waterfall.customers_completed") }}
+        end as logo_churn_pct,
         case when delivered.has_invoices then {{ money("coalesce(invoices.invoiced_usd, 0)") }} end as invoiced_usd,
         case when delivered.has_invoices then cast(coalesce(invoices.invoiced_accounts, 0) as bigint) end as invoiced_accounts,
         case when delivered.has_usage_events then cast(coalesce(usage_months.active_accounts, 0) as bigint) end

@@ -47,7 +47,10 @@ def test_training_and_scoring_have_the_same_features(columns: dict[str, list[str
 def test_every_feature_is_explained(catalogue: tuple[Feature, ...]) -> None:
     for feature in catalogue:
         assert feature.family in features.FAMILIES, feature.name
-        assert feature.needs in ENTITIES, feature.name
+        for need in feature.needs:
+            for column in need.split(" or "):
+                entity, _, name = column.partition(".")
+                assert name == "" or name in ENTITIES[entity].column_names, (feature.name, column)
         assert feature.direction in (-1, 0, 1), feature.name
         assert feature.label, feature.name
         assert feature.theme is None or sum(f.theme == feature.theme for f in catalogue) > 1, feature.name

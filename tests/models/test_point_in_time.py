@@ -1,13 +1,11 @@
 """What the models say about a day does not depend on what happened later.
 
-The SQL that dbt compiled for a first run is executed on many small made-up companies in memory: a property is then checked in
-half a second where dbt itself takes ten.
+The properties hold for many small made-up companies in memory (`Company.modelled`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,11 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core import clock
 from core.contract import ENTITIES
-from core.warehouse import Connection, rows, scratch
-from sources.base import StreamId
-from sources.ledger import ensure_tables
+from core.warehouse import Connection, rows
 
 AS_OF = datetime(2024, 7, 1)
 LATER = AS_OF + timedelta(days=45)
@@ -120,41 +115,6 @@ def as_loaded_at(company: Facts, now: datetime, *, undated: bool = False) -> Fac
     return loaded
 
 
-@contextmanager
-def modelled(
-    built: Any, facts: Facts, as_of: datetime, rewrite: Callable[[str, str], str] = lambda name, sql: sql
-) -> Iterator[Connection]:
-    """An in-memory warehouse with `facts` loaded and all models built as of `as_of`; `rewrite` may change a model's SQL."""
-    with scratch(threads=1) as connection:
-        connection.execute("attach ':memory:' as warehouse")
-        connection.execute("use warehouse")
-        ensure_tables(connection, [StreamId("crm", e, "files", "crm", e) for e in ENTITIES])
-        clock.write(connection, as_of, is_replay=False)
-        for entity, found in facts.items():
-            for row in found:
-                columns = ", ".join(row)
-                marks = ", ".join("?" for _ in row)
-                connection.execute(
-                    f"insert into raw_files.{entity} ({columns}, _source, _stream, _account_source, _loaded_at)"
-                    f" values ({marks}, 'crm', '{entity}', 'crm', timestamp '2024-12-31')",
-                    list(row.values()),
-                )
-        for schema in ("staging", "intermediate", "marts", "history", "features"):
-            connection.execute(f"create schema {schema}")
-        # What the snapshots recorded run by run has no part in what a first run makes of the facts.
-        connection.execute(
-            "create table history.accounts_history (account_id varchar, industry varchar, segment varchar, employees bigint,"
-            " dbt_valid_from timestamp, dbt_valid_to timestamp)"
-        )
-        for name, statement in built.sql.items():
-            if name.startswith(("stg_ml__", "customer_scores", "sync_")):
-                continue  # what the model wrote is no fact
-            select = statement.select.replace(f"{AS_OF:%Y-%m-%d} 00:00:00", f"{as_of:%Y-%m-%d} 00:00:00")
-            select = rewrite(name, select)
-            connection.execute(f"create {statement.kind} {statement.relation} as {select}")
-        yield connection
-
-
 def marts(connection: Connection, **conditions: str) -> Mapping[str, list[str]]:
     """The rows of the marts, as sorted text; `conditions` choose marts and rows."""
     names = [
@@ -175,9 +135,9 @@ few = settings(
 @few
 @given(company=companies)
 def test_facts_of_the_future_change_no_row_of_the_past(built: Any, company: Facts) -> None:
-    with modelled(built, as_loaded_at(company, AS_OF), AS_OF) as then:
+    with built.modelled(as_loaded_at(company, AS_OF), AS_OF) as then:
         known_then = marts(then)
-    with modelled(built, as_loaded_at(company, LATER), AS_OF) as later:
+    with built.modelled(as_loaded_at(company, LATER), AS_OF) as later:
         assert marts(later) == known_then
 
 
@@ -192,14 +152,14 @@ def test_what_happened_before_a_date_reads_the_same_from_any_later_date(built: A
         "account_timeline": f"event_at < {past} and kind not in ('invoice_issued', 'invoice_overdue')",
     }
     facts = as_loaded_at(company, LATER)
-    with modelled(built, facts, AS_OF) as then:
+    with built.modelled(facts, AS_OF) as then:
         before = marts(then, **conditions)
-    with modelled(built, facts, LATER) as later:
+    with built.modelled(facts, LATER) as later:
         assert marts(later, **conditions) == before
 
 
 def test_a_company_without_a_single_row_builds(built: Any) -> None:
-    with modelled(built, {}, AS_OF) as connection:
+    with built.modelled({}, AS_OF) as connection:
         assert {name: found for name, found in marts(connection).items() if found} == {}
 
 
@@ -216,9 +176,9 @@ def test_the_property_would_notice_a_model_that_looks_ahead(built: Any) -> None:
             }
         ]
     }
-    with modelled(built, as_loaded_at(company, LATER), LATER) as connection:
+    with built.modelled(as_loaded_at(company, LATER), LATER) as connection:
         assert len(marts(connection)["account_days"]) == 1
-    with modelled(built, as_loaded_at(company, LATER), AS_OF) as connection:
+    with built.modelled(as_loaded_at(company, LATER), AS_OF) as connection:
         assert marts(connection)["account_days"] == []
 
 
@@ -244,7 +204,7 @@ def same_from_later(
     """Whether features and closed labels come out alike with what was loaded by SNAPSHOT, and with what was by LATER."""
     found = []
     for now in (SNAPSHOT, LATER):
-        with modelled(built, as_loaded_at(company, now, undated=True), now, rewrite) as connection:
+        with built.modelled(as_loaded_at(company, now, undated=True), now, rewrite) as connection:
             found.append((features_before(connection, SNAPSHOT), labels_closed_by(connection, SNAPSHOT, window_days)))
     return found[0] == found[1]
 
@@ -296,7 +256,7 @@ def test_a_planted_copy_of_a_later_fact_is_found_out(built: Any) -> None:
 
 
 def test_an_account_that_leaves_is_labelled_when_its_window_has_closed(built: Any) -> None:
-    with modelled(built, as_loaded_at(LEAVES_LATER, LATER), LATER) as connection:
+    with built.modelled(as_loaded_at(LEAVES_LATER, LATER), LATER) as connection:
         found = rows(
             connection,
             "select as_of_date, has_churned from features.ftr_account_labels where as_of_date >= date '2024-06-10' order by 1",

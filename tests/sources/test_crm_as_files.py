@@ -43,7 +43,7 @@ HUBSPOT = {
     "notes": {"columns": {"direction": "lower(direction)", "subject": "subject"}},
 }
 COLUMNS = {
-    "accounts": "account_id, name, domain, industry, segment, country, employees, parent_account_id, owner_email, created_at",
+    "accounts": "account_id, name, domain, industry, segment, country, employees, parent_account_id, owner_name, owner_email, created_at",
     "contacts": "contact_id, {account}, email, role, created_at, is_unsubscribed, left_at, updated_at",
     "interactions": "interaction_id, {account}, channel, direction, occurred_at, subject, body",
 }

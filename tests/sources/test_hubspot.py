@@ -27,7 +27,7 @@ PRODUCT = {
 def crm(company: Any) -> Iterator[HubSpotStandIn]:
     """HubSpot with two companies, a contact and a note, configured as the source `crm`."""
     standin = HubSpotStandIn(requests=10_000, searches=10_000, now=lambda: company.now.replace(tzinfo=UTC))
-    standin.own("7", "olga@us.example")
+    standin.own("7", "olga@us.example", first_name="Olga", last_name="Berg")
     standin.own("8", "left@us.example", archived=True)
     standin.put("companies", "1", at="2024-01-01T00:00:00Z", name="One", domain="one.example", hubspot_owner_id="7")
     standin.put("companies", "2", at="2024-01-02T00:00:00Z", name="Two", hubspot_owner_id="8", tier="gold")
@@ -65,9 +65,10 @@ def crm(company: Any) -> Iterator[HubSpotStandIn]:
 
 def test_records_are_read_with_their_owners_and_associations(company: Any, crm: HubSpotStandIn) -> None:
     company.load()
-    assert company.query("select account_id, name, domain, owner_email from raw_hubspot.accounts order by 1") == [
-        ("1", "One", "one.example", "olga@us.example"),
-        ("2", "Two", None, "left@us.example"),
+    told = "account_id, name, domain, owner_id, owner_name, owner_email"
+    assert company.query(f"select {told} from raw_hubspot.accounts order by 1") == [
+        ("1", "One", "one.example", "7", "Olga Berg", "olga@us.example"),
+        ("2", "Two", None, "8", None, "left@us.example"),
     ]
     assert company.query("select contact_id, account_id, email, role from raw_hubspot.contacts") == [
         ("11", "1", "ann@one.example", "Chief")

@@ -26,7 +26,13 @@ def org(company: Any) -> Iterator[SalesforceStandIn]:
     standin = SalesforceStandIn(now=lambda: company.now.replace(tzinfo=UTC))
     at = "2024-01-01T00:00:00Z"
     standin.put(
-        "Account", ONE, at=at, Name="One", Website="one.example", OwnerId="005", Owner={"Email": "olga@us.example"}
+        "Account",
+        ONE,
+        at=at,
+        Name="One",
+        Website="one.example",
+        OwnerId="005",
+        Owner={"Name": "Olga", "Email": "olga@us.example"},
     )
     standin.put("Account", TWO, at=at, Name="Two", Tier__c="gold")
     standin.define("Tier__c")
@@ -73,9 +79,10 @@ def accounts(standin: SalesforceStandIn, *numbers: int, at: str = "2024-01-05T00
 
 def test_records_are_read_with_their_owners_and_accounts(company: Any, org: SalesforceStandIn) -> None:
     company.load()
-    assert company.query("select account_id, name, domain, owner_email from raw_salesforce.accounts order by 1") == [
-        (ONE, "One", "one.example", "olga@us.example"),
-        (TWO, "Two", None, None),
+    told = "account_id, name, domain, owner_id, owner_name, owner_email"
+    assert company.query(f"select {told} from raw_salesforce.accounts order by 1") == [
+        (ONE, "One", "one.example", "005", "Olga", "olga@us.example"),
+        (TWO, "Two", None, None, None, None),
     ]
     assert company.query("select contact_id, account_id, email, is_unsubscribed from raw_salesforce.contacts") == [
         (ANN, ONE, "ann@one.example", True)
