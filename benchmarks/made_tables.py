@@ -46,7 +46,7 @@ def boxes(rows: int, random: np.random.Generator) -> Made:
     p = np.where((calls >= 4) & (day >= 165) & (eve < 150), 0.55, p)
     p = np.where((day > 245) & (eve > 190) & ~mailbox, 0.93, p)
     p = np.where(abroad & ((often <= 2) | (minutes > 13.1)), 0.97, p)
-    features = {f"noise_{n}": random.normal(size=rows) for n in range(6)}
+    features: dict[str, Any] = {f"noise_{n}": random.normal(size=rows) for n in range(6)}
     features |= {"day": day, "eve": eve, "calls": calls, "abroad": abroad, "mailbox": mailbox, "minutes": minutes}
     features |= {"often": often, "state": random.choice([f"s{n}" for n in range(40)], rows)}
     return pd.DataFrame(features), p

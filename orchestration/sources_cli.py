@@ -65,6 +65,8 @@ def remove(
     """Take out the rows of a source that tenure.yml no longer has: loaded, in quarantine and remembered."""
     from dataclasses import asdict
 
+    from rich.markup import escape
+
     from core import settings, warehouse
     from core.locks import RunLock
     from orchestration import console
@@ -99,7 +101,7 @@ def remove(
         console.print_json({"status": status, "streams": [asdict(one) for one in wanted]})
         return
     if not wanted:
-        console.OUT.print(f"Nothing of {console.escape(name)} is loaded.")
+        console.OUT.print(f"Nothing of {escape(name)} is loaded.")
         return
     _show(wanted)
     if dry_run:
@@ -134,6 +136,7 @@ def _ask(wanted: Sequence[Leftover], *, as_json: bool) -> None:
 
 
 def _show(found: Sequence[Leftover]) -> None:
+
     from orchestration import console
 
     records: list[dict[str, Any]] = [
