@@ -241,7 +241,7 @@ def _cut(said: list[Message]) -> list[Message]:
 
 
 async def _trickled(said: list[Message], receive: Receive, send: Send, pause: float) -> list[Message]:
-    """Send all but the last letter of an answer, slowly, as long as somebody listens; what is left to be sent."""
+    """Send all but the last letter of an answer, slowly, as long as the client listens; what is left to be sent."""
     head, *rest = said
     body = b"".join(message.get("body", b"") for message in rest)
     await send(head)

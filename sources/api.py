@@ -64,7 +64,7 @@ class Page:
 
     `records` are in the order in which they hold: of two with one key the later one stands, or the earlier one where pages
     come `newest_first`. `gone` are records that are no more, with when they went, where the vendor says so. `incomplete` says of
-    which records, by key, the vendor did not tell all that is needed, and what is missing: they go to quarantine. `position` is
+    which records, by key, the vendor gave only a part, and what is missing: they go to quarantine. `position` is
     that of the next page; with `is_end` there is none for now, and the next run begins there. A page that is not
     `is_whole` must not be the last of a transaction: its position is good for this run only.
     """

@@ -105,7 +105,7 @@ class Chunk:
     records which the reader rejects are not counted: `recounted` mends `_row` once all were read.
     `is_text` says that values are text that still needs trimming.
     `has_malformed` says that `relation` has a column `_malformed`: true for a record that could not be taken apart.
-    `has_incomplete` says that it has a column `_incomplete`: what is missing of a record that the source did not tell whole, or NULL.
+    `has_incomplete` says that it has a column `_incomplete`: what is missing of a record that the source gave only in part, or NULL.
     `files` are those that it is read from.
     `rejects` is an SQL table expression (_file, _row, detail) of records that could not be read at all, valid once
     `relation` was read.

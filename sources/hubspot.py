@@ -245,7 +245,7 @@ def _associated(ask: Ask, kind: str, to_kind: str, keys: Sequence[str]) -> dict[
         lost = [error for error in documents_in(document, "errors") if error.get("category") != NOTHING_THERE]
         if lost:
             raise Retriable(
-                f"HubSpot does not tell what some {kind} belong to: {tell(lost[0].get('message')) or 'no reason'}"
+                f"HubSpot did not say what some {kind} belong to: {tell(lost[0].get('message')) or 'no reason'}"
             )
         following = []
         for result in documents_in(document, "results"):

@@ -217,7 +217,7 @@ class _Reader:
         position = {**position, "seen": _latest(position, records)}
         following, told = answer.headers.get("sforce-locator"), answer.headers.get("sforce-numberofrecords", "")
         if following is None or (told.isdigit() and int(told) != len(records)):
-            raise Retriable(f"Salesforce gave {len(records)} records of a job's results, and not all that it told of.")
+            raise Retriable(f"Salesforce gave {len(records)} records of a job's results, and not all that it counted.")
         if following in ("null", ""):
             ask.api.answer("DELETE", path)
             return self._page(records, _ended(position), is_end=True)

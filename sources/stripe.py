@@ -54,7 +54,7 @@ class Kind:
 
     `expanded` are the fields to be shown whole, each with the version of the API since which it can be. `about` finds the
     objects that an event changes, by what the event holds. `shown` gives its records, or raises `Skippable` for an object that
-    Stripe does not tell whole, which is quarantined.
+    Stripe shows only in part, which is quarantined.
     """
 
     path: str

@@ -20,8 +20,8 @@ Where Stripe says so:
 Where Stripe does not say: a week is 52/12 and a day 365/12 of a month; a subscription whose payments are paused with
 `void` or `mark_uncollectible` has no MRR, since nobody owes it, and with `keep_as_draft` it has; an amount off a subscription
 is taken off each of its bills; of a subscription that has ended, the customer's discount counts as it was at the end. After a
-trial, a subscription that is past due or canceled has MRR only if something was ever paid for it: a trial that nobody paid for
-after it ended is no customer who left.
+trial, a subscription that is past due or canceled has MRR only if something was ever paid for it: a trial that was never paid
+for is no customer who left.
 
 An object that is not whole has no MRR here, rather than a wrong one: items of which only some are there, a discount or a coupon
 that is only an id, a tiered price without tiers, an amount in another currency raise `Skippable`. `stripe_objects.py` fetches what
@@ -127,10 +127,10 @@ def monthly(subscription: Object, *, deduct: Collection[str] = FOREVER, now: dat
     currency = currency_of(subscription)
     coupons = _Coupons(frozenset(deduct), currency, _moment(now))
     licensed = [item for item in items_of(subscription) if not is_metered(item)]
-    bills = [bill for item in licensed for bill in coupons.off([_bill(item, currency)], _told(item.get("discounts")))]
+    bills = [bill for item in licensed for bill in coupons.off([_bill(item, currency)], _whole(item.get("discounts")))]
     own = _own_discounts(subscription)
     if not own:
-        coupons, own = replace(coupons, at=_last_moment(subscription, now)), _told([_of_customer(subscription)])
+        coupons, own = replace(coupons, at=_last_moment(subscription, now)), _whole([_of_customer(subscription)])
     total = sum((bill.monthly for bill in coupons.off(bills, own)), Decimal(0))
     return major(total, currency) or Decimal(0)
 
@@ -140,8 +140,8 @@ def discount_ends(subscription: Object, *, now: datetime) -> int | None:
 
     Of a subscription that has ended, as it was at the end. None where none runs, or none ends: `forever`, or `once`.
     """
-    of_items = [discount for item in items_of(subscription) for discount in _told(item.get("discounts"))]
-    told = [*(_own_discounts(subscription) or _told([_of_customer(subscription)])), *of_items]
+    of_items = [discount for item in items_of(subscription) for discount in _whole(item.get("discounts"))]
+    told = [*(_own_discounts(subscription) or _whole([_of_customer(subscription)])), *of_items]
     at = _last_moment(subscription, now)
     running = [discount for discount in told if _runs(discount, at)]
     return min((int(discount["end"]) for discount in running if discount.get("end") is not None), default=None)
@@ -297,7 +297,7 @@ def _bill(item: Object, currency: str) -> _Bill:
 
 @dataclass(frozen=True)
 class _Coupons:
-    """Which coupons count: of the durations `deduct`, running at the moment `at` (seconds since 1970), and what they take off
+    """Which coupons count: of the durations `deduct`, running at `at` (seconds since 1970), and what they take off
     in `currency`.
     """
 
@@ -351,13 +351,13 @@ def _runs(discount: Object, at: float) -> bool:
     return (start is None or start <= at) and (end is None or end > at)
 
 
-def _told(discounts: Any) -> Sequence[Object]:
+def _whole(discounts: Any) -> Sequence[Object]:
     """Discounts, none of which is only an id."""
-    told = [discount for discount in discounts or [] if discount]
-    unknown = [str(discount) for discount in told if not isinstance(discount, Mapping)]
+    found = [discount for discount in discounts or [] if discount]
+    unknown = [str(discount) for discount in found if not isinstance(discount, Mapping)]
     if unknown:
         raise Skippable(f"of discount {', '.join(unknown)} only the id is known")
-    return told
+    return found
 
 
 def _own_discounts(subscription: Object) -> Sequence[Object]:
@@ -365,7 +365,7 @@ def _own_discounts(subscription: Object) -> Sequence[Object]:
     several, one = subscription.get("discounts"), subscription.get("discount")
     if isinstance(one, Mapping) and several in (None, [], [one.get("id")]):
         return [one]
-    return _told(several)
+    return _whole(several)
 
 
 def _of_customer(subscription: Object) -> Any:

@@ -35,9 +35,9 @@ def as_it_is(ask: Ask, found: Record) -> list[Record]:
 
 
 def shown_subscription(ask: Ask, subscription: Record) -> list[Record]:
-    """A subscription as the periods that Stripe still tells of: before, during and after its trial; the last is how it is now.
+    """A subscription as the periods that Stripe still shows: before, during and after its trial; the last is how it is now.
 
-    Raises `Skippable` for one that Stripe does not tell whole.
+    Raises `Skippable` for one that Stripe shows only in part.
     """
     subscription = whole_subscription(ask, subscription)
     *former, present = lived = stripe_mrr.spans(subscription)
@@ -110,7 +110,7 @@ def _all_items(ask: Ask, subscription: Record) -> list[Document]:
         return list(every(ask, "/v1/subscription_items", subscription=subscription["id"], **expand))
     found = listed.get("data") if isinstance(listed, Mapping) else None
     if not isinstance(found, list):
-        raise Skippable("Stripe told no items of the subscription")
+        raise Skippable("Stripe gave no items of the subscription")
     return found
 
 
@@ -141,7 +141,7 @@ def _with_coupons(ask: Ask, owner: Record, currency: str) -> Record:
 def _with_coupon(ask: Ask, discount: Any, currency: str) -> Any:
     """A discount with its coupon whole: newer versions of the API name it, older ones show it without what is only expanded.
 
-    One of a duration that lowers no MRR may stay as it is. What a coupon that was deleted since applies to, nobody tells any more:
+    One of a duration that lowers no MRR may stay as it is. What a coupon that was deleted since applies to is not known any more:
     it is taken to apply to all.
     """
     if not isinstance(discount, Mapping):
@@ -273,9 +273,9 @@ def _invoices_of(ask: Ask, charge: Record) -> list[Record]:
 
 
 def _share_without_tax(invoices: Sequence[Record]) -> Decimal:
-    told = [invoice for invoice in invoices if invoice.get("total_excluding_tax") is not None]
+    known = [invoice for invoice in invoices if invoice.get("total_excluding_tax") is not None]
     total, without_tax = (
-        sum(Decimal(str(one.get(name) or 0)) for one in told) for name in ("total", "total_excluding_tax")
+        sum(Decimal(str(one.get(name) or 0)) for one in known) for name in ("total", "total_excluding_tax")
     )
     return Decimal(without_tax) / total if total else Decimal(1)
 

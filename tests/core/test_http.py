@@ -245,7 +245,7 @@ def _serving_tls(certificate) -> Iterator[int]:
 
 
 class _Raw:
-    """A server that sends what it is given, piece by piece, in pauses, until nobody listens any more."""
+    """A server that sends what it is given, piece by piece, in pauses, until the client is gone."""
 
     def __init__(self, pieces: Iterable[bytes], pause: float = 0.0) -> None:
         self._pieces, self._pause = pieces, pause

@@ -306,5 +306,5 @@ def test_a_record_whose_account_hubspot_could_not_tell_is_not_one_of_nobody(comp
     crm.fail("cut", match="associations")
     report = company.load()["notes"]
     assert (report.status, report.rows_read) == ("stopped", 0)
-    assert "does not tell what some notes belong to: told to lose these" in report.message
+    assert "did not say what some notes belong to: told to lose these" in report.message
     assert company.load()["notes"].rows_inserted == 1

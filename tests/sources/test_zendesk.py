@@ -306,7 +306,7 @@ def test_comments_and_ratings_are_read_only_where_they_are_named(company: Any, d
     assert desk.calls("ticket_events") == desk.calls("satisfaction_ratings") == 0
 
 
-def test_ratings_that_go_on_nobody_says_where_are_not_all(company: Any, desk: ZendeskStandIn) -> None:
+def test_ratings_that_go_on_without_saying_where_are_not_all(company: Any, desk: ZendeskStandIn) -> None:
     desk.put("tickets", [ticket(1)])
     desk.put("satisfaction_ratings", [rating(number) for number in (1, 2, 3)])
     desk.page_rows = 2
