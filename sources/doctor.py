@@ -297,11 +297,14 @@ def _columns(
     names = stream.entity.column_names
     # What is empty in a text is nothing that fills it.
     texts = ", ".join(f"nullif(trim(cast({identifier(name)} as varchar)), '') as {identifier(name)}" for name in names)
-    shares = ", ".join(f"count({identifier(name)}) / nullif(count(*), 0) as {identifier(name)}" for name in names)
+    shares = ", ".join(
+        f"coalesce(sum(_rows) filter ({identifier(name)} is not null), 0) / nullif(sum(_rows), 0) as {identifier(name)}"
+        for name in names
+    )
     filled = rows(
         connection,
-        f"select {shares} from (select {texts} from {stream.table} where {stream.mine()}"
-        f" union all select {texts} from {stream.quarantine} where {stream.mine()})",
+        f"select {shares} from (select {texts}, 1 as _rows from {stream.table} where {stream.mine()}"
+        f" union all select {texts}, _times_in_run from {stream.quarantine} where {stream.mine()})",
     )[0]
     mapped = {name: mapping.sql for name, mapping in effective_columns(stream.entity, config).items()}
     if by_user and stream.entity.user is not None:
