@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from rich.progress import Progress
 from core.errors import UserError
 from core.printable import UNSAFE, json_safe, printable
 from orchestration import console
+from orchestration.runs import RunOutcome
 
 HOSTILE = "\x1b[2J\x1b]52;c;ZXZpbA==\x07Acme\u202eDTL\x9b31m [red]x[/red] [link=file:///x]y[/link] :boom: \\[/]"
 STYLES = re.compile(r"\x1b\[[0-9;]*m")
@@ -77,3 +79,55 @@ def test_json_keeps_every_character_and_shows_none_that_is_unsafe(document: obje
 def test_ordinary_names_are_left_alone() -> None:
     for name in ("Müller & Söhne KG", "株式会社", "مؤسسة", "नमस्ते", "👩\u200d💻 Ltd", "a\tb\nc", "O'Brien [EU]"):
         assert printable(name) == name
+
+
+def test_warnings_of_one_kind_are_one_line_with_their_number(shown: io.StringIO) -> None:
+    outcome = RunOutcome("run", "customer_360", datetime(2024, 7, 1), status="done")
+    outcome.warn("freshness", "a: freshness: old", "b: freshness: older", "c: freshness: oldest")
+    outcome.warn("volume", "a: volume: few rows")
+    console.show_outcome(outcome, "Test")
+    lines = only_text(shown.getvalue()).strip().splitlines()[1:]
+    assert [line.strip() for line in lines] == [
+        "! freshness: 3 warnings, such as a: freshness: old (all: tenure status)",
+        "! a: volume: few rows",
+    ]
+    assert len(outcome.warnings) == 4
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            {"subscriptions": 2, "mrr_usd": 1234.5, "unread": 0, "is_at_least": False},
+            "$1,234.50 of MRR stands in quarantine: 2 subscriptions",
+        ),
+        (
+            {"subscriptions": 3, "mrr_usd": 10.0, "unread": 1, "is_at_least": True},
+            "at least $10.00 of MRR stands in quarantine: 3 subscriptions, 1 of which cannot be read",
+        ),
+    ],
+)
+def test_the_mrr_in_quarantine_is_said_in_a_sentence(found: dict[str, object], said: str) -> None:
+    assert console._mrr_in_quarantine(found) == said
+
+
+def test_values_left_empty_are_one_line_for_each_reason() -> None:
+    values = [
+        {
+            "source": "crm",
+            "stream": s,
+            "column_name": c,
+            "reason": r,
+            "values_unread": n,
+            "example": f"{c} 'x' is wrong",
+        }
+        for s, c, r, n in (
+            ("accounts", "employees", "wrong_type", 3),
+            ("tickets", "csat", "out_of_range", 2),
+            ("tickets", "reopens", "wrong_type", 1),
+        )
+    ]
+    assert console._unread_values(values) == [
+        "4 values left empty, wrong type: crm/accounts.employees, crm/tickets.reopens, such as employees 'x' is wrong",
+        "2 values left empty, out of range: crm/tickets.csat, such as csat 'x' is wrong",
+    ]
