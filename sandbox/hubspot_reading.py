@@ -176,9 +176,7 @@ def owners(store: Store, request: Request) -> Response:
     return JSONResponse(_page(found[after : after + limit], after + limit if has_more else None))
 
 
-def owner(
-    key: str, email: str, *, at: str, first_name: str = "", last_name: str = "", archived: bool = False
-) -> Body:
+def owner(key: str, email: str, *, at: str, first_name: str = "", last_name: str = "", archived: bool = False) -> Body:
     """A person that records can be assigned to, as they are shown: without the names that they did not give."""
     names = {name: value for name, value in (("firstName", first_name), ("lastName", last_name)) if value}
     shown = {"id": key, "email": email, **names, "type": "PERSON"}
