@@ -1,5 +1,5 @@
--- Which families of facts are measured for which account, and since when which of their columns: some source that delivers them must know the
--- account. Where none does, the marts say NULL; where one does, the absence of facts is a measured zero.
+-- Which families of facts are measured for which account, and since when which of their columns: some source that delivers them
+-- must know the account. Where none does, the marts say NULL; where one does, the absence of facts is a measured zero.
 
 with
 

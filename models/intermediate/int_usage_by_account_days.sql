@@ -12,7 +12,8 @@
 {%- endset %}
 
 -- depends_on: {{ ref("stg_ledger__restated_days") }}
--- What each row stands for is decided by uses(): a row of no use still shows that the day was delivered. All events are counted once. After that a run recounts exactly the days of those accounts that a load touched: new events, late
+-- What each row stands for is decided by uses(): a row of no use still shows that the day was delivered.
+-- All events are counted once. After that a run recounts exactly the days of those accounts that a load touched: new events, late
 -- ones, and days from which the loader took events away. The union of events is written out where it is read, because DuckDB
 -- would copy ten million rows for a CTE that is read twice.
 

@@ -8,9 +8,9 @@
 }}
 
 -- depends_on: {{ ref("stg_ledger__restated_days") }}
--- When each account first used each feature, when the feature was first delivered (a row of no use is), and when a row first named
--- a user. A later event cannot change that, so a run reads new events only; all events of a feature are read again only where the
--- loader took events away on the very day of one of its firsts.
+-- When each account first used each feature, when the feature was first delivered (a row of no use is), and when a row first
+-- named a user. A later event cannot change that, so a run reads new events only; all events of a feature are read again only
+-- where the loader took events away on the very day of one of its firsts.
 {% set firsts = {
     "first_used_at": "case when " ~ uses() ~ " > 0 then occurred_at end",
     "first_fact_at": "occurred_at",

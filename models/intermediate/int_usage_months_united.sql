@@ -1,6 +1,7 @@
 {{ config(materialized="view") }}
 
--- Months in which usage was delivered (events is 0 where all of it was no use) as known at the as-of date: whole months before it, and of its own month the days before it.
+-- Months in which usage was delivered (events is 0 where all of it was no use) as known at the as-of date: whole months before
+-- it, and of its own month the days before it.
 
 with
 

@@ -100,7 +100,8 @@ final as (
         {{ money("start_usd") }} as start_mrr_usd,
         {% for movement in movements -%}
             {% set amount = movement ~ "_usd" -%}
-            {{ money("case when knows_ends then " ~ amount ~ " end" if movement in of_ends else amount) }} as {{ movement }}_mrr_usd,
+            {{ money("case when knows_ends then " ~ amount ~ " end" if movement in of_ends else amount) }}
+                as {{ movement }}_mrr_usd,
         {% endfor -%}
         {{ money("end_usd") }} as end_mrr_usd,
         start_usd = 0 and end_usd > 0 and is_first as is_logo_new,

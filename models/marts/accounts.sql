@@ -320,7 +320,8 @@ final as (
         {% set knows_payments = "(has_invoices_paid_at or has_invoices_status)" -%}
         {{ money(measured("invoiced_usd", "has_invoice_data")) }} as invoiced_usd,
         {{ money(measured("unpaid_usd", "has_invoice_data", needs=knows_payments)) }} as unpaid_usd,
-        {{ money(measured("overdue_usd", "has_invoice_data", needs=knows_payments ~ " and has_invoices_due_at")) }} as overdue_usd,
+        {{ money(measured("overdue_usd", "has_invoice_data", needs=knows_payments ~ " and has_invoices_due_at")) }}
+            as overdue_usd,
         {{ measured("failed_payments_90d", "has_invoice_data", needs="has_invoices_failed_payments") }} as failed_payments_90d,
         case when has_invoices_paid_at and has_invoices_due_at then late_days_avg_365d end as late_days_avg_365d,
         last_invoice_at,

@@ -12,11 +12,14 @@ classified as (
 
     select
         *,
-        -- A credit note asks nobody for money, and a cancelled or written-off invoice no longer does. Of a source that says nothing
-        -- of payments, nobody knows.
+        -- A credit note asks nobody for money, and a cancelled or written-off invoice no longer does. Of a source that says
+        -- nothing of payments, nobody knows.
         case
             when payment_known_from < {{ as_of() }}
-                then paid_at is null and amount_usd > 0 and coalesce(status, 'open') not in ('paid', 'void', 'uncollectible')
+                then
+                    paid_at is null
+                    and amount_usd > 0
+                    and coalesce(status, 'open') not in ('paid', 'void', 'uncollectible')
         end as is_unpaid
     from invoices
 

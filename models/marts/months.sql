@@ -113,7 +113,8 @@ final as (
         {{ next_month("months.month_start_date") }} <= {{ as_of_date() }} as is_complete,
         {% for measure in ["start"] + movements + ["end"] -%}
             {% set needs = knows_ends if measure in of_ends -%}
-            {{ money(measured("waterfall." ~ measure ~ "_mrr_usd", "delivered.has_subscriptions", needs)) }} as {{ measure }}_mrr_usd,
+            {{ money(measured("waterfall." ~ measure ~ "_mrr_usd", "delivered.has_subscriptions", needs)) }}
+                as {{ measure }}_mrr_usd,
         {% endfor -%}
         {% for measure in ["at_start", "new", "reactivated", "churned", "completed", "at_end"] -%}
             {% set needs = knows_ends if measure in of_ends -%}
