@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,6 +31,7 @@ from core.source_settings import CONNECTORS, SOURCE_KINDS, AnySource, ApiSource
 from core.sync_settings import SyncSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+_DOMAIN = re.compile(r"[^\W_][\w-]*(\.[\w-]+)+")
 
 
 class IdentityConfig(Strict):
@@ -37,7 +39,19 @@ class IdentityConfig(Strict):
 
     precedence: tuple[str, ...] = ()
     rules: tuple[Literal["id", "domain", "name"], ...] = ("id", "domain", "name")
+    shared_domains: tuple[str, ...] = ()
     derive_accounts: bool = False
+
+    @field_validator("shared_domains")
+    @classmethod
+    def _bare(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        bare = tuple(domain.strip().lower() for domain in domains)
+        for domain in bare:
+            if not _DOMAIN.fullmatch(domain):
+                raise ValueError(
+                    f"{domain!r} is no domain; write it like `example.com`, without protocol, path or mailbox"
+                )
+        return bare
 
 
 class ChurnConfig(Strict):

@@ -210,6 +210,8 @@ def mart_checks(mart: Mart) -> list[CheckSpec]:
         checks.append(spec("sums", "critical", "What is told in two places agrees."))
     if mart.entity is not None:
         checks.append(spec("complete", "critical", f"Every raw row of {mart.entity} before the clock is there once."))
+    if mart.name == "account_sources":
+        checks.append(spec("named_ids", "warning", "Every crm_account_id names an account of an earlier source."))
     if mart.name == "accounts":
         checks.append(spec("not_empty", "critical", "There are accounts."))
         checks.append(spec("built", "critical", "The accounts were built for this run's clock."))

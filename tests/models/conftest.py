@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import ml.tables
-from core import clock
+from core import clock, identity
 from core.contract import ENTITIES
 from core.warehouse import Connection, rows, scratch, warehouse
 from sources.base import StreamId
@@ -66,6 +66,7 @@ class Company:
     def set_clock(self, as_of: datetime, *, is_replay: bool = False) -> None:
         with warehouse(self.path) as connection:
             clock.write(connection, as_of, is_replay=is_replay)
+            identity.write(connection)
 
     def insert(
         self,
@@ -171,6 +172,7 @@ class Company:
             connection.execute("use warehouse")
             ensure_tables(connection, [StreamId("crm", e, "files", "crm", e) for e in ENTITIES])
             clock.write(connection, as_of, is_replay=False)
+            identity.write(connection)
             for entity, columns in (mapped or {}).items():
                 note_columns(connection, StreamId("crm", entity, "files", "crm", entity), columns)
             for entity, found in facts.items():
