@@ -18,10 +18,11 @@ from core.contract import ENTITIES
 from core.settings import Config, WatchConfig
 from core.warehouse import Connection, identifier, rows, scalar, table_exists
 from core.words import percent
-from data_quality import named_ids, profile
+from data_quality import gaps, named_ids, profile
 from data_quality.checks import STEADY, WATCHED, CheckSpec, mart_checks, raw_tables
 from data_quality.columns import ProfileWords, add_missing, columns_frame, number, schema_records
 from data_quality.frames import Expect, Frame
+from data_quality.gaps import GapWords
 from data_quality.gate import Gate, Run, Words
 from data_quality.marts import MARTS, PAST, Mart, Sum
 from data_quality.named_ids import NamedIdWords
@@ -46,6 +47,7 @@ def mart_gate(connection: Connection, config: Config, mart: Mart, before: dict[s
     measure.sums()
     measure.completeness()
     measure.named_ids()
+    measure.gaps()
     measure.sizes(before)
     measure.exclusions()
     measure.freshness()
@@ -253,6 +255,26 @@ class _Measure:
         self.gate.add(
             Frame(self.mart.boundary, self.mart.table, "named_ids", data, (expect,), ("source",)),
             NamedIdWords(self.mart.table, found),
+        )
+
+    def gaps(self) -> None:
+        """Periods that are carried on leave no gap of up to a day."""
+        if "gaps" not in self.specs or not self.fits:
+            return
+        found = gaps.measure(self.connection, self.config)
+        if not found:
+            self.gate.skip("gaps", "no period is carried on within a day")
+            return
+        import pandas as pd
+
+        says = "Periods that are carried on leave no gap"
+        said = (f"{r['source']}/{r['stream']} {number(r['gaps'])} of {number(r['carried_on'])}" for r in found)
+        self.gate.note("gaps", "; ".join(said), says)
+        expect = Expect("gaps", self.specs["gaps"].severity, "between", "share", says, minimum=0, maximum=gaps.MOST)
+        data = pd.DataFrame([{key: record[key] for key in ("source", "stream", "share")} for record in found])
+        self.gate.add(
+            Frame(self.mart.boundary, self.mart.table, "gaps", data, (expect,), ("source", "stream")),
+            GapWords(self.mart.table, found),
         )
 
     # --- sizes -------------------------------------------------------------------------------------------------

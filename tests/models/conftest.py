@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -374,6 +374,39 @@ def new_company(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Compa
         return company
 
     return make
+
+
+@contextmanager
+def part_of(
+    built: Company, models: Sequence[str], facts: Mapping[tuple[str, str], Iterable[Row]], as_of: datetime
+) -> Iterator[Connection]:
+    """An in-memory warehouse with `facts` by source and entity, and some models built on them, in the order of the names."""
+    with scratch(threads=1) as connection:
+        connection.execute("attach ':memory:' as warehouse")
+        connection.execute("use warehouse")
+        ensure_tables(connection, [StreamId("any", e, "files", "any", e) for e in ENTITIES])
+        clock.write(connection, as_of, is_replay=False)
+        identity.write(connection)
+        for (source, entity), found in facts.items():
+            for row in found:
+                meta = {"_source": source, "_stream": entity, "_account_source": source, "_loaded_at": FIRST_LOAD}
+                filled = {**row, **meta}
+                marks = ", ".join("?" for _ in filled)
+                connection.execute(
+                    f"insert into raw_files.{entity} ({', '.join(filled)}) values ({marks})", list(filled.values())
+                )
+        for name in models:
+            statement = built.sql[name]
+            connection.execute(f"create schema if not exists {statement.relation.split('.')[0]}")
+            select = statement.select.replace(f"{AS_OF:%Y-%m-%d} 00:00:00", f"{as_of:%Y-%m-%d} 00:00:00")
+            connection.execute(f"create {statement.kind} {statement.relation} as {select}")
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def partly_modelled() -> Callable[..., AbstractContextManager[Connection]]:
+    """`part_of`, for tests."""
+    return part_of
 
 
 @pytest.fixture(scope="session")
