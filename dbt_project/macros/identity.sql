@@ -38,7 +38,7 @@
     end
 {%- endmacro %}
 
-{# The three characters that Salesforce appends: one for each five, whose capital letters are the bits of its place in the list. #}
+{# The three characters that Salesforce appends: one for each five, whose capitals are the bits of its place in the list. #}
 {% macro salesforce_suffix(id) -%}
     {%- for chunk in range(3) -%}
         substr('ABCDEFGHIJKLMNOPQRSTUVWXYZ012345', 1
