@@ -953,7 +953,9 @@ select
     plan, products,
     coalesce(mrr, no_money)::decimal(18, 2) as mrr_usd, (coalesce(mrr, no_money) * 12)::decimal(18, 2) as arr_usd,
     coalesce(subscriptions, no_money) as running_subscriptions, renews_at,
-    days_between(getvariable('as_of'), renews_at) as days_to_renewal, seats,
+    days_between(getvariable('as_of'), renews_at) as days_to_renewal,
+    -- The sandbox company sells nothing ahead.
+    no_money > 0 as has_signed_renewal, null::timestamp as next_started_at, null::decimal(18, 2) as next_mrr_usd, seats,
     pct(coalesce(active_users_28d, no_usage), seats) as seat_use_pct,
     coalesce(events_28d, no_usage) as events_28d, coalesce(events_prev_28d, no_usage) as events_prev_28d,
     coalesce(active_users_28d, no_usage) as active_users_28d, coalesce(active_users_prev_28d, no_usage) as active_users_prev_28d,

@@ -27,8 +27,12 @@ SQL_TYPES: dict[ColumnType, str] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column of an entity. `minimum` and `maximum` are inclusive; `future` says that a date after loading is legitimate;
-    `means` are words that have a meaning in this column though they stand for a missing value elsewhere, in lower case."""
+    """One column of an entity.
+
+    `minimum` and `maximum` are inclusive; `future` says that a date after loading is legitimate; `means` are words that have a
+    meaning in this column though they stand for a missing value elsewhere, in lower case; `word` says that the models read a
+    meaning from the text, whatever its case and the blanks around it.
+    """
 
     name: str
     type: ColumnType
@@ -39,6 +43,7 @@ class Column:
     future: bool = False
     personal: bool = False
     means: tuple[str, ...] = ()
+    word: bool = False
 
     @property
     def sql_type(self) -> str:
@@ -66,6 +71,11 @@ class Entity:
     user: str | None = None
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The columns whose texts have a meaning."""
+        return tuple(c.name for c in self.columns if c.word)
+
+    @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)
 
@@ -74,9 +84,15 @@ class Entity:
 
 
 def _text(
-    name: str, description: str, *, required: bool = False, personal: bool = False, means: tuple[str, ...] = ()
+    name: str,
+    description: str,
+    *,
+    required: bool = False,
+    personal: bool = False,
+    means: tuple[str, ...] = (),
+    word: bool = False,
 ) -> Column:
-    return Column(name, "text", description, required=required, personal=personal, means=means)
+    return Column(name, "text", description, required=required, personal=personal, means=means, word=word)
 
 
 def _id(name: str, description: str, *, required: bool = False) -> Column:
@@ -126,7 +142,7 @@ ENTITIES: dict[str, Entity] = {
                 _id("contact_id", "The contact's id in its source", required=True),
                 _ACCOUNT,
                 _text("email", "E-mail address", personal=True),
-                _text("role", "Role at the customer, such as champion, admin, executive"),
+                _text("role", "Role at the customer, such as champion, admin, executive", word=True),
                 _time("created_at", "When the contact was created"),
                 Column("is_unsubscribed", "boolean", "Whether the contact refuses e-mail"),
                 _time("left_at", "When the contact left the company"),
@@ -153,7 +169,7 @@ ENTITIES: dict[str, Entity] = {
                 Column("mrr_usd", "money", "Monthly recurring revenue in US dollars", required=True, minimum=0),
                 _time("started_at", "Start of the period, inclusive", required=True, future=True),
                 _time("ended_at", "End of the period, exclusive; NULL while it runs", future=True),
-                _text("end_reason", "Why it ended; completed and migrated are no churn"),
+                _text("end_reason", "Why it ended; completed and migrated are no churn", word=True),
                 _time("renews_at", "Next renewal", future=True),
                 _time(
                     "term_ends_at",
@@ -165,7 +181,7 @@ ENTITIES: dict[str, Entity] = {
                     "End of a discount as agreed at the start of the period, whatever became of it; NULL without one that ends",
                     future=True,
                 ),
-                _text("billing_interval", "month or year"),
+                _text("billing_interval", "month or year", word=True),
                 Column("is_trial", "boolean", "Whether it is a trial; trials carry no MRR"),
                 _time("updated_at", "When the source last changed the row"),
             ),
@@ -182,7 +198,7 @@ ENTITIES: dict[str, Entity] = {
                 _time("due_at", "When it is due", future=True),
                 _time("paid_at", "When it was paid"),
                 Column("amount_usd", "money", "Amount in US dollars", required=True),
-                _text("status", "paid, open, void or uncollectible"),
+                _text("status", "paid, open, void or uncollectible", word=True),
                 Column("failed_payments", "integer", "Payment attempts that failed", minimum=0),
                 _time("updated_at", "When the source last changed the row"),
             ),
@@ -225,8 +241,8 @@ ENTITIES: dict[str, Entity] = {
                 _time("opened_at", "When it was opened", required=True),
                 _time("first_response_at", "First answer by support"),
                 _time("solved_at", "When it was solved; NULL while open"),
-                _text("priority", "low, normal, high or urgent, as the source names it"),
-                _text("status", "Status as the source names it"),
+                _text("priority", "low, normal, high or urgent, as the source names it", word=True),
+                _text("status", "Status as the source names it", word=True),
                 Column("csat", "double", "Satisfaction with the ticket, 1 (bad) to 5 (good)", minimum=1, maximum=5),
                 Column("reopens", "integer", "How often it was opened again", minimum=0),
                 _text("subject", "Subject line", personal=True),
@@ -244,7 +260,7 @@ ENTITIES: dict[str, Entity] = {
                 _id("response_id", "The answer's id in its source", required=True),
                 _ACCOUNT,
                 _id("contact_id", "Who answered"),
-                _text("kind", "nps, csat or ces"),
+                _text("kind", "nps, csat or ces", word=True),
                 Column("score", "double", "Score; NPS 0 to 10", required=True, minimum=0, maximum=10),
                 _time("responded_at", "When it was answered", required=True),
                 _text("comment", "Free text", personal=True),
@@ -259,8 +275,8 @@ ENTITIES: dict[str, Entity] = {
                 _id("interaction_id", "The interaction's id in its source", required=True),
                 _ACCOUNT,
                 _id("contact_id", "The contact involved"),
-                _text("channel", "email, meeting, call or note"),
-                _text("direction", "inbound or outbound"),
+                _text("channel", "email, meeting, call or note", word=True),
+                _text("direction", "inbound or outbound", word=True),
                 _time("occurred_at", "When it happened, or is planned to happen", required=True, future=True),
                 _text("subject", "Subject line", personal=True),
                 _text("body", "Text", personal=True),

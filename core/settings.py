@@ -10,6 +10,7 @@ Secrets come only from the environment, as `${NAME}` in `tenure.yml`; they are h
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,6 +32,12 @@ from core.source_settings import CONNECTORS, SOURCE_KINDS, AnySource, ApiSource
 from core.sync_settings import SyncSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+_DOMAIN = re.compile(r"[^\W_][\w-]*(\.[\w-]+)+")
+
+
+def _as_compared(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Words in the form in which the models compare them."""
+    return tuple(word.strip().lower() for word in words)
 
 
 class IdentityConfig(Strict):
@@ -37,7 +45,19 @@ class IdentityConfig(Strict):
 
     precedence: tuple[str, ...] = ()
     rules: tuple[Literal["id", "domain", "name"], ...] = ("id", "domain", "name")
+    shared_domains: tuple[str, ...] = ()
     derive_accounts: bool = False
+
+    @field_validator("shared_domains")
+    @classmethod
+    def _bare(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        bare = _as_compared(domains)
+        for domain in bare:
+            if not _DOMAIN.fullmatch(domain):
+                raise ValueError(
+                    f"{domain!r} is no domain; write it like `example.com`, without protocol, path or mailbox"
+                )
+        return bare
 
 
 class ChurnConfig(Strict):
@@ -52,6 +72,11 @@ class ChurnConfig(Strict):
     activity: tuple[Literal["usage_events", "invoices"], ...] = Field(
         default=("usage_events", "invoices"), min_length=1
     )
+
+    @field_validator("not_churn")
+    @classmethod
+    def _words(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        return _as_compared(words)
 
     @property
     def sentence(self) -> str:
@@ -129,6 +154,36 @@ class ModelConfig(Strict):
     watch: WatchConfig = WatchConfig()
 
 
+KNOWN_REASONS = (
+    *(
+        "canceled",
+        "cancelled",
+        "cancellation",
+        "churned",
+        "churn",
+        "expired",
+        "lapsed",
+        "not renewed",
+        "non-renewal",
+        "closed",
+    ),
+    *(
+        "payment_failed",
+        "payment failed",
+        "non-payment",
+        "nonpayment",
+        "unpaid",
+        "payment_disputed",
+        "cancellation_requested",
+    ),
+    *("too_expensive", "price", "missing_features", "switched_service", "competitor", "unused", "customer_service"),
+    *("low_quality", "too_complex", "other", "bankruptcy", "out of business", "trial_ended", "trial ended"),
+    *("changed", "plan_change", "seat_change", "price_change", "upgrade", "upgraded", "downgrade", "downgraded"),
+    *("renewal", "renewed", "converted"),
+)
+"""Usual words for why a subscription ended that are no surprise: churn, where nothing follows."""
+
+
 class QualityConfig(Strict):
     """Limits of the quality gates: shares are 0 to 1. No date before `earliest_date` is taken for one: seconds that are read as
     milliseconds lie in January 1970.
@@ -139,6 +194,12 @@ class QualityConfig(Strict):
     min_volume_share: float = Field(default=0.3, ge=0)
     max_volume_share: float = Field(default=3.0, gt=0)
     min_kept_share: float = Field(default=0.5, ge=0, le=1)
+    end_reasons: tuple[str, ...] = KNOWN_REASONS
+
+    @field_validator("end_reasons")
+    @classmethod
+    def _words(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        return _as_compared(words)
 
     @property
     def earliest(self) -> datetime:
@@ -243,6 +304,16 @@ class Config(Strict):
         """All sources, the ones that `identity.precedence` names first."""
         named = self.identity.precedence
         return (*named, *(name for name in self.sources if name not in named))
+
+    @property
+    def inclusive_ends(self) -> tuple[tuple[str, str], ...]:
+        """The streams, by source and name, whose subscriptions end with the day that is given."""
+        return tuple(
+            (source, name)
+            for source, settings in self.sources.items()
+            for name, stream in settings.streams.items()
+            if stream.ends == "inclusive"
+        )
 
     def account_source(self, source: str) -> str:
         """The source whose account ids `source` uses."""

@@ -61,7 +61,8 @@ class StreamConfig(Strict):
     JSON lines that none may have. `partial` rows tell only what changed: what one leaves out stays as it was told before. `deleted_at`
     is SQL over a table's columns: since when its row is deleted, NULL while it is there. `null_words` are the texts that stand for a
     missing value, whatever their case, instead of those of `core.placeholders`. `decimal` and `thousands` are the marks of numbers
-    that are text.
+    that are text. `ends` says of subscriptions whether the day of an end is the last one that was paid for (inclusive) or the first
+    one that was not.
     """
 
     entity: str
@@ -86,6 +87,7 @@ class StreamConfig(Strict):
     batch_rows: int = Field(default=200_000, ge=1)
     resource: str | None = None
     periods: bool = False
+    ends: Literal["exclusive", "inclusive"] | None = None
     partial: bool = False
     null_words: tuple[str, ...] | None = None
 
@@ -123,6 +125,8 @@ class StreamConfig(Strict):
         entity = ENTITIES[self.entity]
         if self.periods and self.entity != "subscriptions":
             raise ValueError(f"`periods` is for subscriptions, not for {self.entity}")
+        if self.ends and self.entity != "subscriptions":
+            raise ValueError(f"`ends` is for subscriptions, not for {self.entity}")
         unknown = sorted(set(self.columns) - set(entity.column_names))
         if unknown:
             raise ValueError(

@@ -16,14 +16,12 @@ from data_quality.gate import Words
 from data_quality.profile import Record, Shape
 from data_quality.rules import ColumnRule, TableRule
 
-ROW_CHECKS = ("required", "ranges", "accepted_values")
 """Checks that look at one row at a time."""
 
 RAW_ADVICE = {
     "schema": "Tables of raw schemas belong to the loader: move this one aside and load with --full.",
     "required": "Map the column in tenure.yml to a source column that is always filled.",
     "ranges": "Look at these rows in the source; correct them there, or their mapping in tenure.yml.",
-    "accepted_values": "Translate the words in tenure.yml, for instance with a CASE expression.",
     "keys_unique": "Check that the mapped key identifies a row of the source.",
     "references": "Load the accounts of that source, or set account_source to the source whose ids these are.",
 }
@@ -106,11 +104,6 @@ def row_expectations(rule: TableRule, specs: dict[str, CheckSpec], limits: dict[
             expects.append(Expect("ranges", ranges, "between", name, says, minimum=earliest, maximum=latest))
         for other in column.not_before:
             expects.append(Expect("ranges", ranges, "at_least", name, f"{name} is not before {other}", other=other))
-        if column.values and "accepted_values" in specs:
-            says = f"{name} is one of {', '.join(column.values)}"
-            expects.append(
-                Expect("accepted_values", specs["accepted_values"].severity, "in_set", name, says, values=column.values)
-            )
     return expects
 
 

@@ -18,12 +18,14 @@ from core.contract import ENTITIES
 from core.settings import Config, WatchConfig
 from core.warehouse import Connection, identifier, rows, scalar, table_exists
 from core.words import percent
-from data_quality import profile
+from data_quality import gaps, named_ids, profile
 from data_quality.checks import STEADY, WATCHED, CheckSpec, mart_checks, raw_tables
 from data_quality.columns import ProfileWords, add_missing, columns_frame, number, schema_records
 from data_quality.frames import Expect, Frame
+from data_quality.gaps import GapWords
 from data_quality.gate import Gate, Run, Words
 from data_quality.marts import MARTS, PAST, Mart, Sum
+from data_quality.named_ids import NamedIdWords
 from data_quality.profile import Record
 from data_quality.results import Measure
 from data_quality.rules import TableRule
@@ -44,6 +46,8 @@ def mart_gate(connection: Connection, config: Config, mart: Mart, before: dict[s
     measure.columns()
     measure.sums()
     measure.completeness()
+    measure.named_ids()
+    measure.gaps()
     measure.sizes(before)
     measure.exclusions()
     measure.freshness()
@@ -233,6 +237,45 @@ class _Measure:
             uses = "coalesce(sum(greatest(coalesce(event_count, quantity, 1), 0)), 0)"
             return float(scalar(self.connection, f"select {uses} from {table} where {before} and {known}"))
         return profile.count(self.connection, table, f"{before} and {known}")
+
+    def named_ids(self) -> None:
+        """Every id by which a record names an account is the id of one."""
+        if "named_ids" not in self.specs or not self.fits:
+            return
+        found = named_ids.measure(self.connection)
+        if not found:
+            self.gate.skip("named_ids", "no record names the id of another source's account")
+            return
+        import pandas as pd
+
+        says = "Every crm_account_id is the id of an account"
+        self.gate.note("named_ids", "; ".join(f"{r['source']} {number(r['named'])} records" for r in found), says)
+        expect = Expect("named_ids", self.specs["named_ids"].severity, "between", "unknown", says, minimum=0, maximum=0)
+        data = pd.DataFrame([{"source": r["source"], "unknown": r["unknown"]} for r in found])
+        self.gate.add(
+            Frame(self.mart.boundary, self.mart.table, "named_ids", data, (expect,), ("source",)),
+            NamedIdWords(self.mart.table, found),
+        )
+
+    def gaps(self) -> None:
+        """Periods that are carried on leave no gap of up to a day."""
+        if "gaps" not in self.specs or not self.fits:
+            return
+        found = gaps.measure(self.connection, self.config)
+        if not found:
+            self.gate.skip("gaps", "no period is carried on within a day")
+            return
+        import pandas as pd
+
+        says = "Periods that are carried on leave no gap"
+        said = (f"{r['source']}/{r['stream']} {number(r['gaps'])} of {number(r['carried_on'])}" for r in found)
+        self.gate.note("gaps", "; ".join(said), says)
+        expect = Expect("gaps", self.specs["gaps"].severity, "between", "share", says, minimum=0, maximum=gaps.MOST)
+        data = pd.DataFrame([{key: record[key] for key in ("source", "stream", "share")} for record in found])
+        self.gate.add(
+            Frame(self.mart.boundary, self.mart.table, "gaps", data, (expect,), ("source", "stream")),
+            GapWords(self.mart.table, found),
+        )
 
     # --- sizes -------------------------------------------------------------------------------------------------
 

@@ -18,8 +18,8 @@ from core.contract import Column
 from core.settings import Config
 from core.warehouse import Connection, identifier, literal, rows, table_exists
 from core.words import percent
-from data_quality import chronology, profile, terms, volume
-from data_quality.checks import CLOSED_VALUES, STEADY, CheckSpec, RawTable, raw_checks
+from data_quality import chronology, profile, terms, volume, words
+from data_quality.checks import STEADY, CheckSpec, RawTable, raw_checks
 from data_quality.chronology import ChronologyWords
 from data_quality.columns import (
     ProfileWords,
@@ -35,6 +35,7 @@ from data_quality.gate import Gate, Run, Words
 from data_quality.profile import Record
 from data_quality.rules import ColumnRule, TableRule
 from data_quality.terms import TermWords
+from data_quality.words import UnknownWords
 
 ROWS_AT_ONCE = 10_000
 """Up to this many new rows are judged themselves; of more, a profile is judged that covers all of them."""
@@ -106,6 +107,7 @@ def raw_gate(
     measure.loads()
     measure.streams(newest)
     measure.columns()
+    measure.words()
     measure.chronology()
     measure.terms()
     measure.volume()
@@ -129,7 +131,6 @@ def raw_rule(connection: Connection, config: Config, table: RawTable, now: datet
             required=column.required and not (undated and column.name == entity.happened_at),
             minimum=column.minimum,
             maximum=column.maximum,
-            values=CLOSED_VALUES.get((entity.name, column.name), ()),
             not_before=(before[column.name],) if column.name in before else (),
             earliest=f"timestamp '{config.quality.earliest}'" if is_time else None,
             latest=f"timestamp '{latest:%Y-%m-%d %H:%M:%S}'" if is_time else None,
@@ -201,19 +202,19 @@ class _Measure:
         self.fits = found.fits(rule)
         if not self.fits:
             self._add_profile(rule, records)
-            for check in ("required", "ranges", "accepted_values", "keys_unique", "references"):
+            for check in ("required", "ranges", "keys_unique", "references"):
                 self.gate.skip(check, "the table's columns are not those of the contract")
             return
         self.new_rows = profile.count(self.connection, self.table.name, self.new)
         self.gate.note("schema", f"{len(records)} columns as promised", "the contract's columns and types")
         self._keys_and_references(rule, records)
         if self.new_rows == 0:
-            for check in ("required", "ranges", "accepted_values"):
+            for check in ("required", "ranges"):
                 self.gate.skip(check, "no new rows")
             self._add_profile(rule, records)
             return
         basis = "row by row" if self.new_rows <= self.rows_at_once else "by a profile of all of them"
-        for check in ("required", "ranges", "accepted_values"):
+        for check in ("required", "ranges"):
             self.gate.note(check, f"all {number(self.new_rows)} new rows hold it, judged {basis}", "")
         if self.new_rows <= self.rows_at_once:
             self._add_profile(rule, records)
@@ -271,6 +272,32 @@ class _Measure:
         }
         frame = Frame("raw", self.table.name, "rows", data, tuple(row_expectations(rule, self.specs, limits)), rule.key)
         self.gate.add(frame, explain_rows(rule, keys, len(keys), "new rows"))
+
+    def words(self) -> None:
+        """Words of all rows, new and old, that the models do not know."""
+        if "accepted_values" not in self.specs:
+            return
+        accepted = words.known(self.table, self.config)
+        if not self.fits:
+            self.gate.skip("accepted_values", "the table's columns are not those of the contract")
+            return
+        rule = raw_rule(self.connection, self.config, self.table, self.run.now)
+        found = words.measure(self.connection, self.table, rule, accepted)
+        if not found:
+            self.gate.skip("accepted_values", f"no row has {' or '.join(accepted)}")
+            return
+        import pandas as pd
+
+        says = "Only words that the models know"
+        self.gate.note("accepted_values", "; ".join(f"{r['source']} {r['column']}" for r in found), says)
+        expect = Expect(
+            "accepted_values", self.specs["accepted_values"].severity, "between", "unknown", says, maximum=0
+        )
+        data = pd.DataFrame([{key: record[key] for key in ("source", "column", "unknown")} for record in found])
+        self.gate.add(
+            Frame("raw", self.table.name, "words", data, (expect,), ("source", "column")),
+            UnknownWords(self.table, accepted, found),
+        )
 
     # --- what the ledger says ----------------------------------------------------------------------------------
 

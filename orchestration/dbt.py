@@ -41,6 +41,7 @@ def variables(config: Config) -> dict[str, Any]:
         "identity_rules": list(config.identity.rules),
         "derive_accounts": config.identity.derive_accounts,
         "churn": config.churn.model_dump(mode="json"),
+        "inclusive_ends": [list(stream) for stream in config.inclusive_ends],
         "features_enabled": config.model.enabled,
         "sync_models": sorted({destination.model for destination in config.sync.enabled.values()}),
         "snapshots": {

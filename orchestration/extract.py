@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from core import clock, settings
+from core import clock, identity, settings
 from core.errors import Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, merge_parts, rows, side_by_side
@@ -30,6 +30,7 @@ from sources.load import load_stream, prepare
 SANDBOX = dg.AssetKey(["sandbox", "company"])
 CLOCK = dg.AssetKey(["ledger", "clock"])
 RESTATED_DAYS = dg.AssetKey(["ledger", "restated_days"])
+IDENTITY_LISTS = dg.AssetKey(["ledger", "identity_lists"])
 DATA_TEAM = "team:data-engineering"
 """Who answers for an asset that has no other owner."""
 ATTEMPTS = 4
@@ -257,6 +258,7 @@ def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
             for key, description in (
                 (CLOCK, "One row: the instant that facts must precede in this run."),
                 (RESTATED_DAYS, "Days of usage that lost rows since they were counted."),
+                (IDENTITY_LISTS, "Texts and domains that identify no company."),
             )
         ],
         name="clock",
@@ -266,10 +268,13 @@ def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
         with warehouse.open() as connection:
             as_of = clock.as_of(connection, clock=tenure.config.clock, now=settings.utc_now(), replay=None)
             clock.write(connection, as_of, is_replay=False)
+            identity.write(connection, tenure.config.identity.shared_domains)
+            listed = rows(connection, "select count(*) as n from ledger.identity_lists")[0]["n"]
             restated = rows(connection, "select count(*) as n from ledger.restated_days")[0]["n"]
             left = leftovers.find(connection, tenure.config)
         told = {"warnings": dg.MetadataValue.md("\n\n".join(map(_left, left)))} if left else {}
         yield dg.MaterializeResult(asset_key=CLOCK, metadata={"as_of": _utc(as_of), "dagster/row_count": 1, **told})
         yield dg.MaterializeResult(asset_key=RESTATED_DAYS, metadata={"dagster/row_count": restated})
+        yield dg.MaterializeResult(asset_key=IDENTITY_LISTS, metadata={"dagster/row_count": listed})
 
     return set_clock

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from activation.ledger import Ledger
-from core import clock, settings
+from core import clock, identity, settings
 from core.errors import TenureError
 from core.settings import Tenure
 from core.warehouse import Connection, scalar
@@ -92,6 +92,7 @@ def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
         day = context.partition_key
         with warehouse.open() as connection:
             clock.write(connection, datetime.fromisoformat(day), is_replay=True)
+            identity.write(connection, tenure.config.identity.shared_domains)
         transform.build_without_assets(tenure)
         with warehouse.open() as connection:
             counts = write_copy(connection, tenure, replay_path(tenure, day), context.run_id, tables)

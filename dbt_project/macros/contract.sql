@@ -64,10 +64,28 @@
     {{ return(columns) }}
 {%- endmacro %}
 
+{# The columns whose texts have a meaning for the models: `Completed` and ` completed` are one word. #}
+{% macro words(entity) -%}
+    {{ return({
+        "contacts": ["role"],
+        "subscriptions": ["end_reason", "billing_interval"],
+        "invoices": ["status"],
+        "tickets": ["priority", "status"],
+        "survey_responses": ["kind"],
+        "interactions": ["channel", "direction"],
+    }.get(entity, [])) }}
+{%- endmacro %}
+
 {# What a staging model selects to yield them: raw tables have the columns of the contract, whatever filled them. #}
 {% macro as_staged(entity) -%}
     _source as source, _stream as stream, _account_source as account_source,
-    {%- for name, type in contract(entity) %} {{ "account_id as source_account_id" if name == "account_id" else name }},{% endfor %}
+    {%- for name, type in contract(entity) %}
+        {%- if name == "account_id" %} account_id as source_account_id,
+        {%- elif entity == "subscriptions" and name == "ended_at" %} {{ exclusive_end(name) }} as ended_at,
+        {%- elif name in words(entity) %} nullif(lower(trim({{ name }})), '') as {{ name }},
+        {%- else %} {{ name }},
+        {%- endif %}
+    {%- endfor %}
     _loaded_at as loaded_at
 {%- endmacro %}
 

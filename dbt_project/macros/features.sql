@@ -18,11 +18,12 @@
 
 {#
   A name for the definition of the features: what the models of this step say, without comments and layout, and the rules of
-  churn that they read. Rows of another definition are built anew.
+  churn and of ends of periods that they read. Rows of another definition are built anew.
 #}
 {% macro feature_set() -%}
     {%- if execute -%}
         {%- set definitions = [tojson(var("churn"), sort_keys=true), var("snapshots")["max_accounts"] | string] -%}
+        {%- do definitions.extend(var("inclusive_ends", []) | map("join", ".")) -%}
         {%- for node in graph.nodes.values() | sort(attribute="name") -%}
             {%- if node.resource_type == "model" and node.fqn[1] == "features" and node.name not in not_of_the_feature_set() -%}
                 {%- do definitions.append(modules.re.sub("--[^\n]*|\\s+", " ", node.raw_code)) -%}

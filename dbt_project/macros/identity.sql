@@ -22,19 +22,44 @@
     ]) }}
 {%- endmacro %}
 
-{# Domains that say nothing about the company: whoever matches on them matches strangers. #}
-{% macro free_mail_domains() -%}
-    {{ return([
-        "gmail.com", "googlemail.com", "outlook.com", "hotmail.com", "hotmail.co.uk", "hotmail.fr", "live.com", "msn.com",
-        "yahoo.com", "yahoo.co.uk", "yahoo.co.jp", "yahoo.fr", "yahoo.de", "ymail.com", "icloud.com", "me.com",
-        "mac.com", "aol.com", "proton.me", "protonmail.com", "gmx.de", "gmx.net", "gmx.com", "web.de", "t-online.de",
-        "mail.com", "mail.ru", "yandex.ru", "yandex.com", "qq.com", "163.com", "126.com", "zoho.com", "fastmail.com",
-        "orange.fr", "free.fr", "laposte.net", "libero.it", "comcast.net", "verizon.net", "btinternet.com",
-    ]) }}
+{#
+  An id in the one form in which it is compared: `5012.0`, which spreadsheets and data frames make of a number, is 5012; GUIDs are
+  compared without case and braces; an id of Salesforce's with 15 characters, which differ by case, is written with 18, of which
+  the last three say which letters are capital.
+#}
+{% macro canonical_id(id) -%}
+    case
+        when {{ matches("trim(" ~ id ~ ")", "^[0-9]+[.]0+$") }} then {{ replace_pattern("trim(" ~ id ~ ")", "[.]0+$", "") }}
+        when {{ matches("trim(" ~ id ~ ")", "^[{]?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}[}]?$") }}
+            then {{ replace_pattern("lower(trim(" ~ id ~ "))", "[{}]", "") }}
+        when {{ matches("trim(" ~ id ~ ")", "^[0-9a-zA-Z]{15}$") }}
+            then trim({{ id }}) || {{ salesforce_suffix("trim(" ~ id ~ ")") }}
+        else trim({{ id }})
+    end
 {%- endmacro %}
 
-{% macro is_free_mail(domain) -%}
-    {{ domain }} in ({% for free in free_mail_domains() %}'{{ free }}'{{ ", " if not loop.last }}{% endfor %})
+{# The three characters that Salesforce appends: one for each five, whose capitals are the bits of its place in the list. #}
+{% macro salesforce_suffix(id) -%}
+    {%- for chunk in range(3) -%}
+        substr('ABCDEFGHIJKLMNOPQRSTUVWXYZ012345', 1
+        {%- for bit in range(5) %}
+            + case when substr({{ id }}, {{ 5 * chunk + bit + 1 }}, 1) between 'A' and 'Z' then {{ 2 ** bit }} else 0 end
+        {%- endfor %}, 1){{ " || " if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+{% macro first_label(domain) -%}
+    {{ dbt.split_part(domain, "'.'", 1) }}
+{%- endmacro %}
+
+{# The last `count` labels of a domain: the last two of `eu.blog.naver.com` are `naver.com`. NULL where it has fewer. #}
+{% macro last_labels(domain, count) -%}
+    case
+        when {{ matches(domain, "^([^.]+[.]){" ~ (count - 1) ~ ",}[^.]+$") }}
+            then {% for place in range(count, 0, -1) -%}
+                {{ dbt.split_part(domain, "'.'", -place) }}{{ " || '.' || " if not loop.last }}
+            {%- endfor %}
+    end
 {%- endmacro %}
 
 {# Position of a source in identity_precedence; sources that are not listed come last. #}

@@ -31,6 +31,19 @@
     regexp_replace({{ text }}, r'{{ pattern }}', '{{ replacement }}')
 {%- endmacro %}
 
+{# Whether a text has a part that matches. #}
+{% macro matches(text, pattern) -%}
+    {{ return(adapter.dispatch("matches", "tenure")(text, pattern)) }}
+{%- endmacro %}
+
+{% macro default__matches(text, pattern) -%}
+    regexp_matches({{ text }}, '{{ pattern }}')
+{%- endmacro %}
+
+{% macro spark__matches(text, pattern) -%}
+    {{ text }} rlike r'{{ pattern }}'
+{%- endmacro %}
+
 {# Whole days between two points in time, cut to dates so that the hour of a run does not matter. #}
 {% macro days_between(earlier, later) -%}
     {{ dbt.datediff("cast(" ~ earlier ~ " as date)", "cast(" ~ later ~ " as date)", "day") }}

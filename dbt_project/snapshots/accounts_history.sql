@@ -6,7 +6,8 @@
         strategy="check",
         updated_at="as_of_at",
         check_cols=[
-            "account_name", "domain", "industry", "segment", "employees", "owner_email", "parent_account_id", "plan", "seats", "mrr_usd"
+            "account_name", "domain", "industry", "segment", "employees", "owner_email", "parent_account_id", "plan", "seats", "mrr_usd",
+            "has_signed_renewal", "next_started_at", "signed_renews_at"
         ],
         hard_deletes="ignore",
     )
@@ -26,6 +27,9 @@ select
     plan,
     seats,
     mrr_usd,
+    has_signed_renewal,
+    next_started_at,
+    case when has_signed_renewal then renews_at end as signed_renews_at,
     cast(as_of_date as timestamp) as as_of_at
 from {{ ref("accounts") }}
 {% if is_replay() %}

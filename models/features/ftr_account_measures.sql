@@ -70,6 +70,7 @@ final as (
         contracts.plan_changes_365d,
         contracts.losses_ever,
         contracts.days_to_renewal,
+        contracts.has_signed_renewal,
         contracts.days_to_discount_end,
         contracts.days_since_discount_end,
         contracts.days_since_contract_change,

@@ -1,6 +1,7 @@
 -- What an account has signed, as of each date: all from the dates of its subscription periods. The next renewal is not
 -- `renews_at`, which says when the contract renews as of today: it is the end of the term that was agreed when the period began,
--- or follows from the day on which the yearly term began.
+-- or follows from the day on which the yearly term began. A contract that is signed and has not begun counts from the first run
+-- that saw it: history.accounts_history keeps what each run knew, and the dates of subscriptions alone would tell who went on.
 
 with
 
@@ -92,6 +93,25 @@ renewals as (
         min({{ days_between("as_of_date", "renewal_date") }}) as days_to_renewal
     from running_terms
     group by account_id, as_of_date
+
+),
+
+signed as (
+
+    select
+        accounts.account_id,
+        accounts.as_of_date,
+        -- Once the next contract has begun, what was known before it says nothing any more.
+        case
+            when history.next_started_at is null or history.next_started_at >= accounts.as_of_date then history.has_signed_renewal
+        end as has_signed_renewal,
+        history.signed_renews_at
+    from accounts
+    inner join {{ ref("accounts_history") }} as history
+        on
+            accounts.account_id = history.account_id
+            and accounts.as_of_date >= history.dbt_valid_from
+            and (history.dbt_valid_to is null or accounts.as_of_date < history.dbt_valid_to)
 
 ),
 
@@ -223,7 +243,11 @@ joined as (
         movements.contractions_365d,
         movements.losses_ever,
         plan_changes.plan_changes_365d,
-        renewals.days_to_renewal,
+        signed.has_signed_renewal,
+        case
+            when signed.has_signed_renewal then {{ days_between("accounts.as_of_date", "signed.signed_renews_at") }}
+            else renewals.days_to_renewal
+        end as days_to_renewal,
         discounts.days_to_discount_end,
         discounts.days_since_discount_end
     from accounts
@@ -247,6 +271,10 @@ joined as (
         on
             accounts.account_id = renewals.account_id
             and accounts.as_of_date = renewals.as_of_date
+    left join signed
+        on
+            accounts.account_id = signed.account_id
+            and accounts.as_of_date = signed.as_of_date
     left join discounts
         on
             accounts.account_id = discounts.account_id
@@ -277,6 +305,7 @@ final as (
         {{ change_pct("seats", "seats_before") }} as seats_change_180d_pct,
         {{ change_pct("mrr_usd / nullif(seats, 0)", "mrr_before_usd / nullif(seats_before, 0)") }} as price_change_180d_pct,
         cast(days_to_renewal as bigint) as days_to_renewal,
+        has_signed_renewal,
         cast(days_to_discount_end as bigint) as days_to_discount_end,
         cast(days_since_discount_end as bigint) as days_since_discount_end,
         cast({{ days_between("last_started_at", "as_of_date") }} as bigint) as days_since_contract_change,

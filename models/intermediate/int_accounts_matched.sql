@@ -1,8 +1,8 @@
 -- Which records of different sources are one company. Sources are ordered by trust; a record of a later source joins a record of
 -- an earlier one by the first rule that finds a partner:
---   1. id      it names the other's id
---   2. domain  both have a domain that nobody else in their source has, and that is no free-mail provider's
---   3. name    both have a normalised name that nobody else in their source has
+--   1. id      it names the other's id, as it is written or else in another form of the same id (canonical_id)
+--   2. domain  both have a domain that no other record of their source has
+--   3. name    both have a normalised name that no other record of their source has
 -- A value that two records of a source share proves nothing, so it matches nobody. Before that, records that their own source
 -- merged go to the survivor.
 {% set rules = var("identity_rules") %}
@@ -73,6 +73,8 @@ surviving as (
         accounts.source,
         accounts.source_account_id,
         accounts.crm_account_id,
+        accounts.canonical_account_id,
+        accounts.canonical_crm_account_id,
         accounts.normalised_domain,
         accounts.normalised_name,
         accounts.precedence,
@@ -88,6 +90,20 @@ surviving as (
 
 ),
 
+-- Two records may have one id in two forms; then only the form as written tells which is meant.
+unique_ids as (
+
+    select
+        source,
+        precedence,
+        canonical_account_id,
+        min(survivor_id) as survivor_id
+    from surviving
+    group by source, precedence, canonical_account_id
+    having count(*) = 1
+
+),
+
 unique_domains as (
 
     select
@@ -99,7 +115,6 @@ unique_domains as (
     where
         not is_merged
         and normalised_domain is not null
-        and not {{ is_free_mail("normalised_domain") }}
     group by source, precedence, normalised_domain
     having count(*) = 1
 
@@ -145,10 +160,27 @@ candidates as (
         later.source,
         later.source_account_id,
         earlier.source as matched_source,
+        earlier.survivor_id as matched_account_id,
+        earlier.precedence as matched_precedence,
+        'id' as match_rule,
+        2 as rule_order
+    from surviving as later
+    inner join unique_ids as earlier
+        on
+            later.canonical_crm_account_id = earlier.canonical_account_id
+            and later.precedence > earlier.precedence
+    where not later.is_merged and {{ ("id" in rules) | lower }}
+
+    union all
+
+    select
+        later.source,
+        later.source_account_id,
+        earlier.source as matched_source,
         earlier.source_account_id as matched_account_id,
         earlier.precedence as matched_precedence,
         'domain' as match_rule,
-        2 as rule_order
+        3 as rule_order
     from unique_domains as later
     inner join unique_domains as earlier
         on
@@ -165,13 +197,24 @@ candidates as (
         earlier.source_account_id as matched_account_id,
         earlier.precedence as matched_precedence,
         'name' as match_rule,
-        3 as rule_order
+        4 as rule_order
     from unique_names as later
     inner join unique_names as earlier
         on
             later.normalised_name = earlier.normalised_name
             and later.precedence > earlier.precedence
     where {{ ("name" in rules) | lower }}
+
+),
+
+-- Records that name the id of an account, where one of an earlier source has it.
+known_ids as (
+
+    select distinct
+        source,
+        source_account_id
+    from candidates
+    where match_rule = 'id'
 
 ),
 
@@ -247,7 +290,12 @@ identified as (
         surviving.is_merged,
         surviving.is_derived,
         surviving.is_primary_source,
-        surviving.precedence
+        surviving.precedence,
+        surviving.precedence > 1
+        and not surviving.is_merged
+        and surviving.crm_account_id is not null
+        and known_ids.source_account_id is null
+        and {{ ("id" in rules) | lower }} as names_unknown_id
     from surviving
     inner join hop_{{ hops }} as followed
         on
@@ -261,6 +309,10 @@ identified as (
         on
             surviving.source = matches.source
             and surviving.survivor_id = matches.source_account_id
+    left join known_ids
+        on
+            surviving.source = known_ids.source
+            and surviving.source_account_id = known_ids.source_account_id
 
 )
 

@@ -190,6 +190,94 @@ normalised as (
     from accounts
     inner join ranked_sources on accounts.source = ranked_sources.source
 
+),
+
+placeholders as (
+
+    select listed_value as placeholder
+    from {{ ref("stg_ledger__identity_lists") }}
+    where kind = 'placeholder'
+
+),
+
+domain_lists as (
+
+    select
+        kind,
+        listed_value
+    from {{ ref("stg_ledger__identity_lists") }}
+    where kind in ('suffix', 'shared_domain')
+
+),
+
+domains as (
+
+    select distinct normalised_domain as domain
+    from normalised
+    where normalised_domain is not null
+
+),
+
+-- What is shared is shared with all that lies below it.
+shared_domains as (
+
+    {% for count in [2, 3, 4] -%}
+        select domains.domain
+        from domains
+        inner join domain_lists as shared on {{ last_labels("domains.domain", count) }} = shared.listed_value
+        where shared.kind = 'shared_domain'
+        {{ "union" if not loop.last }}
+    {% endfor %}
+
+),
+
+-- A domain names a company if it lies below a suffix that exists, is no such suffix itself, and neither a mail provider's nor a
+-- placeholder (`none.com`). An address of numbers, a single word and a slip of the pen have no suffix that exists.
+company_domains as (
+
+    select domains.domain
+    from domains
+    inner join domain_lists as top on {{ last_labels("domains.domain", 1) }} = top.listed_value and top.kind = 'suffix'
+    left join domain_lists as suffixes on domains.domain = suffixes.listed_value and suffixes.kind = 'suffix'
+    left join shared_domains on domains.domain = shared_domains.domain
+    left join placeholders on {{ first_label("domains.domain") }} = placeholders.placeholder
+    where suffixes.listed_value is null and shared_domains.domain is null and placeholders.placeholder is null
+
+),
+
+-- What identifies no company is NULL, so that no rule can match by it.
+identifying as (
+
+    select
+        normalised.source,
+        normalised.source_account_id,
+        normalised.account_name,
+        normalised.domain,
+        normalised.industry,
+        normalised.segment,
+        normalised.country,
+        normalised.employees,
+        normalised.source_parent_account_id,
+        normalised.owner_email,
+        normalised.created_at,
+        case when empty_ids.placeholder is null then normalised.crm_account_id end as crm_account_id,
+        normalised.merged_into_account_id,
+        normalised.is_derived,
+        case
+            when written_names.placeholder is null and empty_names.placeholder is null then normalised.normalised_name
+        end as normalised_name,
+        company_domains.domain as normalised_domain,
+        {{ canonical_id("normalised.source_account_id") }} as canonical_account_id,
+        case when empty_ids.placeholder is null then {{ canonical_id("normalised.crm_account_id") }} end
+            as canonical_crm_account_id,
+        normalised.precedence,
+        normalised.is_primary_source
+    from normalised
+    left join company_domains on normalised.normalised_domain = company_domains.domain
+    left join placeholders as written_names on lower(trim(normalised.account_name)) = written_names.placeholder
+    left join placeholders as empty_names on normalised.normalised_name = empty_names.placeholder
+    left join placeholders as empty_ids on lower(trim(normalised.crm_account_id)) = empty_ids.placeholder
+
 )
 
-select * from normalised
+select * from identifying

@@ -34,8 +34,9 @@ described as (
         case
             when accounts.is_derived then 'only facts mention it'
             when accounts.crm_account_id is not null then 'names an id that no earlier source has'
-            when accounts.normalised_domain is null and accounts.normalised_name is null then 'has neither domain nor name'
-            else 'its domain and name match nobody, or more than one'
+            when accounts.normalised_domain is null and accounts.normalised_name is null
+                then 'has neither a domain nor a name that identifies a company'
+            else 'its domain and name match no record of an earlier source, or more than one'
         end as explanation
     from unmatched
     inner join accounts

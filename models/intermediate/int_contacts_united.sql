@@ -24,7 +24,7 @@ united as (
         contacts.contact_id,
         accounts.account_id,
         contacts.email,
-        lower(contacts.role) as role,
+        contacts.role,
         contacts.created_at,
         contacts.is_unsubscribed,
         case when contacts.left_at < {{ as_of() }} then contacts.left_at end as left_at,

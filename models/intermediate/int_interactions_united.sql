@@ -24,8 +24,8 @@ united as (
         interactions.interaction_id,
         accounts.account_id,
         interactions.contact_id,
-        lower(interactions.channel) as channel,
-        lower(interactions.direction) as direction,
+        interactions.channel,
+        interactions.direction,
         interactions.occurred_at,
         interactions.subject
     from interactions

@@ -27,7 +27,7 @@ united as (
         invoices.due_at,
         case when invoices.paid_at < {{ as_of() }} then invoices.paid_at end as paid_at,
         invoices.amount_usd,
-        case when invoices.paid_at >= {{ as_of() }} then 'open' else lower(invoices.status) end as status,
+        case when invoices.paid_at >= {{ as_of() }} then 'open' else invoices.status end as status,
         invoices.failed_payments,
         -- Since when its source says which invoices were paid.
         least(known.paid_at_from, known.status_from) as payment_known_from

@@ -22,7 +22,7 @@ paying_periods as (
         mrr_usd,
         cast(started_at as date) as started_date,
         cast(ended_at as date) as ended_date,
-        coalesce(end_reason in ({% for reason in not_churn %}'{{ reason }}'{{ ", " if not loop.last }}{% else %}''{% endfor %}), false)
+        coalesce(end_reason in ({% for reason in not_churn %}'{{ reason | replace("'", "''") }}'{{ ", " if not loop.last }}{% else %}''{% endfor %}), false)
             as ended_as_agreed
     from {{ ref("int_subscriptions_united") }}
     where mrr_usd > 0

@@ -24,7 +24,7 @@ united as (
         survey_responses.response_id,
         accounts.account_id,
         survey_responses.contact_id,
-        lower(survey_responses.kind) as kind,
+        survey_responses.kind,
         survey_responses.score,
         survey_responses.responded_at,
         survey_responses.comment

@@ -26,8 +26,8 @@ united as (
         tickets.opened_at,
         case when tickets.first_response_at < {{ as_of() }} then tickets.first_response_at end as first_response_at,
         case when tickets.solved_at < {{ as_of() }} then tickets.solved_at end as solved_at,
-        lower(tickets.priority) as priority,
-        case when tickets.solved_at >= {{ as_of() }} then 'open' else lower(tickets.status) end as status,
+        tickets.priority,
+        case when tickets.solved_at >= {{ as_of() }} then 'open' else tickets.status end as status,
         case when tickets.solved_at >= {{ as_of() }} then null else tickets.csat end as csat,
         tickets.reopens,
         -- Since when its source says what became of tickets.

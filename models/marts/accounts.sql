@@ -191,7 +191,11 @@ joined as (
         case when coverage.has_subscriptions then coalesce(contracts.running_subscriptions, 0) end as running_subscriptions,
         coalesce(contracts.has_trial, 0) = 1 as has_trial,
         contracts.seats,
-        contracts.renews_at,
+        -- What is signed already is no question any more: then the next renewal is that of the next contract.
+        case when signed.has_signed_renewal then signed.next_renews_at else contracts.renews_at end as renews_at,
+        signed.has_signed_renewal,
+        signed.next_started_at,
+        signed.next_mrr_usd,
         activity.last_active_at,
         {% if churn["definition"] == "inactivity" -%}
             coalesce(activity.last_active_at >= {{ days_after(as_of_date(), -churn["active_within_days"]) }}, false) as is_customer,
@@ -235,6 +239,7 @@ joined as (
     from identities
     left join coverage on identities.account_id = coverage.account_id
     left join contracts on identities.account_id = contracts.account_id
+    left join {{ ref("int_renewals_signed") }} as signed on identities.account_id = signed.account_id
     left join products on identities.account_id = products.account_id
     left join revenue_history on identities.account_id = revenue_history.account_id
     left join usage_windows on identities.account_id = usage_windows.account_id
@@ -291,6 +296,9 @@ final as (
         running_subscriptions,
         renews_at,
         cast({{ days_between(as_of(), "renews_at") }} as bigint) as days_to_renewal,
+        has_signed_renewal,
+        next_started_at,
+        next_mrr_usd,
         cast(seats as bigint) as seats,
         {{ pct(measured("active_users_28d", "has_usage_data", needs="has_usage_events_user_id"), "seats") }} as seat_use_pct,
 

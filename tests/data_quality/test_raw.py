@@ -44,7 +44,7 @@ def test_a_company_without_faults_passes_every_check(good: Any) -> None:
 
 def test_a_company_without_faults_is_measured_in_all_but_what_is_too_thin_or_not_told(good: Any) -> None:
     unmeasured = {f"{result.table}.{result.name}" for result in good.results if not result.measured}
-    assert unmeasured == {"raw_files.subscriptions.terms"} | {
+    assert unmeasured == {"raw_files.subscriptions.terms", "raw_files.tickets.accepted_values"} | {
         f"raw_files.{table}.volume"
         for table in ("subscriptions", "invoices", "tickets", "interactions", "survey_responses")
     }
@@ -550,3 +550,39 @@ def test_a_list_of_accounts_is_as_fresh_as_its_source(companies: Any) -> None:
     company.deliver("crm", "accounts", companies.accounts("a1"))
     company.deliver("crm", "usage_events", companies.usage(lambda _: 1, weeks=1))
     assert failures(company.check_raw(), "accounts.freshness") == []
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+def ended(*reasons: str) -> list[dict[str, Any]]:
+    dates = {"started_at": datetime(2024, 1, 1), "ended_at": datetime(2024, 2, 1)}
+    return [
+        {"subscription_id": f"s{n}", "account_id": "a1", "mrr_usd": 1, **dates, "end_reason": reason}
+        for n, reason in enumerate(reasons)
+    ]
+
+
+def reasons_given(companies: Any, *reasons: str) -> Any:
+    company = companies.empty()
+    company.deliver("crm", "accounts", companies.accounts("a1"))
+    company.deliver("billing", "subscriptions", ended(*reasons))
+    return company
+
+
+def test_words_are_compared_without_case_and_blanks(companies: Any) -> None:
+    company = reasons_given(companies, "Completed", " canceled ", "MIGRATED", " ")
+    (found,) = results_of(company.check_raw(), "subscriptions.accepted_values")
+    assert (found.passed, found.measured) == (True, True)
+
+
+def test_unknown_words_are_reported_with_counts_run_after_run_and_sentences_are_not_repeated(companies: Any) -> None:
+    company = reasons_given(companies, "finished", "Finished", "gone", "Ann said: jo@acme.com will go", "canceled")
+    for run in ("run1", "run2"):
+        (found,) = results_of(company.check_raw(run), "subscriptions.accepted_values")
+        assert (found.passed, found.severity, found.column) == (False, "warning", "end_reason")
+        assert found.unexpected_count == 4
+        assert "4 of 5 rows have another end_reason: `finished` (2), `gone` (1) and 1 other (1)" in found.message
+        assert "They count as churn. Name those that are none in churn.not_churn" in found.message
+        assert "jo@acme.com" not in found.message
+        assert found.sample == tuple(f"billing/subscriptions/s{n}" for n in range(4))

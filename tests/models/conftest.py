@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import ml.tables
-from core import clock
+from core import clock, identity
 from core.contract import ENTITIES
 from core.warehouse import Connection, rows, scratch, warehouse
 from sources.base import StreamId
@@ -66,6 +66,7 @@ class Company:
     def set_clock(self, as_of: datetime, *, is_replay: bool = False) -> None:
         with warehouse(self.path) as connection:
             clock.write(connection, as_of, is_replay=is_replay)
+            identity.write(connection)
 
     def insert(
         self,
@@ -145,11 +146,13 @@ class Company:
 
     def remember_sql(self) -> None:
         """Keep the compiled models in an order in which they can run."""
-        nodes = {k: n for k, n in self.manifest()["nodes"].items() if n["resource_type"] == "model"}
+        nodes = {k: n for k, n in self.manifest()["nodes"].items() if n["resource_type"] in ("model", "snapshot")}
         while nodes:
             ready = [k for k, n in nodes.items() if not nodes.keys() & set(n["depends_on"]["nodes"])]
             for key in ready:
                 node = nodes.pop(key)
+                if node["resource_type"] == "snapshot":
+                    continue
                 kind = "view" if node["config"]["materialized"] == "view" else "table"
                 self.sql[node["name"]] = Statement(f"{node['schema']}.{node['name']}", kind, node["compiled_code"])
 
@@ -160,17 +163,20 @@ class Company:
         as_of: datetime,
         rewrite: Callable[[str, str], str] = lambda name, sql: sql,
         mapped: Mapping[str, Collection[str]] | None = None,
+        history: Iterable[tuple[Any, ...]] = (),
     ) -> Iterator[Connection]:
         """An in-memory warehouse with `facts` of one source loaded, and all models built as of `as_of`.
 
         The SQL that dbt compiled for a first run is executed: half a second where dbt itself takes ten. `rewrite` may change a
-        model's SQL, `mapped` says which columns of each entity the source's mapping fills.
+        model's SQL, `mapped` says which columns of each entity the source's mapping fills, `history` is what an earlier run
+        recorded of accounts; this run adds what it knows itself.
         """
         with scratch(threads=1) as connection:
             connection.execute("attach ':memory:' as warehouse")
             connection.execute("use warehouse")
             ensure_tables(connection, [StreamId("crm", e, "files", "crm", e) for e in ENTITIES])
             clock.write(connection, as_of, is_replay=False)
+            identity.write(connection)
             for entity, columns in (mapped or {}).items():
                 note_columns(connection, StreamId("crm", entity, "files", "crm", entity), columns)
             for entity, found in facts.items():
@@ -184,16 +190,25 @@ class Company:
                     )
             for schema in ("staging", "intermediate", "marts", "history", "features"):
                 connection.execute(f"create schema {schema}")
-            # What the snapshots recorded run by run has no part in what a first run makes of the facts.
             connection.execute(
                 "create table history.accounts_history (account_id varchar, industry varchar, segment varchar, employees bigint,"
+                " has_signed_renewal boolean, next_started_at timestamp, signed_renews_at timestamp,"
                 " dbt_valid_from timestamp, dbt_valid_to timestamp)"
             )
+            for row in history:
+                marks = ", ".join("?" for _ in row)
+                connection.execute(f"insert into history.accounts_history values ({marks})", [*row[:-1], as_of])
             for name, statement in self.sql.items():
                 if name.startswith(("stg_ml__", "customer_scores", "sync_")):
                     continue  # what the model wrote is no fact
                 select = statement.select.replace(f"{AS_OF:%Y-%m-%d} 00:00:00", f"{as_of:%Y-%m-%d} 00:00:00")
                 connection.execute(f"create {statement.kind} {statement.relation} as {rewrite(name, select)}")
+                if name == "accounts":
+                    connection.execute(
+                        "insert into history.accounts_history select account_id, null, null, null, has_signed_renewal,"
+                        " next_started_at, case when has_signed_renewal then renews_at end,"
+                        f" timestamp '{as_of}', null from marts.accounts"
+                    )
             yield connection
 
     def manifest(self) -> dict[str, Any]:
@@ -372,6 +387,39 @@ def new_company(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Compa
         return company
 
     return make
+
+
+@contextmanager
+def part_of(
+    built: Company, models: Sequence[str], facts: Mapping[tuple[str, str], Iterable[Row]], as_of: datetime
+) -> Iterator[Connection]:
+    """An in-memory warehouse with `facts` by source and entity, and some models built on them, in the order of the names."""
+    with scratch(threads=1) as connection:
+        connection.execute("attach ':memory:' as warehouse")
+        connection.execute("use warehouse")
+        ensure_tables(connection, [StreamId("any", e, "files", "any", e) for e in ENTITIES])
+        clock.write(connection, as_of, is_replay=False)
+        identity.write(connection)
+        for (source, entity), found in facts.items():
+            for row in found:
+                meta = {"_source": source, "_stream": entity, "_account_source": source, "_loaded_at": FIRST_LOAD}
+                filled = {**row, **meta}
+                marks = ", ".join("?" for _ in filled)
+                connection.execute(
+                    f"insert into raw_files.{entity} ({', '.join(filled)}) values ({marks})", list(filled.values())
+                )
+        for name in models:
+            statement = built.sql[name]
+            connection.execute(f"create schema if not exists {statement.relation.split('.')[0]}")
+            select = statement.select.replace(f"{AS_OF:%Y-%m-%d} 00:00:00", f"{as_of:%Y-%m-%d} 00:00:00")
+            connection.execute(f"create {statement.kind} {statement.relation} as {select}")
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def partly_modelled() -> Callable[..., AbstractContextManager[Connection]]:
+    """`part_of`, for tests."""
+    return part_of
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,13 @@ def test_an_entity_that_nobody_delivers_has_the_columns_and_types_of_the_contrac
         ]
 
 
+def test_the_models_compare_the_words_of_the_contract_without_case() -> None:
+    macro = (ROOT / "dbt_project" / "macros" / "contract.sql").read_text(encoding="utf-8")
+    (block,) = re.findall(r"macro words\(entity\) -%}(.*?)endmacro", macro, re.S)
+    found = {entity: tuple(re.findall(r'"(\w+)"', words)) for entity, words in re.findall(r'"(\w+)": \[(.*?)\]', block)}
+    assert found == {entity.name: entity.words for entity in ENTITIES.values() if entity.words}
+
+
 def test_models_say_nothing_that_only_one_engine_understands() -> None:
     """What differs between DuckDB and Spark belongs into macros/portability.sql."""
     dialect = re.compile(

@@ -45,6 +45,7 @@ companies = st.fixed_dictionaries(
             "subscriptions",
             started_at=moments,
             span=spans,
+            signed_before=st.integers(0, 60).map(lambda days: timedelta(days=days)),
             mrr_usd=money,
             plan=st.sampled_from(["a", "b"]),
             is_trial=st.sampled_from([None, True, False]),
@@ -93,7 +94,8 @@ def as_loaded_at(company: Facts, now: datetime, *, undated: bool = False) -> Fac
         for fact in facts:
             row = dict(fact)
             begun = row[ENTITIES[entity].happened_at]
-            if begun >= now:
+            # A contract is there from the day on which it was signed.
+            if begun - row.pop("signed_before", timedelta(0)) >= now:
                 continue
             if entity in ENDS:
                 span = row.pop("span")
@@ -113,6 +115,25 @@ def as_loaded_at(company: Facts, now: datetime, *, undated: bool = False) -> Fac
                     row["status"] = "solved" if known else "open"
             loaded[entity].append(row)
     return loaded
+
+
+Rewrite = Callable[[str, str], str]
+History = list[tuple[Any, ...]]
+"""What runs recorded of an account, and from when to when that was the newest."""
+
+
+def as_built(name: str, sql: str) -> str:
+    return sql
+
+
+def in_a_replay(name: str, sql: str) -> str:
+    """A replay does not know what was signed by then."""
+    return f"select * from ({sql}) as signed where false" if name == "int_renewals_signed" else sql
+
+
+def recorded(connection: Connection) -> History:
+    found = connection.execute("from history.accounts_history where dbt_valid_to is null").fetchall()
+    return list(found)
 
 
 def marts(connection: Connection, **conditions: str) -> Mapping[str, list[str]]:
@@ -135,9 +156,9 @@ few = settings(
 @few
 @given(company=companies)
 def test_facts_of_the_future_change_no_row_of_the_past(built: Any, company: Facts) -> None:
-    with built.modelled(as_loaded_at(company, AS_OF), AS_OF) as then:
+    with built.modelled(as_loaded_at(company, AS_OF), AS_OF, in_a_replay) as then:
         known_then = marts(then)
-    with built.modelled(as_loaded_at(company, LATER), AS_OF) as later:
+    with built.modelled(as_loaded_at(company, LATER), AS_OF, in_a_replay) as later:
         assert marts(later) == known_then
 
 
@@ -198,14 +219,14 @@ def labels_closed_by(connection: Connection, day: datetime, window_days: int) ->
     return sorted(str(row) for row in found)
 
 
-def same_from_later(
-    built: Any, company: Facts, window_days: int, rewrite: Callable[[str, str], str] = lambda name, sql: sql
-) -> bool:
+def same_from_later(built: Any, company: Facts, window_days: int, rewrite: Rewrite = as_built) -> bool:
     """Whether features and closed labels come out alike with what was loaded by SNAPSHOT, and with what was by LATER."""
     found = []
+    history: History = []
     for now in (SNAPSHOT, LATER):
-        with built.modelled(as_loaded_at(company, now, undated=True), now, rewrite) as connection:
+        with built.modelled(as_loaded_at(company, now, undated=True), now, rewrite, history=history) as connection:
             found.append((features_before(connection, SNAPSHOT), labels_closed_by(connection, SNAPSHOT, window_days)))
+            history = recorded(connection)
     return found[0] == found[1]
 
 
@@ -253,6 +274,50 @@ def test_a_planted_copy_of_a_later_fact_is_found_out(built: Any) -> None:
 
     assert same_from_later(built, LEAVES_LATER, CONTRACT_WINDOW)
     assert not same_from_later(built, LEAVES_LATER, CONTRACT_WINDOW, ever_left)
+
+
+def renews(signed_before: timedelta) -> Facts:
+    """A contract that ends ten days after SNAPSHOT, and the one that follows it, signed so long before it begins."""
+    first = {"subscription_id": "a", "account_id": "1", "started_at": SNAPSHOT - timedelta(days=355), "mrr_usd": 50}
+    term = {"span": timedelta(days=365), "end_reason": "renewal", "term_ends_at": SNAPSHOT + timedelta(days=10)}
+    second = {"subscription_id": "b", "account_id": "1", "started_at": SNAPSHOT + timedelta(days=10), "mrr_usd": 60}
+    next_term = {"span": None, "signed_before": signed_before, "term_ends_at": SNAPSHOT + timedelta(days=375)}
+    return {"subscriptions": [{**first, **term}, {**second, **next_term}]}
+
+
+RENEWAL = "select has_signed_renewal, days_to_renewal from {} where account_id = '1' and as_of_date = date '2024-07-02'"
+
+
+@pytest.mark.parametrize(("signed_before", "known"), [(30, (True, 375)), (5, (False, 10))])
+def test_a_renewal_is_known_once_it_is_signed_and_a_run_has_seen_it(
+    built: Any, signed_before: int, known: tuple[bool, int]
+) -> None:
+    company = renews(timedelta(days=signed_before))
+    for table in ("marts.accounts", "features.ftr_account_snapshots"):
+        with built.modelled(as_loaded_at(company, SNAPSHOT), SNAPSHOT) as connection:
+            assert connection.execute(RENEWAL.format(table)).fetchall() == [known], table
+    assert same_from_later(built, company, CONTRACT_WINDOW)
+
+
+def test_of_a_date_that_no_run_saw_it_is_not_known_what_was_signed(built: Any) -> None:
+    facts = as_loaded_at(renews(timedelta(days=30)), LATER)
+    with built.modelled(facts, LATER) as connection:
+        assert connection.execute(RENEWAL.format("features.ftr_account_snapshots")).fetchall() == [(None, 10)]
+    with built.modelled(facts, SNAPSHOT, in_a_replay) as connection:
+        assert connection.execute(RENEWAL.format("marts.accounts")).fetchall() == [(None, 10)]
+
+
+def test_a_feature_that_knows_renewals_by_their_start_is_found_out(built: Any) -> None:
+    def by_start(name: str, sql: str) -> str:
+        if name != "ftr_contract_measures":
+            return sql
+        begins = (
+            "exists (from staging.stg_files__subscriptions as s where s.source_account_id = m.account_id"
+            " and s.started_at > m.as_of_date)"
+        )
+        return f"select m.* replace ({begins} as has_signed_renewal) from ({sql}) as m"
+
+    assert not same_from_later(built, renews(timedelta(days=5)), CONTRACT_WINDOW, by_start)
 
 
 def test_an_account_that_leaves_is_labelled_when_its_window_has_closed(built: Any) -> None:
