@@ -106,7 +106,8 @@ def protocol_of(data: Dataset, embargo_days: int, seed: int) -> tuple[str, list[
             return "forward", forward
     if least < 25:
         return "none", []
-    count, repeats = (5, 2) if len(data) <= 1500 else (5, 1) if len(data) <= 3000 else (3, 1)
+    # Twice only with dates: without, more forms are tried on each fold.
+    count, repeats = (5, 2 if data.as_of is not None and len(data) <= 1500 else 1) if len(data) <= 3000 else (3, 1)
     try:
         folds = stratified_folds(data, folds=count, repeats=repeats, seed=seed)
     except UserError:

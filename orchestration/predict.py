@@ -26,6 +26,7 @@ ACCOUNTS = dg.AssetKey(["marts", "accounts"])
 TRAININGS = dg.AssetKey(["ml", "trainings"])
 SCORES = dg.AssetKey(["ml", "churn_scores"])
 REASONS = dg.AssetKey(["ml", "churn_reasons"])
+SCORINGS = dg.AssetKey(["ml", "scorings"])
 BACKTEST = dg.AssetKey(["ml", "churn_backtest"])
 DRIFT = dg.AssetKey(["ml", "drift"])
 WATCH = dg.AssetKey(["ml", "watch"])
@@ -87,6 +88,7 @@ def _training(tenure: Tenure, manifest_path: Path, *, retrain: bool) -> dg.Asset
 def _scoring(tenure: Tenure) -> dg.AssetsDefinition:
     described = {
         SCORES: "The churn probability of each account, run by run.",
+        SCORINGS: "Every scoring: all scores of one date by one version. The newest one counts.",
         REASONS: "Why: what raises and lowers each probability, and what moved it since the last score.",
         DRIFT: "How far today's features and scores lie from those the model was trained on (PSI).",
         WATCH: "What else today's scores stand on: the newest labels, fresh facts, and how past scores came out.",
@@ -117,8 +119,9 @@ def _scoring(tenure: Tenure) -> dg.AssetsDefinition:
             outcome = score_accounts(connection, tenure, **moment)
             drifted = measure_drift(connection, tenure, **moment)
             found = measure_watch(connection, tenure, **moment)
-            counted, watched = _rows(connection, DRIFT), _rows(connection, WATCH)
+            counted, watched, scorings = (_rows(connection, key) for key in (DRIFT, WATCH, SCORINGS))
         yield dg.MaterializeResult(asset_key=SCORES, metadata=outcome.metadata())
+        yield dg.MaterializeResult(asset_key=SCORINGS, metadata=scorings)
         yield dg.MaterializeResult(asset_key=REASONS, metadata={"dagster/row_count": outcome.reasons})
         yield dg.MaterializeResult(asset_key=DRIFT, metadata={"measurements": len(drifted), **counted})
         states = {name: verdict.state for name, verdict in found.items()}

@@ -60,7 +60,9 @@ class Company:
 
     def run(self) -> list[str]:
         """A run that has to publish; the checks of the scores that did not pass."""
-        failed = self.home.must("run")["published"]["failed_checks"]
+        answer = self.home.run("run", "--json", timeout=900)
+        assert answer.code == 0, answer.out + answer.err
+        failed = answer.document["published"]["failed_checks"]
         return [check["message"] for check in failed if check["table_name"].startswith(("ml.", "reverse_etl."))]
 
 
@@ -80,11 +82,6 @@ def test_who_stops_being_a_customer_within_a_date_loses_the_score_and_the_rest_i
     assert company.run() == []
     assert company.scored() == ["1", "2", "3", "5", "6"]
     assert company.history() == {n: n == "4" for n in ACCOUNTS}
-
-    company.contracts(**{f"of_{n}": LATER for n in ACCOUNTS})
-    assert company.run() == []
-    assert company.scored() == [], "a scoring of no account withdraws all"
-    assert all(company.history().values())
 
     company.contracts(of_2=LATER)
     assert company.run() == []
