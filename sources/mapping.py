@@ -254,7 +254,7 @@ class _Compiler:
         self.problems: list[str] = []
         self.unnest = self._exact("`unnest`", config.unnest) if config.unnest else None
         self.join = " ".join(filter(None, (config.join, _each_item(self.unnest, chunk) if self.unnest else None)))
-        self.group_by = (*config.group_by, *(_marks(chunk) if config.group_by else ()))
+        self.group_by: tuple[str, ...] = ()
 
     def columns(self) -> tuple[tuple[MappedColumn, ...], tuple[tuple[str, str], ...] | None]:
         entity = self.stream.entity
@@ -274,7 +274,9 @@ class _Compiler:
         self.mentioned = {
             name: _mentioned(mapping.sql, list(self.names.values())) for name, mapping in mappings.items()
         }
-        self.group_by = tuple(self._exact("`group_by`", sql, joins) for sql in self.group_by)
+        if self.config.group_by:
+            given = (self._exact("`group_by`", sql, joins) for sql in self.config.group_by)
+            self.group_by = (*given, *_marks(self.chunk))
         self._stop()
         group = None
         if self.config.group_by:
