@@ -31,6 +31,9 @@ class Contents:
     """
 
     def __init__(self, known: Mapping[str, FileVersion], here: Iterable[str], *, may_return: bool) -> None:
+        # A copy that was gone when its owner came to hold something else is known no more.
+        owned = {(one.path, one.content) for one in known.values() if one.copy_of is None}
+        known = {path: one for path, one in known.items() if one.copy_of is None or (one.copy_of, one.content) in owned}
         self._known = dict(known)
         self._here = frozenset(here)
         self._may_return = may_return
@@ -47,6 +50,10 @@ class Contents:
         for one in known.values():
             if one.copy_of is None and one.path not in self._here:
                 self._pass_on(one)
+
+    def before(self, path: str) -> FileVersion | None:
+        """What is known of the file of this name."""
+        return self._known.get(path)
 
     def settle(self, versions: Iterable[FileVersion]) -> list[FileVersion]:
         """Of files that are new or changed, those that are to be read."""

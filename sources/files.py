@@ -105,7 +105,7 @@ class FilesStream:
             whole, found = len(found), _spread(found, most_bytes=CHUNK_BYTES if self.place.is_far else math.inf)
             self._is_partial = len(found) < whole
         self._contents = Contents(known, (file.path for file in found), may_return=self._may_return)
-        changed = [file.unread() for file in found if not _is_same(known.get(file.path), file)]
+        changed = [file.unread() for file in found if not _is_same(self._contents.before(file.path), file)]
         if not changed:
             return
         self._open_lookups(connection)

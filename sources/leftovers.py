@@ -21,7 +21,11 @@ from core.warehouse import Connection, literal, rows, scalar, table_exists, tran
 from sources import ledger
 from sources.base import stream_ids
 
-_REMEMBERED = ("files", "cursors", "mappings", "fields")
+_HISTORY = ("loads", "drift")
+_REMEMBERED = tuple(
+    name for name, columns in ledger.LEDGER.items() if {"source", "stream"} <= columns.keys() and name not in _HISTORY
+)
+"""Tables of the ledger that hold what the next load of a stream goes on from."""
 
 
 @dataclass(frozen=True)

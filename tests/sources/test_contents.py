@@ -67,7 +67,8 @@ class Folder:
         changed = [
             FileVersion(path, 1, 1, content=content)
             for path, content in sorted(self.files.items())
-            if path not in self.known or self.known[path].content != content
+            for before in [contents.before(path)]
+            if before is None or before.content != content
         ]
         to_read = contents.settle(changed)
         contents.read(to_read)
@@ -154,6 +155,22 @@ def test_an_original_that_goes_leaves_its_events_to_its_copy_which_may_grow(comp
     company.load()
     assert company.query("select distinct _file from raw_files.usage_events") == [(str(copy),)]
     company.write("events-1.csv", DAY + "1,login,2024-02-03\n")
+    company.load()
+    assert company.query(COUNTED) == [("export", 1), ("login", 2)]
+
+
+def test_a_copy_that_returns_after_its_original_holds_something_else_is_read(company):
+    of_one_account(company, usage_events=EVENTS)
+    original = company.write("events.csv", DAY)
+    copy = company.data / "events-1.csv"
+    shutil.copy2(original, copy)
+    company.load()
+    kept = company.data / "elsewhere.csv"
+    copy.rename(kept)
+    company.write("events.csv", NEXT)
+    company.touch(original, 5)
+    company.load()
+    kept.rename(copy)
     company.load()
     assert company.query(COUNTED) == [("export", 1), ("login", 2)]
 
