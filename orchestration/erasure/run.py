@@ -145,13 +145,29 @@ def _resolve(tenure: Tenure, asked_for: Asked, value: str) -> Subject:
     found = None
     if tenure.warehouse_path.exists():
         with _reading(tenure) as connection:
-            found = subject.resolve(connection, asked_for, value, primary_source=tenure.config.precedence[0])
+            found = subject.resolve(
+                connection,
+                asked_for,
+                value,
+                primary_source=tenure.config.precedence[0],
+                borrowed=_borrowed(tenure),
+            )
             if found is not None:
                 return replace(found, keys=destinations.keys_of(tenure, connection, found))
     again = _erased_before(tenure, asked_for, value)
     if again is None:
         raise UserError(f"This home knows no {_NAMED[asked_for]} {value!r}.", hint=_WHERE_IDS_ARE[asked_for])
     return again
+
+
+def _borrowed(tenure: Tenure) -> dict[str, str]:
+    """Sources without contacts of their own, and the source whose ids they name people by."""
+    sources = tenure.config.sources
+    return {
+        name: source.account_source
+        for name, source in sources.items()
+        if source.account_source and not {"contacts", "memberships"} & set(source.entities)
+    }
 
 
 def _erased_before(tenure: Tenure, asked_for: Asked, value: str) -> Subject | None:

@@ -91,17 +91,25 @@ def loaded_tables(connection: Connection) -> list[Loaded]:
     ]
 
 
-def resolve(connection: Connection, asked_for: Asked, value: str, *, primary_source: str) -> Subject | None:
+def resolve(
+    connection: Connection, asked_for: Asked, value: str, *, primary_source: str, borrowed: Mapping[str, str]
+) -> Subject | None:
     """Everything that names the account, contact or address `value`; None where nothing does.
 
-    Raises `UserError` where it names more than one.
+    `borrowed` are sources without contacts of their own, and the source whose ids they name people by.
+    Raises `UserError` where `value` names more than one.
     """
     tables = loaded_tables(connection)
     if asked_for == "account":
-        return _account(connection, tables, value, primary_source)
-    if asked_for == "contact":
-        return _contact(connection, tables, value)
-    return _address(connection, tables, value.strip().lower())
+        found = _account(connection, tables, value, primary_source)
+    elif asked_for == "contact":
+        found = _contact(connection, tables, value, borrowed)
+    else:
+        found = _address(connection, tables, value.strip().lower())
+    if found is None:
+        return None
+    also = {(name, own) for source, own in found.people for name, of in borrowed.items() if of == source}
+    return replace(found, people=tuple(sorted({*found.people, *also})))
 
 
 # --- an account --------------------------------------------------------------------------------------------------
@@ -203,7 +211,9 @@ def _with_people(connection: Connection, tables: Sequence[Loaded], subject: Subj
 # --- a person ----------------------------------------------------------------------------------------------------
 
 
-def _contact(connection: Connection, tables: Sequence[Loaded], value: str) -> Subject | None:
+def _contact(
+    connection: Connection, tables: Sequence[Loaded], value: str, borrowed: Mapping[str, str]
+) -> Subject | None:
     source, _, own = value.partition(":")
     matched = _matched(connection)
     found: dict[Record, set[str]] = {}
@@ -214,7 +224,7 @@ def _contact(connection: Connection, tables: Sequence[Loaded], value: str) -> Su
                 f" where {column} = ? or _source = ? and {column} = ?"
             )
             for of, name, account_source, account_id in connection.execute(asked, [value, source, own]).fetchall():
-                accounts = found.setdefault((of, name), set())
+                accounts = found.setdefault((borrowed.get(of, of), name), set())
                 if account_id:
                     accounts.add(matched.get((account_source, account_id), f"{account_source}:{account_id}"))
     if not found:

@@ -43,6 +43,13 @@ sources:
       interactions: {files: interactions.csv, columns: {interaction_id: id, account_id: account, contact_id: contact,
         occurred_at: at, body: body}}
       invoices: {files: invoices.csv, columns: {invoice_id: id, account_id: account, issued_at: at, amount_usd: usd}}
+  desk:
+    connector: files
+    path: ${TENURE_DATA_DIR}
+    account_source: crm
+    streams:
+      calls: {entity: interactions, files: calls.csv, columns: {interaction_id: id, account_id: account,
+        contact_id: contact, occurred_at: at, body: body}}
 """
 DATA = {
     "accounts.csv": "id,name,domain,at,parent,owner\nacc-canary-1,Canary & Söhne GmbH,canary-soehne.example,2024-01-01,,"
@@ -54,6 +61,7 @@ DATA = {
     "tic-other-03,acc-other-22,2024-01-03,Help,Nothing of her\n",
     "interactions.csv": "id,account,contact,at,body\nint-other-01,acc-other-22,per-canary-7,2024-01-02,I am the one\n"
     "int-other-02,acc-other-22,per-other-88,2024-01-02,I am another\n",
+    "calls.csv": "id,account,contact,at,body\ncal-other-01,acc-other-22,per-canary-7,2024-01-02,I called\n",
     "invoices.csv": "id,account,at,usd\ninv-canary-1,acc-canary-1,2024-01-02,10\ninv-other-01,acc-other-22,2024-01-02,20\n"
     "inv-canary-2,acc-canary-1,2024-01-02,ten\n",
 }
@@ -119,7 +127,9 @@ def test_an_account_goes_with_its_people_and_no_other_account_changes(home: Tenu
     (known,) = (row for row in before["raw_files.accounts"] if row["account_id"] == "acc-other-22")
     assert other == {**known, "parent_account_id": None}
     assert [row["body"] for row in after["raw_files.tickets"]] == [None, "Nothing of her"]
+    # A source without contacts of its own names people by the ids of the source whose accounts it uses.
     assert [(row["contact_id"], row["body"]) for row in after["raw_files.interactions"]] == [
+        (None, None),
         (None, None),
         ("per-other-88", "I am another"),
     ]
@@ -137,7 +147,7 @@ def test_a_person_goes_and_their_account_stays(home: Tenure) -> None:
     assert after["raw_files.accounts"] == before["raw_files.accounts"]
     assert after["raw_files.invoices"] == before["raw_files.invoices"]
     assert len(after["raw_files.tickets"]) == 3
-    assert len(after["raw_files.interactions"]) == 2
+    assert len(after["raw_files.interactions"]) == 3
     assert [row["contact_id"] for row in after["raw_files.contacts"]] == ["per-other-88"]
     assert len(after["quarantine.contacts"]) == 1
 
