@@ -64,6 +64,12 @@ class Skippable(TenureError):
     """One row is broken; it goes to quarantine and the stream goes on."""
 
 
+def in_short(error: BaseException) -> str:
+    """The first line of what an exception that is not ours says, with its kind, for a sentence that says where it happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
 FULL = ("no space left", "disk is full", "disk full", "file too large", "disk i/o")
 """What the system, SQLite and DuckDB say of a disk that takes no more."""
 

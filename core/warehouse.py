@@ -22,6 +22,7 @@ from core.errors import Fatal, UserError
 Connection = duckdb.DuckDBPyConnection
 Error = duckdb.Error
 BinderError = duckdb.BinderException
+Interrupted = duckdb.InterruptException
 _BETWEEN_INTERRUPTS = 0.05
 _MERGES_AT_ONCE = 100
 _Item = TypeVar("_Item")

@@ -208,10 +208,33 @@ class Opener(Protocol):
     def __call__(self, stream: StreamId, source: SourceConfig, *, now: datetime, temp_directory: Path) -> Stream: ...
 
 
+class Unopened:
+    """A stream that could not be opened. It says so when it is read, as one that breaks later does."""
+
+    def __init__(self, stream: StreamId, config: StreamConfig, error: Exception) -> None:
+        self.id = stream
+        self.config = config
+        self._error = error
+
+    def chunks(
+        self, connection: Connection, *, full: bool, sample_rows: int | None = None
+    ) -> Generator[Chunk, None, None]:
+        """Raises what opening it raised."""
+        yield from ()
+        raise self._error
+
+    def progress(self) -> Progress:
+        """None."""
+        return Progress()
+
+
 def open_stream(stream: StreamId, source: SourceConfig, *, now: datetime, temp_directory: Path) -> Stream:
-    """The connector's stream for a configured stream."""
+    """The connector's stream for a configured stream, or one that says why it could not be opened."""
     opener = cast(Opener, import_module(CONNECTORS[stream.connector]).open_stream)
-    return opener(stream, source, now=now, temp_directory=temp_directory)
+    try:
+        return opener(stream, source, now=now, temp_directory=temp_directory)
+    except Exception as error:
+        return Unopened(stream, source.streams[stream.stream], error)
 
 
 def stream_ids(config: Config) -> list[StreamId]:

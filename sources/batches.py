@@ -44,9 +44,11 @@ def as_text(value: Any) -> str | None:
     return json.dumps(value, default=str) if isinstance(value, (dict, list, tuple)) else str(value)
 
 
-def origin(name: str | None, keys: Sequence[str]) -> str:
-    """SQL that names where a broken row came from: `name` with its key, which tells more than a position without an order."""
+def origin(name: str | None, keys: Sequence[str], columns: Sequence[str] | None = None) -> str:
+    """SQL that names where a broken row came from: `name` with its key, which tells more than a position without an order.
+    `columns` are what the keys are called in SQL, where that is not their name."""
     parts = " || ', ' || ".join(
-        f"{literal(key + '=')} || coalesce(cast({identifier(key)} as varchar), '')" for key in keys
+        f"{literal(key + '=')} || coalesce(cast({identifier(column)} as varchar), '')"
+        for key, column in zip(keys, columns or keys, strict=True)
     )
     return f"{literal(name)} || ' (' || {parts} || ')'" if keys else literal(name)

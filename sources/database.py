@@ -11,21 +11,23 @@ in the warehouse until a reload with `--full`; rows that say when they were dele
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError, SQLAlchemyError
 
 from core.errors import Fatal, Retriable
+from core.placeholders import NULL_WORDS
 from core.source_settings import SourceConfig, StreamConfig
 from core.warehouse import Connection, Error, literal
 from sources import ledger, timestamps
 from sources.base import Chunk, Progress, StreamId
-from sources.batches import BATCH, Batch, as_text, origin
+from sources.batches import BATCH, Batch, origin
 from sources.cursors import Cursor
+from sources.names import exact, sql_names, wanted
+from sources.table_values import to_arrow
 
 _CONNECT_SECONDS = 15
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -49,6 +51,8 @@ class DatabaseStream:
         self._url = _DRIVERS.get(scheme, scheme) + separator + rest
         self._cursor: Cursor | None = None
         self._is_partial = False
+        self._names: dict[str, str] = {}
+        self._deleted = "null"
 
     def progress(self) -> Progress:
         """The largest cursor value read so far, as text."""
@@ -72,14 +76,24 @@ class DatabaseStream:
             with engine.connect().execution_options(yield_per=batch_rows) as database:
                 table = self._table(database)
                 keys = self._keys(table)
-                result = database.execute(self._query(database, table, saved).limit(sample_rows))
-                names = list(result.keys())
+                columns = self._columns(table, keys, wanted(connection, self.config))
+                self._names = sql_names(list(table.c.keys()))
+                self._deleted, problem = exact(connection, self.config.deleted_at or "null", self._names)
+                if problem is not None:
+                    raise Fatal(f"{self.id.label}: `deleted_at`: {problem}.")
+                result = database.execute(self._query(database, table, columns, saved).limit(sample_rows))
+                names = [column.name for column in columns]
+                kinds = [_python_type(column) for column in columns]
                 held = Batch()
                 for batch in result.partitions():
-                    held.show(connection, _arrow(names, batch))
+                    told = [self._names[name] for name in names]
+                    of_columns = dict(zip(told, zip(kinds, zip(*batch, strict=True), strict=True), strict=True))
+                    rows, has_unreadable = to_arrow(of_columns, self._null_words)
+                    held.show(connection, rows)
                     self._advance(names, keys, batch)
                     self._is_partial = len(batch) == sample_rows
-                    yield self._chunk(keys, has_deleted=self._has_deleted(connection))
+                    has_deleted = self._has_deleted(connection)
+                    yield self._chunk(keys, has_deleted=has_deleted, has_unreadable=has_unreadable)
                 connection.unregister(BATCH)
         except NoSuchTableError as error:
             raise Fatal(
@@ -96,7 +110,10 @@ class DatabaseStream:
     def _engine(self) -> sa.Engine:
         options = {"connect_timeout": _CONNECT_SECONDS} if self._url.startswith("postgresql") else {}
         try:
-            return sa.create_engine(self._url, connect_args=options)
+            engine = sa.create_engine(self._url, connect_args=options)
+            if engine.dialect.driver == "psycopg":
+                _show_all_dates(engine)
+            return engine
         except SQLAlchemyError as error:
             raise Fatal(
                 f"{self.id.label}: the source's `url` is not understood.",
@@ -111,10 +128,10 @@ class DatabaseStream:
     def _table(self, database: sa.Connection) -> sa.Table:
         schema, _, name = (self.config.table or "").rpartition(".")
         table = sa.Table(name, sa.MetaData(), schema=schema or None, autoload_with=database)
-        for wanted in (*self.config.primary_key, *([self.config.cursor] if self.config.cursor else [])):
-            if wanted not in table.c:
+        for name_ in (*self.config.primary_key, *([self.config.cursor] if self.config.cursor else [])):
+            if name_ not in table.c:
                 raise Fatal(
-                    f"{self.id.label}: table {self.config.table} has no column {wanted}.",
+                    f"{self.id.label}: table {self.config.table} has no column {name_}.",
                     hint=f"It has {', '.join(table.c.keys())}.",
                 )
         return table
@@ -129,8 +146,31 @@ class DatabaseStream:
             )
         return keys
 
-    def _query(self, database: sa.Connection, table: sa.Table, saved: str | None) -> sa.Select[Any]:
-        query = sa.select(table)
+    def _columns(
+        self, table: sa.Table, keys: tuple[str, ...], mentioned: frozenset[str] | None
+    ) -> list[sa.Column[Any]]:
+        """The columns that the mapping reads; at least one, so that there are rows."""
+        chosen = [one for one in table.c if mentioned is None or one.name in mentioned or one.name in keys]
+        return chosen or list(table.c)[:1]
+
+    @property
+    def _null_words(self) -> tuple[str, ...]:
+        given = self.config.null_words
+        return NULL_WORDS if given is None else tuple(word.strip().lower() for word in given)
+
+    def _query(
+        self, database: sa.Connection, table: sa.Table, columns: list[sa.Column[Any]], saved: str | None
+    ) -> sa.Select[Any]:
+        # SQLite keeps anything in any column: what is there is read as it is, and not by the type that the column declares.
+        is_loose = database.dialect.name == "sqlite"
+        query = sa.select(
+            *(
+                sa.type_coerce(one, sa.types.NullType()).label(one.name)
+                if is_loose and one.name != self.config.cursor
+                else one
+                for one in columns
+            )
+        )
         if self.config.cursor is None:
             return query
         column = table.c[self.config.cursor]
@@ -149,20 +189,23 @@ class DatabaseStream:
             key = ", ".join(f"{name}={batch[row][place]}" for name, place in places)
             return f"{self.config.table} ({key})" if key else str(self.config.table)
 
-        self._cursor.advance([row[position] for row in batch], name_of)
+        # What is no time at all, such as `infinity`, is no progress.
+        is_time = any(isinstance(row[position], date) for row in batch)
+        reached = [None if is_time and isinstance(row[position], str) else row[position] for row in batch]
+        self._cursor.advance(reached, name_of)
 
     @property
     def _deleted_at(self) -> str:
         """SQL of the moment when a row of the batch was deleted, in UTC."""
-        return timestamps.read(f"cast(({self.config.deleted_at}) as varchar)", None, word="try_cast")
+        return timestamps.read(f"cast(({self._deleted}) as varchar)", None, word="try_cast")
 
     def _has_deleted(self, connection: Connection) -> bool:
         """Whether any row of the batch is deleted.
 
         Raises `Fatal` when `deleted_at` is anything but a moment or NULL: a flag, or a 0, would delete every row.
         """
-        said = self.config.deleted_at
-        if said is None:
+        said = self._deleted
+        if self.config.deleted_at is None:
             return False
         asked = f"count({said}), any_value(cast(({said}) as varchar)) filter ({self._deleted_at} is null)"
         try:
@@ -176,35 +219,51 @@ class DatabaseStream:
             )
         return bool(deleted)
 
-    def _chunk(self, keys: tuple[str, ...], *, has_deleted: bool) -> Chunk:
-        name, said = literal(self.config.table), self.config.deleted_at
+    def _chunk(self, keys: tuple[str, ...], *, has_deleted: bool, has_unreadable: bool) -> Chunk:
+        name, said = literal(self.config.table), self._deleted
         there = f"{BATCH} where ({said}) is null" if has_deleted else BATCH
-        named = f"(select *, {origin(self.config.table, keys)} as _file, cast(null as bigint) as _row from {there})"
+        told = origin(self.config.table, keys, [self._names[key] for key in keys])
+        named = f"(select *, {told} as _file, cast(null as bigint) as _row from {there})"
         gone = f"(select *, {name} as _file, {self._deleted_at} as _gone_at from {BATCH} where ({said}) is not null)"
         return Chunk(
             f"(select *, {name} as _file from {there})",
             lambda _: named,
             is_text=False,
             gone=gone if has_deleted else None,
+            names=self._names,
+            has_unreadable=has_unreadable,
         )
 
 
-def _arrow(names: list[str], batch: Sequence[sa.Row[Any]]) -> pa.Table:
-    columns = zip(*batch, strict=True)
-    return pa.table({name: _array(values) for name, values in zip(names, columns, strict=True)})
+def _python_type(column: sa.Column[Any]) -> type | None:
+    """The Python type of a column's values; None for what only the values tell, such as JSON, and columns without a type."""
+    try:
+        return column.type.python_type
+    except NotImplementedError:
+        return None
 
 
-def _array(values: tuple[Any, ...]) -> pa.Array:
-    kinds = {type(value) for value in values} - {type(None)}
-    # JSON and arrays travel as JSON text, whatever their shape is in one batch.
-    if not kinds & {dict, list, tuple, set}:
-        try:
-            array = pa.array(values)
-            if not isinstance(array.type, pa.BaseExtensionType):
-                return array
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-            pass  # Values that Arrow has no one type for (ranges, addresses, NaN among decimals) travel as text.
-    return pa.array([as_text(value) for value in values], type=pa.string())
+def _show_all_dates(engine: sa.Engine) -> None:
+    """PostgreSQL's dates that Python has none for (`infinity`, before Christ) arrive as text, and break their row instead of the query."""
+    from psycopg import DataError
+    from psycopg.types import datetime as dates
+
+    def lenient(loader: Any) -> Any:
+        class Lenient(loader):  # type: ignore[misc]
+            def load(self, data: Any) -> Any:
+                try:
+                    return super().load(data)
+                except DataError:
+                    return bytes(data).decode()
+
+        return Lenient
+
+    loaders = {"date": dates.DateLoader, "timestamp": dates.TimestampLoader, "timestamptz": dates.TimestamptzLoader}
+
+    @sa.event.listens_for(engine, "connect")
+    def adapt(connection: Any, _: object) -> None:
+        for name, loader in loaders.items():
+            connection.adapters.register_loader(name, lenient(loader))
 
 
 def _cause(error: SQLAlchemyError) -> str:

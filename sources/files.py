@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from core import scratch
-from core.errors import Fatal
+from core.errors import Fatal, TenureError, in_short
 from core.source_settings import CsvOptions, FilesSource, SourceConfig, StreamConfig
 from core.warehouse import Connection, Error, identifier, literal, rows, scalar
 from sources import ledger, numbers, readers
@@ -170,16 +170,14 @@ class FilesStream:
         alike: dict[Shape, list[FileVersion]] = defaultdict(list)
         lines: dict[Shape, list[FileVersion]] = defaultdict(list)
         for version in changed:
-            format_ = self._format(version.path)
-            copied = copies.of(version.path, format_, self.config)
-            shape = Shape(format_, copied or self._here, is_copy=copied is not None)
-            if format_ == "parquet":
-                alike[self._parquet(connection, shape, version.path)].append(version)
-            elif format_ == "jsonl":
-                self._check_lines(shape, version.path)
-                lines[shape].append(version)
-            else:
-                alike[self._text(shape, version.path)].append(version)
+            try:
+                shape, is_lines = self._shape(connection, version.path, copies)
+            except TenureError:
+                raise
+            except Exception as error:
+                told = self._here.told(in_short(error))
+                raise Fatal(f"{self.id.label}: {version.path} cannot be read: {told}") from error
+            (lines if is_lines else alike)[shape].append(version)
         if lines:
             # A key that is missing from a line, a file or a whole day is NULL; one that no file ever had is a mistake, unless
             # it is among the `fields` that the stream may have.
@@ -193,6 +191,18 @@ class FilesStream:
                 whole = replace(shape, columns=seen, has_repeated_keys=found[shape][1])
                 alike[whole] = [replace(version, columns=keys) for version in versions]
         return alike
+
+    def _shape(self, connection: Connection, name: str, copies: Copies) -> tuple[Shape, bool]:
+        """What a file looks like inside, and whether it holds lines of JSON, whose keys are yet to be found."""
+        format_ = self._format(name)
+        copied = copies.of(name, format_, self.config)
+        shape = Shape(format_, copied or self._here, is_copy=copied is not None)
+        if format_ == "parquet":
+            return self._parquet(connection, shape, name), False
+        if format_ == "jsonl":
+            self._check_lines(shape, name)
+            return shape, True
+        return self._text(shape, name), False
 
     def _text(self, shape: Shape, name: str) -> Shape:
         given = self.config.csv if shape.format == "csv" else CsvOptions(delimiter=",")

@@ -13,15 +13,17 @@ stretches has a transaction for each.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core import suppression
-from core.errors import Fatal, Retriable
+from core.errors import Fatal, Retriable, in_short, says_full
+from core.http import tell
 from core.settings import Tenure
-from core.warehouse import Connection, Error, identifier, literal, rows, scalar, transaction
+from core.warehouse import Connection, Error, Interrupted, identifier, literal, rows, scalar, transaction
 from sources import ledger, numbers, periods, quarantine, users, versions
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.faults import disordered
@@ -33,6 +35,7 @@ from sources.suppressed import Suppressed
 from sources.users import USER_COLUMNS, Users
 from sources.versions import RENEWED, Versions
 
+_LOG = logging.getLogger(__name__)
 _TEMPORARY = ("batch", "broken", "accounts_known", "doubtful", "gone")
 _OF_ANY_ORIGIN = ("files", "database")
 """Connectors whose texts may be written in any way. Vendors' numbers have a decimal point."""
@@ -78,8 +81,8 @@ def load_stream(
 ) -> LoadReport:
     """Load what is new in `stream` (with `full`, everything anew) and record the outcome.
 
-    A broken input (`Fatal`) is recorded as status `stopped`, with its message, and leaves the tables as they were before its
-    last stretch.
+    A broken input (`Fatal`), or one that nobody thought of (any other exception), is recorded as status `stopped`, with its message,
+    and leaves the tables as they were before its last stretch.
     With `sample_rows`, only about so many rows are read: for a look at a source, in a scratch database.
     Raises `Retriable` when the input may be there a moment later, unless this is the `last_attempt`, or the other side has said
     when to come back: both stop the stream.
@@ -101,10 +104,16 @@ def load_stream(
     except (Fatal, Retriable) as error:
         if isinstance(error, Retriable) and error.retry_after is None and not last_attempt:
             raise
-        loader.counts = loader.committed
-        report = loader.report(finished_at=now, stopped=str(error))
-        ledger.record(connection, report)
-        return report
+        return loader.stop(str(error))
+    except Interrupted:
+        raise
+    except Exception as error:
+        # One input that nobody thought of must not keep all others from being loaded. A disk that is full keeps them all.
+        if says_full(str(error)):
+            raise
+        _LOG.debug("%s stopped", stream.id.label, exc_info=True)
+        said = tell(in_short(error), *tenure.config.sources[stream.id.source].secrets)
+        return loader.stop(f"{stream.id.label}: {loader.reading} cannot be read: {said}")
     finally:
         made = (periods.TEMPORARY, quarantine.TEMPORARY, users.TEMPORARY, versions.TEMPORARY)
         for name in (*_TEMPORARY, *(name for names in made for name in names)):
@@ -142,6 +151,7 @@ class _Loader:
         self.has_items = False
         self.itemless = 0
         self.outdated: list[str] = []
+        self.files: list[str] = []
 
     def begin(self, *, full: bool) -> None:
         """What is done once, before the first stretch: accounts and users are loaded by then, and stay as they are."""
@@ -240,6 +250,13 @@ class _Loader:
         asked = f"select sum(json_array_length(_unread)) from {self.table} where {self.id.mine()}"
         return int(scalar(self.connection, f"{asked} and _unread is not null and _loaded_at = ?", [self.now]) or 0)
 
+    def stop(self, message: str) -> LoadReport:
+        """Record that the stream stopped, with the counts of what was committed."""
+        self.counts = self.committed
+        report = self.report(finished_at=self.now, stopped=message)
+        ledger.record(self.connection, report)
+        return report
+
     @property
     def _outdated(self) -> str | None:
         """What was loaded otherwise than the mapping says now, in words."""
@@ -256,6 +273,14 @@ class _Loader:
     @property
     def _origin(self) -> str:
         return self.stream.config.table or self.id.stream
+
+    @property
+    def reading(self) -> str:
+        """What is being read, for messages."""
+        if not self.files:
+            return self._origin
+        others = f" or one of {len(self.files) - 1} others" if len(self.files) > 1 else ""
+        return self.files[0] + others
 
     def _add(self, **counted: int) -> None:
         self.counts = replace(self.counts, **{name: getattr(self.counts, name) + n for name, n in counted.items()})

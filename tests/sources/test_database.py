@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -437,7 +438,7 @@ def test_the_types_of_postgresql_arrive(company, pg):
         "select invoice_id, cast(amount_usd as varchar), status, cast(issued_at as varchar), _file"
         " from raw_database.invoices"
     ) == [("1", "12.30", "paid", "2024-03-01 00:00:00", "billing.invoices")]
-    assert company.details("invoices") == ["amount_usd 'NaN' stands for a missing value"]
+    assert company.details("invoices") == ["amount 'NaN' is not a value of its type (number)"]
 
 
 def test_a_time_with_a_zone_can_be_the_cursor(company, pg):
@@ -460,13 +461,92 @@ def test_a_view_can_be_read(company, pg):
     assert company.load()["usage_events"].rows_inserted == 1
 
 
-def test_times_that_python_cannot_hold_stop_the_stream_with_a_message(company, pg):
+@pytest.mark.parametrize("cursor", [None, "changed"])
+def test_times_that_python_cannot_hold_break_their_row_only(company, pg, cursor):
     pg.app()
-    pg.run("insert into accounts values (3, 'Forever', '2024-01-01', 'infinity')")
-    connected(company, pg, accounts={**ACCOUNTS, "cursor": None}, usage_events=EVENTS)
+    pg.run(
+        "insert into accounts values (3, 'Forever', '2024-01-01', 'infinity'), (4, 'Roman', '0044-03-15 BC', '2024-01-01')"
+    )
+    connected(company, pg, accounts={**ACCOUNTS, "cursor": cursor}, usage_events=EVENTS)
+    report = company.load()["accounts"]
+    assert (report.status, report.rows_quarantined) == ("loaded", 2), report.message
+    assert {reason for *_, reason in company.quarantined("accounts")} == {"unreadable_value"}
+    assert company.details("accounts") == [
+        "changed 'infinity' is not a value of its type (timestamp)",
+        "created '0044-03-15 00:00:00 BC' is not a value of its type (timestamp)",
+    ]
+
+
+def test_numbers_of_any_size_break_their_row_or_keep_their_digits(company, pg):
+    pg.run(
+        "create table accounts (id numeric(60, 0) primary key, name bytea, created timestamp)",
+        "insert into accounts values (12345678901234567890123456789012345678, 'A\\303\\251', '2024-01-01'),"
+        " (5012.000, '\\303', '2024-01-01'), (7.000, null, '2024-01-01'), (1e50, null, '2024-01-01')",
+        "create table invoices (no int primary key, account numeric, at timestamp, amount numeric, unread numeric)",
+        "insert into invoices values (1, 12345678901234567890123456789012345678, '2024-01-01', 12.3, 'NaN'),"
+        " (2, 12345678901234567890123456789012345678, '2024-01-01', 1e59, 1e100),"
+        " (3, 12345678901234567890123456789012345678, '2024-01-01', 0.000000000000000000000000000000000000001, 1)",
+    )
+    columns = {"account_id": "id", "name": "name", "created_at": "created"}
+    bill = {"invoice_id": "no", "account_id": "account", "issued_at": "at", "amount_usd": "amount"}
+    connected(
+        company,
+        pg,
+        accounts={"table": "accounts", "columns": columns},
+        invoices={"table": "invoices", "columns": bill},
+    )
+    company.load()
+    assert company.query("select account_id, name from raw_database.accounts order by 1") == [
+        ("12345678901234567890123456789012345678", "Aé"),
+        ("7", None),
+    ]
+    assert company.details("accounts") == [
+        f"id '1{'0' * 50}' is not a value of its type (number)",
+        "name 'b'\\xc3'' is not a value of its type (text)",
+    ]
+    found = company.query("select invoice_id, cast(amount_usd as varchar) from raw_database.invoices order by 1")
+    assert found == [("1", "12.30"), ("3", "0.00")]
+    assert company.details("invoices") == [f"amount '1{'0' * 59}' is not a value of its type (number)"]
+
+
+def test_what_a_column_of_sqlite_does_not_promise_breaks_its_row_and_words_for_nothing_are_null(company):
+    path = company.folder / "db.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("create table accounts (id integer primary key, name text, created datetime)")
+        database.execute(
+            "insert into accounts values (1, 'One', '2024-01-01'), (2, x'C3', '2024-01-01'), (3, 7, 'soon')"
+        )
+        database.execute(
+            "create table invoices (no integer, account integer, at date, due date, amount numeric, failed integer, unread date)"
+        )
+        rows = [
+            (1, 1, "2024-01-01", "NULL", 5, "n/a", "never"),
+            (2, 1, "2024-01-01", None, "12,5", 1, None),
+            (3, "one", "2024-01-01", None, 7.25, "two", None),
+        ]
+        database.executemany("insert into invoices values (?, ?, ?, ?, ?, ?, ?)", rows)
+    bill = {"invoice_id": "no", "account_id": "account", "issued_at": "at", "due_at": "due", "amount_usd": "amount"}
+    company.sources(
+        db={
+            "connector": "database",
+            "url": f"sqlite:///{path}",
+            "streams": {
+                "accounts": {
+                    "table": "accounts",
+                    "columns": {"account_id": "id", "name": "name", "created_at": "created"},
+                },
+                "invoices": {"table": "invoices", "columns": {**bill, "failed_payments": "failed"}},
+            },
+        }
+    )
     reports = company.load()
-    assert reports["accounts"].status == "stopped"
-    assert "infinity" in reports["accounts"].message
+    assert company.query("select account_id, name from raw_database.accounts") == [("1", "One")], reports
+    assert company.query("select invoice_id, due_at, failed_payments from raw_database.invoices") == [("1", None, None)]
+    assert company.details("invoices") == [
+        "account 'one' is not a value of its type (whole number)",
+        "amount '12,5' is not a value of its type (number)",
+    ]
+    assert "created 'soon' is not a value of its type (timestamp)" in company.details("accounts")
 
 
 def test_a_large_table_is_fetched_batch_by_batch_and_only_one_is_held(company, pg):

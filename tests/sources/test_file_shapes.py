@@ -108,7 +108,7 @@ def test_any_keys_that_json_allows_can_be_read_each_by_its_own_name(keys):
     last = {key: str(n) for n, key in enumerate(keys)}
     known = names.sql_names(list(last))
     relation = f"(select 'f' as _file, {warehouse.literal(line)} as line)"
-    read = readers.objects(relation, known, numbered=False, has_repeated_keys=len(last) < len(keys))
+    read = readers.objects(relation, known, numbered=False, with_comma=(), has_repeated_keys=len(last) < len(keys))
     with warehouse.scratch() as connection:
         row = warehouse.rows(connection, f"select * from {read}")[0]
         for key, sql in known.items():

@@ -172,11 +172,8 @@ def test_two_companies_whose_ids_became_one_float_are_both_quarantined_with_the_
     report = company.load()["accounts"]
     assert (report.rows_inserted, report.rows_quarantined) == (0, 3)
     assert {reason for *_, reason in company.quarantined("accounts")} == {"inexact_id"}
-    assert [row[0] for row in company.query("select account_id from quarantine.accounts order by 1")] == [
-        "10000000000000000",
-        "1836999067930291456",
-        "1836999067930291456",
-    ]
+    found = {row[0] for row in company.query("select account_id from quarantine.accounts")}
+    assert found == {"10000000000000000", "1836999067930291456"}
     assert all("is not exact" in detail for detail in company.details("accounts"))
 
 

@@ -12,7 +12,11 @@ from typing import Any
 
 import pytest
 
+from core import warehouse
 from core.errors import Retriable
+from sources import ledger
+from sources.base import Progress, Unopened, open_stream, stream_ids
+from sources.load import load_stream
 
 ACCOUNTS: dict[str, Any] = {
     "files": "accounts*",
@@ -296,3 +300,55 @@ def test_a_load_side_by_side_that_is_killed_midway_and_run_again_ends_in_the_sam
         assert child(company).wait() == 0
         assert company.contents() == expected
     assert killed > 0
+
+
+class Odd:
+    """A stream whose input nobody thought of."""
+
+    def __init__(self, stream, config):
+        self.id, self.config = stream, config
+
+    def chunks(self, connection, *, full, sample_rows=None):
+        yield from ()
+        raise ZeroDivisionError("of all things")
+
+    def progress(self):
+        return Progress()
+
+
+def test_an_exception_that_nobody_thought_of_stops_its_stream_only(company):
+    company.streams(accounts=ACCOUNTS, usage_events=EVENTS)
+    company.write("accounts.csv", HEAD + "1,One,2024-01-01,\n")
+    company.load()
+    before = company.contents()
+    tenure = company.tenure
+    with warehouse.warehouse(tenure.warehouse_path, temp_directory=tenure.temp_directory) as connection:
+        accounts = stream_ids(tenure.config)[0]
+        config = tenure.config.sources["app"].streams["accounts"]
+        for stream in (Odd(accounts, config), Unopened(accounts, config, KeyError("door"))):
+            report = load_stream(connection, stream, tenure, now=company.now, run_id="odd")
+            assert report.status == "stopped"
+            assert report.message.startswith("app/accounts: accounts cannot be read: ")
+        found = connection.execute("select status, message from ledger.loads where run_id = 'odd'").fetchall()
+        assert found == [("stopped", report.message)]
+    assert company.contents() == before
+
+
+def test_a_source_that_cannot_be_opened_stops_its_streams_and_no_other(company):
+    company.streams(accounts=ACCOUNTS, usage_events={**EVENTS, "files": "events.csv"})
+    company.document["sources"]["db"] = {
+        "connector": "database",
+        "url": "nosuch://host/name",
+        "streams": {"accounts": {"table": "t", "columns": {"account_id": "id"}, "primary_key": "id"}},
+    }
+    company.write("accounts.csv", HEAD + "1,One,2024-01-01,\n")
+    tenure = company.tenure
+    with warehouse.warehouse(tenure.warehouse_path, temp_directory=tenure.temp_directory) as connection:
+        streams = stream_ids(tenure.config)
+        ledger.ensure_tables(connection, streams)
+        statuses = {}
+        for stream in streams:
+            source = tenure.config.sources[stream.source]
+            opened = open_stream(stream, source, now=company.now, temp_directory=tenure.temp_directory)
+            statuses[stream.label] = load_stream(connection, opened, tenure, now=company.now, run_id="r").status
+    assert statuses == {"app/accounts": "loaded", "db/accounts": "stopped", "app/usage_events": "stopped"}
