@@ -31,6 +31,8 @@ SANDBOX = dg.AssetKey(["sandbox", "company"])
 CLOCK = dg.AssetKey(["ledger", "clock"])
 RESTATED_DAYS = dg.AssetKey(["ledger", "restated_days"])
 IDENTITY_LISTS = dg.AssetKey(["ledger", "identity_lists"])
+MAPPED_COLUMNS = dg.AssetKey(["ledger", "mapped_columns"])
+OWNER_KEYS = dg.AssetKey(["ledger", "owner_keys"])
 DATA_TEAM = "team:data-engineering"
 """Who answers for an asset that has no other owner."""
 ATTEMPTS = 4
@@ -259,6 +261,8 @@ def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
                 (CLOCK, "One row: the instant that facts must precede in this run."),
                 (RESTATED_DAYS, "Days of usage that lost rows since they were counted."),
                 (IDENTITY_LISTS, "Texts and domains that identify no company."),
+                (MAPPED_COLUMNS, "Columns of the contract that the mappings fill."),
+                (OWNER_KEYS, "One row: the key that makes ids of account owners out of their addresses."),
             )
         ],
         name="clock",
@@ -269,12 +273,12 @@ def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
             as_of = clock.as_of(connection, clock=tenure.config.clock, now=settings.utc_now(), replay=None)
             clock.write(connection, as_of, is_replay=False)
             identity.write(connection, tenure.config.identity.shared_domains)
-            listed = rows(connection, "select count(*) as n from ledger.identity_lists")[0]["n"]
-            restated = rows(connection, "select count(*) as n from ledger.restated_days")[0]["n"]
+            kept = (RESTATED_DAYS, IDENTITY_LISTS, MAPPED_COLUMNS, OWNER_KEYS)
+            counts = {k: rows(connection, f"select count(*) as n from {'.'.join(k.path)}")[0]["n"] for k in kept}
             left = leftovers.find(connection, tenure.config)
         told = {"warnings": dg.MetadataValue.md("\n\n".join(map(_left, left)))} if left else {}
         yield dg.MaterializeResult(asset_key=CLOCK, metadata={"as_of": _utc(as_of), "dagster/row_count": 1, **told})
-        yield dg.MaterializeResult(asset_key=RESTATED_DAYS, metadata={"dagster/row_count": restated})
-        yield dg.MaterializeResult(asset_key=IDENTITY_LISTS, metadata={"dagster/row_count": listed})
+        for key, count in counts.items():
+            yield dg.MaterializeResult(asset_key=key, metadata={"dagster/row_count": count})
 
     return set_clock
