@@ -84,9 +84,15 @@ class Entity:
 
 
 def _text(
-    name: str, description: str, *, required: bool = False, personal: bool = False, means: tuple[str, ...] = ()
+    name: str,
+    description: str,
+    *,
+    required: bool = False,
+    personal: bool = False,
+    means: tuple[str, ...] = (),
+    word: bool = False,
 ) -> Column:
-    return Column(name, "text", description, required=required, personal=personal, means=means)
+    return Column(name, "text", description, required=required, personal=personal, means=means, word=word)
 
 
 def _id(name: str, description: str, *, required: bool = False) -> Column:

@@ -360,6 +360,7 @@ def note_restated_days(connection: Connection, table: str, condition: str, now: 
         " select distinct _source, _account_source, account_id, cast(occurred_at as date), cast(? as timestamp)"
         f" from {table} where {condition}",
         [now],
+    )
 
 
 def note_columns(connection: Connection, stream: StreamId, columns: Collection[str]) -> None:
