@@ -258,6 +258,8 @@ identifying as (
         normalised.country,
         normalised.employees,
         normalised.source_parent_account_id,
+        normalised.owner_id,
+        normalised.owner_name,
         normalised.owner_email,
         normalised.created_at,
         case when empty_ids.placeholder is null then normalised.crm_account_id end as crm_account_id,

@@ -393,7 +393,7 @@ def new_company(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Compa
 def part_of(
     built: Company, models: Sequence[str], facts: Mapping[tuple[str, str], Iterable[Row]], as_of: datetime
 ) -> Iterator[Connection]:
-    """An in-memory warehouse with `facts` by source and entity, and some models built on them, in the order of the names."""
+    """An in-memory warehouse with `facts` by source and entity, and all models built that come before those wanted."""
     with scratch(threads=1) as connection:
         connection.execute("attach ':memory:' as warehouse")
         connection.execute("use warehouse")
@@ -408,11 +408,16 @@ def part_of(
                 connection.execute(
                     f"insert into raw_files.{entity} ({', '.join(filled)}) values ({marks})", list(filled.values())
                 )
-        for name in models:
-            statement = built.sql[name]
+        wanted = set(models)
+        for name, statement in built.sql.items():
+            if not wanted:
+                break
+            if name.startswith("stg_ml__") or (name.startswith("ftr_") and name not in wanted):
+                continue
             connection.execute(f"create schema if not exists {statement.relation.split('.')[0]}")
             select = statement.select.replace(f"{AS_OF:%Y-%m-%d} 00:00:00", f"{as_of:%Y-%m-%d} 00:00:00")
             connection.execute(f"create {statement.kind} {statement.relation} as {select}")
+            wanted.discard(name)
         yield connection
 
 

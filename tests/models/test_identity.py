@@ -15,7 +15,7 @@ from core.placeholders import PLACEHOLDERS
 from core.warehouse import rows
 from data_quality import named_ids
 
-MODELS = ("stg_files__accounts", "stg_ledger__identity_lists", "int_accounts_unioned", "int_accounts_matched")
+MODELS = ("int_accounts_unioned", "int_accounts_matched")
 Records = Sequence[Mapping[str, Any]]
 
 

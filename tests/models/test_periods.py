@@ -15,10 +15,7 @@ from core.source_settings import StreamConfig
 from core.warehouse import Connection, rows
 from data_quality import gaps
 
-MODELS = (
-    *("stg_files__accounts", "stg_ledger__identity_lists", "int_accounts_unioned", "int_accounts_matched"),
-    *("stg_files__subscriptions", "int_subscriptions_united", "int_mrr_movements_classified", "subscriptions"),
-)
+MODELS = ("int_mrr_movements_classified", "subscriptions")
 AS_OF = datetime(2024, 7, 1)
 FIRST = datetime(2024, 1, 1)
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
