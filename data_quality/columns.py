@@ -35,6 +35,11 @@ MART_ADVICE = {
 }
 
 
+def _advice(rule: TableRule) -> dict[str, str]:
+    """Raw tables are the loader's; all others are made by models."""
+    return RAW_ADVICE if rule.schema.startswith("raw_") else MART_ADVICE
+
+
 def number(value: float | int | None) -> str:
     """A number for people: thousands separated, no needless decimals."""
     if value is None:
@@ -130,7 +135,7 @@ def broken_column(
 ) -> Words:
     """The sentence for a column with broken rows."""
     shown = f" (such as {', '.join(sample)})" if sample else ""
-    advice = (MART_ADVICE if rule.schema == "marts" else RAW_ADVICE)[check]
+    advice = _advice(rule)[check]
     breaks = f"{number(broken)} of {number(total)} {what} {'breaks' if broken == 1 else 'break'}"
     return Words(
         observed=f"{breaks} it",
@@ -164,7 +169,7 @@ class ProfileWords:
                     expected=record["expected_type"],
                     column=column.name,
                     message=f"{self.rule.table}.{column.name} is {record['type']}, expected {record['expected_type']}."
-                    f" {(MART_ADVICE if self.rule.schema == 'marts' else RAW_ADVICE)['schema']}",
+                    f" {_advice(self.rule)['schema']}",
                 )
             case "required":
                 return self._broken(

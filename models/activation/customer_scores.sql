@@ -6,7 +6,7 @@ history as (
 
 ),
 
-current_scoring as (
+newest_scoring as (
 
     select as_of_date
     from {{ ref("stg_ml__scorings") }}
@@ -43,7 +43,7 @@ final as (
         history.row_hash,
         history.changed_at
     from history
-    inner join current_scoring on history.as_of_date = current_scoring.as_of_date
+    inner join newest_scoring on history.as_of_date = newest_scoring.as_of_date
     where not history.is_withdrawn
 
 )

@@ -24,7 +24,7 @@ scorings as (
 
 ),
 
-current_scoring as (
+newest_scoring as (
 
     select as_of_date
     from scorings
@@ -53,7 +53,7 @@ scores as (
 
     select every_score.*
     from every_score
-    inner join current_scoring on every_score.as_of_date = current_scoring.as_of_date
+    inner join newest_scoring on every_score.as_of_date = newest_scoring.as_of_date
     where every_score.recency = 1
 
 ),
@@ -65,13 +65,13 @@ a_week_before as (
         every_score.account_id,
         {{ last_by("every_score.churn_probability", "every_score.as_of_date") }} as churn_probability
     from every_score
-    cross join current_scoring
+    cross join newest_scoring
     where
         every_score.recency = 1
         and not every_score.is_withdrawn
         and not every_score.is_fallback
-        and every_score.as_of_date <= {{ days_after("current_scoring.as_of_date", -7) }}
-        and every_score.as_of_date > {{ days_after("current_scoring.as_of_date", -21) }}
+        and every_score.as_of_date <= {{ days_after("newest_scoring.as_of_date", -7) }}
+        and every_score.as_of_date > {{ days_after("newest_scoring.as_of_date", -21) }}
     group by every_score.account_id
 
 ),
@@ -149,8 +149,8 @@ hashed as (
             {{ last_by("known.row_hash", "known.as_of_date") }} as row_hash,
             {{ last_by("known.changed_at", "known.as_of_date") }} as changed_at
         from {{ this }} as known
-        cross join current_scoring
-        where known.as_of_date < current_scoring.as_of_date
+        cross join newest_scoring
+        where known.as_of_date < newest_scoring.as_of_date
         group by known.account_id
 
     ),
