@@ -145,11 +145,12 @@ def canary_of(home: Any) -> dict[str, Any]:
 def write_desk(folder: Path, canary: dict[str, Any], name: str) -> None:
     """A source of its own: rows of the canary, good and broken, and rows of another account that mention it."""
     account, other, contact = canary["account"], canary["other"], canary["contact"]
+    mark = "canary" if name != "0" else "nobody"
     email, person = contact["email"], contact["contact_id"]
     (folder / f"tickets{name}.csv").write_text(
         "id,account,at,subject,body,csat\n"
-        f"tic-canary-1,{account},2024-01-02,From {email},Hello,4\n"
-        f"tic-canary-2,{account},2024-01-02,Broken,Hello,ninety\n"
+        f"tic-{mark}-1,{account},2024-01-02,From {email},Hello,4\n"
+        f"tic-{mark}-2,{account},2024-01-02,Broken,Hello,ninety\n"
         f"tic-other-1,{other},2024-01-02,About,Please write to {email.upper()} soon,4\n",
         encoding="utf-8",
     )
@@ -157,7 +158,7 @@ def write_desk(folder: Path, canary: dict[str, Any], name: str) -> None:
         f"id,account,contact,at,body\nint-other-1,{other},{person},2024-01-02,I was there\n", encoding="utf-8"
     )
     (folder / f"subscriptions{name}.csv").write_text(
-        f"id,account,mrr,start,stop\nsub-canary-1,{account},lots,2024-01-02,\n", encoding="utf-8"
+        f"id,account,mrr,start,stop\nsub-{mark}-1,{account},lots,2024-01-02,\n", encoding="utf-8"
     )
 
 
