@@ -302,6 +302,8 @@ ACCOUNT_REFERENCES = ("account_id", "parent_account_id", "crm_account_id", "merg
 """Columns that name an account. What an erasure covers follows from these and from the columns marked as personal."""
 PERSON_REFERENCES = ("contact_id", "user_id", "known_as")
 """Columns that name a person: at a customer, or as a user of the product."""
+STAFF_REFERENCES = ("owner_id",)
+"""Columns that name a person of the company itself: no customer's data."""
 
 LOADING_ONLY = ("memberships",)
 """Entities that only loading reads: they tell the accounts of other rows, and no model asks for them."""

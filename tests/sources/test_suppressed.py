@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core import suppression
-from core.contract import ACCOUNT_REFERENCES, ENTITIES, PERSON_REFERENCES
+from core.contract import ACCOUNT_REFERENCES, ENTITIES, PERSON_REFERENCES, STAFF_REFERENCES
 from core.errors import UserError
 
 CONTACTS = {
@@ -154,10 +154,11 @@ def test_a_suppression_list_that_cannot_be_read_stops_loading(company_of_all: An
 
 
 def test_every_id_of_the_contract_is_a_key_or_says_whether_it_names_an_account_or_a_person() -> None:
+    known = (*ACCOUNT_REFERENCES, *PERSON_REFERENCES, *STAFF_REFERENCES)
     for entity in ENTITIES.values():
         for column in entity.columns:
             if column.type == "id" or column.name.endswith("_id"):
-                assert column.name == entity.key or column.name in (*ACCOUNT_REFERENCES, *PERSON_REFERENCES)
+                assert column.name == entity.key or column.name in known
 
 
 def test_the_list_is_only_for_its_owner_and_holds_no_identifier(tmp_path: Path) -> None:
