@@ -26,10 +26,10 @@ create temp macro days_between(earlier, later) as date_diff('day', earlier::date
 create temp table crm_companies as
 select
     id, name, domain, industry, segment, country, try_cast(numberofemployees as bigint) as employees,
-    parent_company_id, owners.email as owner_email, utc(createdate) as created_at, merged_into_id
+    parent_company_id, companies.owner_id, owners.owner_name, owners.email as owner_email, utc(createdate) as created_at, merged_into_id
 from read_csv(getvariable('data') || '/crm/companies/*.csv', all_varchar = true, filename = true) as companies
 left join (
-    select id as owner_key, any_value(email) as email
+    select id as owner_key, any_value(email) as email, any_value(first_name || ' ' || last_name) as owner_name
     from read_csv(getvariable('data') || '/crm/owners/*.csv', all_varchar = true)
     group by id
 ) as owners on owners.owner_key = companies.owner_id
@@ -226,8 +226,8 @@ create temp macro plain_name(name) as nullif(
 create temp table records as
 with listed as (
     select
-        'crm' as source, 1 as trust, id, name, domain, industry, segment, country, employees, parent_company_id, owner_email,
-        created_at, null as crm_id, merged_into_id
+        'crm' as source, 1 as trust, id, name, domain, industry, segment, country, employees, parent_company_id, owner_id,
+        owner_name, owner_email, created_at, null as crm_id, merged_into_id
     from crm_companies
     union all by name select 'billing' as source, 2 as trust, * from billing_customers
     union all by name select 'support' as source, 3 as trust, * from support_organizations
@@ -358,6 +358,8 @@ companies as (
         arg_min(segment, place) as segment,
         arg_min(country, place) as country,
         arg_min(employees, place) as employees,
+        arg_min(owner_id, place) as owner_id,
+        arg_min(owner_name, place) as owner_name,
         arg_min(owner_email, place) as owner_email,
         arg_min(parent_company_id, place) as parent_company_id,
         arg_min(source, place) as leading_source,
@@ -510,7 +512,7 @@ with user_days as (
 )
 
 select
-    account_id, activity_date, sum(events)::bigint as events, count(user_id) as active_users, round(sum(quantity), 6) as quantity,
+    account_id, activity_date, sum(events)::double as events, count(user_id) as active_users, round(sum(quantity), 6) as quantity,
     max(last_event_at) as last_event_at
 from user_days
 group by account_id, activity_date;
@@ -843,7 +845,7 @@ with measured as (
     union all
     select 'crm', 'interactions', count(*), max(occurred_at) from crm_engagements where occurred_at < getvariable('as_of')
     union all
-    select 'product', 'usage_events', sum(events), max(last_event_at) from marts.account_days
+    select 'product', 'usage_events', sum(events)::bigint, max(last_event_at) from marts.account_days
     union all
     select source, 'accounts', count(*), max(created_at) from records group by source
 )
@@ -938,8 +940,8 @@ joined as (
 )
 
 select
-    account_id, getvariable('as_of')::date as as_of_date, account_name, domain, industry, segment, country, employees, owner_email,
-    parent_account_id, crm_account_id, leading_source, account_sources, sources, match_rule, false as is_derived, created_at,
+    account_id, getvariable('as_of')::date as as_of_date, account_name, domain, industry, segment, country, employees,
+    owner_id, owner_name, owner_email, parent_account_id, crm_account_id, leading_source, account_sources, sources, match_rule, false as is_derived, created_at,
     case
         when is_customer then 'customer'
         when was_customer and left_as_agreed then 'completed'

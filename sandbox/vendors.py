@@ -107,8 +107,6 @@ LAYOUTS = (
             null_key("id"),
             null_key("company_id"),
             _UNKNOWN_COMPANY,
-            Broken("no_company", "null_key", {"company_id": "' '"}),
-            Broken("company_in_words", "unknown_account", {"company_id": "'the new one'"}),
         ),
     ),
     Layout(

@@ -50,8 +50,9 @@ QUICK = {
     "contacts.role",
     "survey_responses.kind",
 }
-UNSEEN = {"country", "industry", "segment", "employees"}
-"""Features that are read from the snapshots of earlier runs, or are attributes rather than measures."""
+UNSEEN = {"country", "industry", "segment", "employees", "next_started_at", "next_mrr_usd"}
+"""Features that are read from the snapshots of earlier runs, attributes rather than measures, and the next contract, which no account
+here has signed."""
 INFLUENCE = {
     # How long a subscription runs decides what MRR there is, and what it pays at any time.
     "subscriptions.ended_at": {"subscriptions"},

@@ -38,7 +38,7 @@ sources:
     streams:
       accounts: {files: accounts.csv, columns: {account_id: id, name: name, domain: domain, created_at: at,
         parent_account_id: parent, owner_email: owner}}
-      contacts: {files: contacts.csv, columns: {contact_id: id, account_id: account, email: email, is_unsubscribed: quiet}}
+      contacts: {files: contacts.csv, columns: {contact_id: id, account_id: account, email: email, left_at: left}}
       tickets: {files: tickets.csv, columns: {ticket_id: id, account_id: account, opened_at: at, subject: subject, body: body}}
       interactions: {files: interactions.csv, columns: {interaction_id: id, account_id: account, contact_id: contact,
         occurred_at: at, body: body}}
@@ -54,8 +54,8 @@ sources:
 DATA = {
     "accounts.csv": "id,name,domain,at,parent,owner\nacc-canary-1,Canary & Söhne GmbH,canary-soehne.example,2024-01-01,,"
     "kim@us.example\nacc-other-22,Other,other.example,2024-01-01,acc-canary-1,kim@us.example\n",
-    "contacts.csv": "id,account,email,quiet\nper-canary-7,acc-canary-1,Ada@canary-soehne.example,no\n"
-    "per-other-88,acc-other-22,bob@other.example,no\nper-broken-99,acc-canary-1,eve@canary-soehne.example,perhaps\n",
+    "contacts.csv": "id,account,email,left\nper-canary-7,acc-canary-1,Ada@canary-soehne.example,\n"
+    "per-other-88,acc-other-22,bob@other.example,\nper-broken-99,acc-canary-1,eve@canary-soehne.example,perhaps\n",
     "tickets.csv": "id,account,at,subject,body\ntic-canary-1,acc-canary-1,2024-01-02,Help,It is ada@canary-soehne.example\n"
     "tic-other-02,acc-other-22,2024-01-02,Help,Please copy ada@canary-soehne.example.\n"
     "tic-other-03,acc-other-22,2024-01-03,Help,Nothing of her\n",
@@ -156,7 +156,7 @@ def test_who_is_with_another_account_too_stays_there_when_an_account_goes(home: 
     path = tmp_path / "data" / "contacts.csv"
     path.write_text(
         DATA["contacts.csv"]
-        + "per-agency-1,acc-canary-1,sam@agency.example,no\nper-agency-2,acc-other-22,Sam@agency.example,no\n",
+        + "per-agency-1,acc-canary-1,sam@agency.example,\nper-agency-2,acc-other-22,Sam@agency.example,\n",
         encoding="utf-8",
     )
     load(home, hour=2)

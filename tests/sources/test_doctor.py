@@ -50,7 +50,7 @@ def test_it_says_what_is_filled_what_would_be_quarantined_and_which_accounts_are
         (3, "impossible_date", "occurred_at '2024-02-31' is not a date"),
         (4, "unknown_account", "account_id '9' is not among the accounts of app"),
     ]
-    assert {c.name for c in events.columns if c.mapping is None} == {"event_id", "user_id", "quantity"}
+    assert {c.name for c in events.columns if c.mapping is None} == {"event_id", "user_id", "quantity", "event_count"}
 
 
 def test_nothing_is_written(app):
