@@ -11,6 +11,9 @@ from datetime import datetime, timedelta
 from core.contract import ENTITIES, Entity
 from core.warehouse import Connection, ensure_table, rows, scalar, table_exists
 
+STATES = ("accounts", "contacts", "memberships")
+"""Entities that say what is there, not what happened: an account that was created says nothing of how far the data go."""
+
 
 def as_of(connection: Connection, *, clock: str, now: datetime, replay: datetime | None) -> datetime:
     """The instant that facts must precede: the replayed one, `now`, or the midnight after the last fact that was observed
@@ -29,7 +32,8 @@ def as_of(connection: Connection, *, clock: str, now: datetime, replay: datetime
         if table_exists(connection, schema["schema_name"], entity.name)
     ]
     # A company that is known by its contracts alone has nothing else that says how far its data go.
-    last = _newest(connection, tables, _observed, now) or _newest(connection, tables, _begun, now) or now
+    facts = [(table, entity) for table, entity in tables if entity.name not in STATES]
+    last = _newest(connection, facts, _observed, now) or _newest(connection, facts, _begun, now) or now
     return datetime(last.year, last.month, last.day) + timedelta(days=1)
 
 

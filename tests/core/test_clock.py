@@ -38,6 +38,8 @@ USED = ("usage_events", {"occurred_at": MAY})
         ("interactions", {"occurred_at": AHEAD}),
         ("invoices", {"issued_at": MAY, "due_at": AHEAD}),
         ("usage_events", {"occurred_at": datetime(2027, 1, 1)}),
+        ("accounts", {"created_at": AHEAD}),
+        ("contacts", {"created_at": AHEAD}),
     ],
 )
 def test_what_lies_ahead_does_not_move_the_clock(planned: tuple[str, dict[str, datetime]]) -> None:
@@ -51,7 +53,6 @@ def test_what_lies_ahead_does_not_move_the_clock(planned: tuple[str, dict[str, d
         ("invoices", {"issued_at": AHEAD}),
         ("tickets", {"opened_at": AHEAD}),
         ("survey_responses", {"responded_at": AHEAD}),
-        ("accounts", {"created_at": AHEAD}),
     ],
 )
 def test_what_was_observed_moves_it(observed: tuple[str, dict[str, datetime]]) -> None:
@@ -60,4 +61,6 @@ def test_what_was_observed_moves_it(observed: tuple[str, dict[str, datetime]]) -
 
 def test_contracts_alone_move_it_by_their_start_and_nothing_leaves_it_at_the_wall() -> None:
     assert clock_of(("subscriptions", {"started_at": MAY})) == datetime(2024, 5, 21)
+    contract, account = ("subscriptions", {"started_at": MAY}), ("accounts", {"created_at": datetime(2023, 1, 1)})
+    assert clock_of(contract, account) == datetime(2024, 5, 21)
     assert clock_of() == datetime(2026, 1, 2)
