@@ -28,7 +28,7 @@ def test_online_retail_reads_every_line_and_quarantines_those_without_a_customer
     assert accounts[0] == counted["customer_days"]
     assert accounts[1] == counted["customers"] == 4_372
     assert accounts[3] == counted["days_without_customer"]
-    reasons = online_retail.ask("select entity, reason, rows_quarantined from quality.quarantined order by entity")
+    reasons = online_retail.ask("select entity, reason, times_seen from quality.quarantined order by entity")
     assert [tuple(row.values()) for row in reasons] == [
         ("accounts", "null_key", counted["days_without_customer"]),
         ("invoices", "null_key", counted["invoices_without_customer"]),

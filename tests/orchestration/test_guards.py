@@ -48,7 +48,7 @@ def test_a_check_that_blocks_leaves_the_published_copy_and_tells_the_webhook(
     url, told = webhook
     home = new_home(
         "refused",
-        ("churn:\n", "quality: {max_quarantined_share: 0.0}\nalerts: {webhook_url: ${HOOK}}\n\nchurn:\n"),
+        ("churn:\n", "quality: {max_quarantined_share: 0.0}\nalerts: {webhook_url: '${HOOK}'}\n\nchurn:\n"),
         accounts=60,
         months=3,
         HOOK=url,
