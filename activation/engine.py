@@ -397,8 +397,8 @@ class _Run:
     def _account(self, planned: plan.Plan) -> str | None:
         """The account's own id, by asking the destination."""
         destination = self._open(planned)
-        if destination is not None and (account := account_of(destination)) is not None:
-            self._asked = self._sender(destination).ask(account)
+        if destination is not None:
+            self._asked = self._sender(destination).ask(lambda: account_of(destination))
         return self._asked
 
     def _open(self, planned: plan.Plan) -> Destination | None:

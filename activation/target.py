@@ -96,9 +96,9 @@ def _fingerprint(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def account_of(destination: object) -> Callable[[], str | None] | None:
-    """How to ask `destination` for the id of its account; None where there is none."""
-    return destination.account if isinstance(destination, Identifies) else None
+def account_of(destination: object) -> str | None:
+    """The id of the account that `destination` writes to, by asking it; None where it has none or does not say."""
+    return destination.account() if isinstance(destination, Identifies) else None
 
 
 def settle(bound: Target | None, found: Target, ask: Callable[[], str | None]) -> Target | None:

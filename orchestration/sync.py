@@ -270,7 +270,7 @@ def verify(tenure: Tenure, name: str, *, keys: tuple[str, ...], progress: Progre
         if not isinstance(destination, Reads):
             raise UserError(f"The values of {name} cannot be read back.")
         bound, found = ledger.target(name), target_of(config_of(tenure, name))
-        if bound is not None and settle(bound, found, account_of(destination) or (lambda: None)) is None:
+        if bound is not None and settle(bound, found, lambda: account_of(destination)) is None:
             said, hint = refusal(name, bound, found)
             raise Refused(said, hint=hint)
         return readback.verify(ledger, name, destination, mapping.fields, keys=keys, progress=progress)
@@ -284,9 +284,8 @@ def rebind(tenure: Tenure, name: str, *, keep: bool) -> int:
             count = ledger.unbind(name)
         else:
             with _opened(tenure, name) as (destination, _):
-                account = account_of(destination)
                 found = target_of(config_of(tenure, name))
-                settled = settle(None, found, account or (lambda: None)) or found
+                settled = settle(None, found, lambda: account_of(destination)) or found
             ledger.bind(name, settled, now=settings.utc_now())
             count = ledger.totals().get(name, {}).get("rows", 0)
         if tenure.serving_path.exists():
