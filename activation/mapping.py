@@ -113,7 +113,7 @@ class Mapping:
 
 
 def label_of(name: str) -> str:
-    """A field's name for people: `tenure_mrr_at_risk_usd` is `Tenure MRR at risk USD`."""
+    """A field's name for people: `tenure_mrr_at_risk` is `Tenure MRR at risk USD`."""
     words = name.removesuffix("__c").lower().split("_")
     told = " ".join(_ABBREVIATIONS.get(word, word) for word in words if word)
     return told[:1].upper() + told[1:]

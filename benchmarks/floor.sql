@@ -84,7 +84,7 @@ qualify row_number() over (partition by id order by updated desc nulls last, fil
 
 create temp table billing_subscriptions as
 select
-    id, customer, product, plan, "interval" as billing_interval, quantity as seats, (mrr_cents / 100)::decimal(18, 2) as mrr_usd,
+    id, customer, product, plan, "interval" as billing_interval, quantity as seats, (mrr_cents / 100)::decimal(18, 2) as mrr,
     from_epoch("start") as started_at, from_epoch("end") as ended_at, end_reason,
     from_epoch(current_period_end) as renews_at, coalesce(trial, false) as is_trial
 from read_json(
@@ -111,7 +111,7 @@ qualify row_number() over (partition by id order by updated desc nulls last, fil
 create temp table billing_invoices as
 select
     id, customer, from_epoch(created) as issued_at, from_epoch(due_date) as due_at, from_epoch(paid_at) as paid_at,
-    (amount_cents / 100)::decimal(18, 2) as amount_usd, status,
+    (amount_cents / 100)::decimal(18, 2) as amount, status,
     greatest(attempt_count - case when status = 'paid' then 1 else 0 end, 0) as failed_payments
 from read_json(
     getvariable('data') || '/billing/invoices/*.jsonl.gz', format = 'newline_delimited', filename = true,
@@ -399,8 +399,8 @@ where coalesce(created_at < getvariable('as_of'), true);
 create table marts.subscriptions as
 select
     'billing' as source, 'subscriptions' as stream, periods.id as subscription_id, account_id, product, plan, seats,
-    (case when is_trial then 0 else mrr_usd end)::decimal(18, 2) as mrr_usd,
-    (case when is_trial then 0 else mrr_usd end * 12)::decimal(18, 2) as arr_usd,
+    (case when is_trial then 0 else mrr end)::decimal(18, 2) as mrr,
+    (case when is_trial then 0 else mrr end * 12)::decimal(18, 2) as arr,
     started_at,
     case when ended_at < getvariable('as_of') then ended_at end as ended_at,
     case when ended_at < getvariable('as_of') then end_reason end as end_reason,
@@ -415,7 +415,7 @@ with standing as (
     select
         bills.id as invoice_id, account_id, issued_at, due_at,
         case when paid_at < getvariable('as_of') then paid_at end as paid_at,
-        amount_usd,
+        amount,
         case when paid_at >= getvariable('as_of') then 'open' else lower(status) end as status,
         failed_payments
     from billing_invoices as bills
@@ -426,7 +426,7 @@ with standing as (
 judged as (
     select
         *,
-        paid_at is null and amount_usd > 0
+        paid_at is null and amount > 0
         and coalesce(status, 'open') not in ('paid', 'void', 'uncollectible') as is_unpaid
     from standing
 )
@@ -572,13 +572,13 @@ left join ever using (account_id);
 
 create table marts.mrr_movements as
 with steps as (
-    select account_id, started_at::date as movement_date, mrr_usd as delta, 0 as ends, 0 as agreed_ends
+    select account_id, started_at::date as movement_date, mrr as delta, 0 as ends, 0 as agreed_ends
     from marts.subscriptions
-    where mrr_usd > 0
+    where mrr > 0
     union all
-    select account_id, ended_at::date, -mrr_usd, 1, coalesce(end_reason in ('completed', 'migrated'), false)::int
+    select account_id, ended_at::date, -mrr, 1, coalesce(end_reason in ('completed', 'migrated'), false)::int
     from marts.subscriptions
-    where mrr_usd > 0 and ended_at is not null
+    where mrr > 0 and ended_at is not null
 ),
 
 days as (
@@ -604,9 +604,9 @@ select
         when delta > 0 then 'expansion'
         else 'contraction'
     end as movement,
-    delta::decimal(18, 2) as mrr_delta_usd,
-    (after - delta)::decimal(18, 2) as mrr_before_usd,
-    after::decimal(18, 2) as mrr_after_usd
+    delta::decimal(18, 2) as mrr_delta,
+    (after - delta)::decimal(18, 2) as mrr_before,
+    after::decimal(18, 2) as mrr_after
 from running;
 
 set variable last_month = date_trunc('month', getvariable('as_of') - interval 1 day)::date;
@@ -615,14 +615,14 @@ create table marts.account_months as
 with months as (
     select
         account_id, date_trunc('month', movement_date)::date as month,
-        coalesce(sum(mrr_delta_usd) filter (movement = 'new'), 0) as new,
-        coalesce(sum(mrr_delta_usd) filter (movement = 'expansion'), 0) as expansion,
-        coalesce(sum(mrr_delta_usd) filter (movement = 'contraction'), 0) as contraction,
-        coalesce(sum(mrr_delta_usd) filter (movement = 'churn'), 0) as churn,
-        coalesce(sum(mrr_delta_usd) filter (movement = 'completion'), 0) as completion,
-        coalesce(sum(mrr_delta_usd) filter (movement = 'reactivation'), 0) as reactivation,
-        sum(mrr_delta_usd) as net,
-        arg_max(mrr_after_usd, movement_date) as last,
+        coalesce(sum(mrr_delta) filter (movement = 'new'), 0) as new,
+        coalesce(sum(mrr_delta) filter (movement = 'expansion'), 0) as expansion,
+        coalesce(sum(mrr_delta) filter (movement = 'contraction'), 0) as contraction,
+        coalesce(sum(mrr_delta) filter (movement = 'churn'), 0) as churn,
+        coalesce(sum(mrr_delta) filter (movement = 'completion'), 0) as completion,
+        coalesce(sum(mrr_delta) filter (movement = 'reactivation'), 0) as reactivation,
+        sum(mrr_delta) as net,
+        arg_max(mrr_after, movement_date) as last,
         arg_max(movement, movement_date) filter (movement in ('churn', 'completion')) as last_loss
     from marts.mrr_movements
     group by all
@@ -661,10 +661,10 @@ flows as (
 )
 
 select
-    account_id, month as month_start_date, start::decimal(18, 2) as start_mrr_usd, new::decimal(18, 2) as new_mrr_usd,
-    expansion::decimal(18, 2) as expansion_mrr_usd, contraction::decimal(18, 2) as contraction_mrr_usd,
-    churn::decimal(18, 2) as churn_mrr_usd, completion::decimal(18, 2) as completion_mrr_usd,
-    reactivation::decimal(18, 2) as reactivation_mrr_usd, last::decimal(18, 2) as end_mrr_usd,
+    account_id, month as month_start_date, start::decimal(18, 2) as start_mrr, new::decimal(18, 2) as new_mrr,
+    expansion::decimal(18, 2) as expansion_mrr, contraction::decimal(18, 2) as contraction_mrr,
+    churn::decimal(18, 2) as churn_mrr, completion::decimal(18, 2) as completion_mrr,
+    reactivation::decimal(18, 2) as reactivation_mrr, last::decimal(18, 2) as end_mrr,
     start = 0 and last > 0 and new > 0 as is_logo_new,
     start = 0 and last > 0 and new <= 0 as is_logo_reactivated,
     start > 0 and last = 0 and last_loss = 'churn' as is_logo_churned,
@@ -674,25 +674,25 @@ from flows;
 create table marts.months as
 with money as (
     select
-        month_start_date, sum(start_mrr_usd) as start, sum(new_mrr_usd) as new, sum(expansion_mrr_usd) as expansion,
-        sum(contraction_mrr_usd) as contraction, sum(churn_mrr_usd) as churn, sum(completion_mrr_usd) as completion,
-        sum(reactivation_mrr_usd) as reactivation, sum(end_mrr_usd) as last,
-        sum(start_mrr_usd) filter (start_mrr_usd > 0 and not is_logo_completed) as retainable,
-        sum(end_mrr_usd) filter (start_mrr_usd > 0) as retained,
-        sum(least(start_mrr_usd, end_mrr_usd)) as retained_gross,
-        count(*) filter (start_mrr_usd > 0) as at_start,
+        month_start_date, sum(start_mrr) as start, sum(new_mrr) as new, sum(expansion_mrr) as expansion,
+        sum(contraction_mrr) as contraction, sum(churn_mrr) as churn, sum(completion_mrr) as completion,
+        sum(reactivation_mrr) as reactivation, sum(end_mrr) as last,
+        sum(start_mrr) filter (start_mrr > 0 and not is_logo_completed) as retainable,
+        sum(end_mrr) filter (start_mrr > 0) as retained,
+        sum(least(start_mrr, end_mrr)) as retained_gross,
+        count(*) filter (start_mrr > 0) as at_start,
         count(*) filter (is_logo_new) as gained,
         count(*) filter (is_logo_reactivated) as reactivated,
         count(*) filter (is_logo_churned) as churned,
         count(*) filter (is_logo_completed) as completed,
-        count(*) filter (end_mrr_usd > 0) as at_end
+        count(*) filter (end_mrr > 0) as at_end
     from marts.account_months
     group by month_start_date
 ),
 
 bills as (
     select
-        date_trunc('month', issued_at)::date as month_start_date, sum(amount_usd) as invoiced_usd,
+        date_trunc('month', issued_at)::date as month_start_date, sum(amount) as invoiced_amount,
         count(distinct account_id) as invoiced_accounts
     from marts.invoices
     where coalesce(status, 'open') <> 'void'
@@ -717,16 +717,16 @@ months as (
 select
     month_start_date,
     month_start_date + interval 1 month <= getvariable('as_of') as is_complete,
-    coalesce(start, 0)::decimal(18, 2) as start_mrr_usd, coalesce(new, 0)::decimal(18, 2) as new_mrr_usd,
-    coalesce(expansion, 0)::decimal(18, 2) as expansion_mrr_usd, coalesce(contraction, 0)::decimal(18, 2) as contraction_mrr_usd,
-    coalesce(churn, 0)::decimal(18, 2) as churn_mrr_usd, coalesce(completion, 0)::decimal(18, 2) as completion_mrr_usd,
-    coalesce(reactivation, 0)::decimal(18, 2) as reactivation_mrr_usd, coalesce(last, 0)::decimal(18, 2) as end_mrr_usd,
+    coalesce(start, 0)::decimal(18, 2) as start_mrr, coalesce(new, 0)::decimal(18, 2) as new_mrr,
+    coalesce(expansion, 0)::decimal(18, 2) as expansion_mrr, coalesce(contraction, 0)::decimal(18, 2) as contraction_mrr,
+    coalesce(churn, 0)::decimal(18, 2) as churn_mrr, coalesce(completion, 0)::decimal(18, 2) as completion_mrr,
+    coalesce(reactivation, 0)::decimal(18, 2) as reactivation_mrr, coalesce(last, 0)::decimal(18, 2) as end_mrr,
     coalesce(at_start, 0) as customers_at_start, coalesce(gained, 0) as customers_new,
     coalesce(reactivated, 0) as customers_reactivated, coalesce(churned, 0) as customers_churned,
     coalesce(completed, 0) as customers_completed, coalesce(at_end, 0) as customers_at_end,
     pct(retained, retainable) as nrr_pct, pct(retained_gross, retainable) as grr_pct,
     pct(churned, at_start - completed) as logo_churn_pct,
-    coalesce(invoiced_usd, 0)::decimal(18, 2) as invoiced_usd,
+    coalesce(invoiced_amount, 0)::decimal(18, 2) as invoiced_amount,
     coalesce(invoiced_accounts, 0) as invoiced_accounts,
     coalesce(active_accounts, 0) as active_accounts
 from months
@@ -773,39 +773,39 @@ periods as (
 
 select
     account_id, created_at as event_at, 'signup' as kind, leading_source as source, account_id as reference_id,
-    null::varchar as title, null::decimal(18, 2) as amount_usd
+    null::varchar as title, null::decimal(18, 2) as amount
 from companies
 union all
-select account_id, started_at, started_kind, source, subscription_id, coalesce(plan, product), mrr_usd
+select account_id, started_at, started_kind, source, subscription_id, coalesce(plan, product), mrr
 from periods
 union all
 select
     account_id, ended_at, case when is_trial then 'trial_ended' else 'subscription_ended' end, source, subscription_id,
-    coalesce(end_reason, plan, product), mrr_usd
+    coalesce(end_reason, plan, product), mrr
 from periods
 where ended_at is not null and not goes_on
 union all
-select account_id, movement_date::timestamp, 'mrr_movement', null, movement, movement, mrr_delta_usd
+select account_id, movement_date::timestamp, 'mrr_movement', null, movement, movement, mrr_delta
 from marts.mrr_movements
 union all
 select
-    account_id, issued_at, case when amount_usd < 0 then 'credit_note_issued' else 'invoice_issued' end, source, invoice_id, status,
-    amount_usd
+    account_id, issued_at, case when amount < 0 then 'credit_note_issued' else 'invoice_issued' end, source, invoice_id, status,
+    amount
 from marts.invoices
 union all
 select
     account_id, paid_at, 'invoice_paid_late', source, invoice_id, case when failed_payments > 0 then 'after failed payments' end,
-    amount_usd
+    amount
 from marts.invoices
 where paid_at is not null and late_days > 0
 union all
 select
     account_id, due_at + interval 1 day, 'invoice_overdue', source, invoice_id,
-    case when failed_payments > 0 then 'after failed payments' end, amount_usd
+    case when failed_payments > 0 then 'after failed payments' end, amount
 from marts.invoices
 where late_days > 0 and due_at + interval 1 day < getvariable('as_of')
 union all
-select account_id, issued_at, 'payment_failed', source, invoice_id, failed_payments::varchar, amount_usd
+select account_id, issued_at, 'payment_failed', source, invoice_id, failed_payments::varchar, amount
 from marts.invoices
 where failed_payments > 0
 union all
@@ -862,9 +862,9 @@ create table marts.accounts as
 with running as (
     select
         account_id,
-        arg_min(plan, row(-mrr_usd, -epoch_us(started_at), subscription_id)) as plan,
+        arg_min(plan, row(-mrr, -epoch_us(started_at), subscription_id)) as plan,
         string_agg(distinct product, ', ' order by product) as products,
-        sum(mrr_usd) as mrr,
+        sum(mrr) as mrr,
         sum(seats)::bigint as seats,
         count(*) filter (not is_trial) as subscriptions,
         bool_or(is_trial) as has_trial,
@@ -876,7 +876,7 @@ with running as (
 
 revenue as (
     select
-        account_id, min(movement_date) as customer_since_date, max(movement_date) filter (mrr_after_usd = 0) as last_loss_date,
+        account_id, min(movement_date) as customer_since_date, max(movement_date) filter (mrr_after = 0) as last_loss_date,
         arg_max(movement, movement_date) = 'completion' as left_as_agreed
     from marts.mrr_movements
     group by account_id
@@ -884,12 +884,12 @@ revenue as (
 
 bills as (
     select
-        account_id, sum(amount_usd) as invoiced_usd,
-        coalesce(sum(amount_usd) filter (is_unpaid), 0) as unpaid_usd,
-        coalesce(sum(amount_usd) filter (is_overdue), 0) as overdue_usd,
+        account_id, sum(amount) as invoiced_amount,
+        coalesce(sum(amount) filter (is_unpaid), 0) as unpaid_amount,
+        coalesce(sum(amount) filter (is_overdue), 0) as overdue_amount,
         coalesce(sum(failed_payments) filter (issued_at >= getvariable('as_of') - interval 90 days), 0)::bigint as failed_payments_90d,
         avg(late_days::double) filter (issued_at >= getvariable('as_of') - interval 365 days) as late_days_avg_365d,
-        max(issued_at) filter (amount_usd > 0) as last_invoice_at
+        max(issued_at) filter (amount > 0) as last_invoice_at
     from marts.invoices
     where coalesce(status, 'open') <> 'void'
     group by account_id
@@ -953,11 +953,11 @@ select
     case when was_customer and not is_customer and not left_as_agreed then last_loss_date end as churned_date,
     days_between(customer_since_date, getvariable('as_of')) as tenure_days,
     plan, products,
-    coalesce(mrr, no_money)::decimal(18, 2) as mrr_usd, (coalesce(mrr, no_money) * 12)::decimal(18, 2) as arr_usd,
+    coalesce(mrr, no_money)::decimal(18, 2) as mrr, (coalesce(mrr, no_money) * 12)::decimal(18, 2) as arr,
     coalesce(subscriptions, no_money) as running_subscriptions, renews_at,
     days_between(getvariable('as_of'), renews_at) as days_to_renewal,
     -- The sandbox company sells nothing ahead.
-    no_money > 0 as has_signed_renewal, null::timestamp as next_started_at, null::decimal(18, 2) as next_mrr_usd, seats,
+    no_money > 0 as has_signed_renewal, null::timestamp as next_started_at, null::decimal(18, 2) as next_mrr, seats,
     pct(coalesce(active_users_28d, no_usage), seats) as seat_use_pct,
     coalesce(events_28d, no_usage) as events_28d, coalesce(events_prev_28d, no_usage) as events_prev_28d,
     coalesce(active_users_28d, no_usage) as active_users_28d, coalesce(active_users_prev_28d, no_usage) as active_users_prev_28d,
@@ -967,8 +967,8 @@ select
     last_seen_at, days_between(last_seen_at, getvariable('as_of')) as days_since_last_seen,
     coalesce(tickets_open, no_tickets) as tickets_open, coalesce(tickets_opened_90d, no_tickets) as tickets_opened_90d,
     days_between(oldest_open_ticket_at, getvariable('as_of')) as oldest_open_ticket_days, csat_avg_180d, nps_last_score, nps_last_at,
-    coalesce(invoiced_usd, no_money)::decimal(18, 2) as invoiced_usd, coalesce(unpaid_usd, no_money)::decimal(18, 2) as unpaid_usd,
-    coalesce(overdue_usd, no_money)::decimal(18, 2) as overdue_usd,
+    coalesce(invoiced_amount, no_money)::decimal(18, 2) as invoiced_amount, coalesce(unpaid_amount, no_money)::decimal(18, 2) as unpaid_amount,
+    coalesce(overdue_amount, no_money)::decimal(18, 2) as overdue_amount,
     coalesce(failed_payments_90d, no_money) as failed_payments_90d, late_days_avg_365d, last_invoice_at,
     last_touch_at, days_between(last_touch_at, getvariable('as_of')) as days_since_last_touch,
     coalesce(contacts, no_people) as contacts, coalesce(champions, no_people) as champions,

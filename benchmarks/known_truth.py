@@ -44,7 +44,7 @@ SAYS: dict[str, tuple[str, ...]] = {
         *("active_days_trend_112d_pct", "user_days_trend_112d_pct", "days_since_last_seen", "silence_ratio"),
     ),
     "failed_payments": (
-        *("failed_payments_45d", "failed_payments_90d", "overdue_usd", "overdue_days", "unpaid_days"),
+        *("failed_payments_45d", "failed_payments_90d", "overdue_amount", "overdue_days", "unpaid_days"),
         "late_days_avg_365d",
     ),
     "unresolved_tickets": ("tickets_open", "tickets_unsolved_120d", "oldest_open_ticket_days"),

@@ -39,7 +39,7 @@ def measure(connection: Connection, config: Config) -> list[Record]:
     found = rows(
         connection,
         "with paid as (select source, stream, subscription_id, account_id, started_at, ended_at from marts.subscriptions"
-        " where mrr_usd > 0), carried_on as (select paid.source, paid.stream, paid.subscription_id,"
+        " where mrr > 0), carried_on as (select paid.source, paid.stream, paid.subscription_id,"
         " min(next.started_at)::date > paid.ended_at::date as leaves_gap from paid join paid as next"
         " on next.account_id = paid.account_id and next.started_at > paid.started_at"
         " and next.started_at between paid.ended_at::date and paid.ended_at + interval 1 day"

@@ -131,9 +131,9 @@ def _waterfall_columns(*, required: bool) -> tuple[ColumnRule, ...]:
     """Without the ends of subscriptions, losses and what comes after them are not measured."""
     losses = ("contraction", "churn", "completion")
     return tuple(
-        money_column(f"{step}_mrr_usd", None, 0)
+        money_column(f"{step}_mrr", None, 0)
         if step in losses
-        else money_column(f"{step}_mrr_usd", required=required and step != "reactivation")
+        else money_column(f"{step}_mrr", required=required and step != "reactivation")
         for step in ("start", *_STEPS, "end")
     )
 
@@ -142,8 +142,8 @@ def _mart(name: str, key: tuple[str, ...], *columns: ColumnRule) -> TableRule:
     return TableRule(SCHEMA, name, columns, key)
 
 
-_MOVED = " + ".join(f"{step}_mrr_usd" for step in _STEPS)
-_MEASURED = " + ".join(f"coalesce({step}_mrr_usd, 0)" for step in _STEPS)
+_MOVED = " + ".join(f"{step}_mrr" for step in _STEPS)
+_MEASURED = " + ".join(f"coalesce({step}_mrr, 0)" for step in _STEPS)
 
 MARTS: tuple[Mart, ...] = (
     Mart(
@@ -178,14 +178,14 @@ MARTS: tuple[Mart, ...] = (
             count_column("tenure_days"),
             text_column("plan"),
             text_column("products"),
-            money_column("mrr_usd"),
-            money_column("arr_usd"),
+            money_column("mrr"),
+            money_column("arr"),
             count_column("running_subscriptions"),
             time_column("renews_at"),
             count_column("days_to_renewal"),
             flag_column("has_signed_renewal", required=False),
             time_column("next_started_at"),
-            money_column("next_mrr_usd"),
+            money_column("next_mrr"),
             count_column("seats"),
             double_column("seat_use_pct"),
             count_column("events_28d"),
@@ -204,9 +204,9 @@ MARTS: tuple[Mart, ...] = (
             double_column("csat_avg_180d", 1, 5),
             double_column("nps_last_score", 0, 10),
             time_column("nps_last_at", past=True),
-            money_column("invoiced_usd", None),
-            money_column("unpaid_usd"),
-            money_column("overdue_usd"),
+            money_column("invoiced_amount", None),
+            money_column("unpaid_amount"),
+            money_column("overdue_amount"),
             count_column("failed_payments_90d"),
             double_column("late_days_avg_365d"),
             time_column("last_invoice_at", past=True),
@@ -229,27 +229,27 @@ MARTS: tuple[Mart, ...] = (
             Sum(
                 "mrr_of_subscriptions",
                 "an account's MRR is the sum of its running subscriptions that are no trials",
-                "select a.account_id as key, a.mrr_usd as observed, coalesce(s.mrr_usd, 0) as expected from marts.accounts as a"
-                " left join (select account_id, sum(mrr_usd) as mrr_usd from marts.subscriptions"
+                "select a.account_id as key, a.mrr as observed, coalesce(s.mrr, 0) as expected from marts.accounts as a"
+                " left join (select account_id, sum(mrr) as mrr from marts.subscriptions"
                 " where is_running and not is_trial group by account_id) as s on s.account_id = a.account_id",
             ),
             Sum(
                 "mrr_of_movements",
                 "an account's MRR is what its movements of MRR add up to",
-                "select a.account_id as key, a.mrr_usd as observed, coalesce(m.mrr_usd, 0) as expected from marts.accounts as a"
-                " left join (select account_id, sum(mrr_delta_usd) as mrr_usd from marts.mrr_movements group by account_id) as m"
+                "select a.account_id as key, a.mrr as observed, coalesce(m.mrr, 0) as expected from marts.accounts as a"
+                " left join (select account_id, sum(mrr_delta) as mrr from marts.mrr_movements group by account_id) as m"
                 " on m.account_id = a.account_id",
             ),
             Sum(
                 "arr",
                 "ARR is twelve times MRR",
-                "select account_id as key, arr_usd as observed, 12 * mrr_usd as expected from marts.accounts",
+                "select account_id as key, arr as observed, 12 * mrr as expected from marts.accounts",
             ),
             Sum(
                 "invoiced",
                 "what an account was invoiced is the sum of its invoices, void ones left out",
-                "select a.account_id as key, a.invoiced_usd as observed, coalesce(i.amount_usd, 0) as expected"
-                " from marts.accounts as a left join (select account_id, sum(amount_usd) as amount_usd from marts.invoices"
+                "select a.account_id as key, a.invoiced_amount as observed, coalesce(i.amount, 0) as expected"
+                " from marts.accounts as a left join (select account_id, sum(amount) as amount from marts.invoices"
                 " where coalesce(status, 'open') <> 'void' group by account_id) as i on i.account_id = a.account_id",
             ),
             Sum(
@@ -313,8 +313,8 @@ MARTS: tuple[Mart, ...] = (
             text_column("product"),
             text_column("plan"),
             count_column("seats"),
-            money_column("mrr_usd", required=True),
-            money_column("arr_usd", required=True),
+            money_column("mrr", required=True),
+            money_column("arr", required=True),
             time_column("started_at", required=True, past=True),
             time_column("ended_at", past=True, not_before=("started_at",)),
             text_column("end_reason"),
@@ -327,7 +327,7 @@ MARTS: tuple[Mart, ...] = (
             Sum(
                 "arr",
                 "ARR is twelve times MRR",
-                "select subscription_id as key, arr_usd as observed, 12 * mrr_usd as expected from marts.subscriptions",
+                "select subscription_id as key, arr as observed, 12 * mrr as expected from marts.subscriptions",
             ),
         ),
         entity="subscriptions",
@@ -343,7 +343,7 @@ MARTS: tuple[Mart, ...] = (
             time_column("issued_at", required=True, past=True),
             time_column("due_at"),
             time_column("paid_at", past=True),
-            money_column("amount_usd", None, required=True),
+            money_column("amount", None, required=True),
             text_column("status"),
             count_column("failed_payments"),
             flag_column("is_unpaid", required=False),
@@ -382,21 +382,21 @@ MARTS: tuple[Mart, ...] = (
             ACCOUNT,
             date_column("movement_date", required=True, past=True),
             text_column("movement", required=True, values=_STEPS),
-            money_column("mrr_delta_usd", None, required=True),
-            money_column("mrr_before_usd", required=True),
-            money_column("mrr_after_usd", required=True),
+            money_column("mrr_delta", None, required=True),
+            money_column("mrr_before", required=True),
+            money_column("mrr_after", required=True),
         ),
         sums=(
             Sum(
                 "step",
                 "MRR before and the change add up to MRR after",
-                "select account_id || ' ' || movement_date as key, mrr_after_usd as observed,"
-                " mrr_before_usd + mrr_delta_usd as expected from marts.mrr_movements",
+                "select account_id || ' ' || movement_date as key, mrr_after as observed,"
+                " mrr_before + mrr_delta as expected from marts.mrr_movements",
             ),
             Sum(
                 "chain",
                 "MRR before is the MRR after the movement before",
-                "select account_id || ' ' || movement_date as key, mrr_before_usd as observed, coalesce(lag(mrr_after_usd)"
+                "select account_id || ' ' || movement_date as key, mrr_before as observed, coalesce(lag(mrr_after)"
                 " over (partition by account_id order by movement_date), 0) as expected from marts.mrr_movements",
             ),
         ),
@@ -417,13 +417,13 @@ MARTS: tuple[Mart, ...] = (
             Sum(
                 "waterfall",
                 "MRR at the start and the month's movements add up to MRR at the end",
-                "select account_id || ' ' || month_start_date as key, end_mrr_usd as observed,"
-                f" start_mrr_usd + {_MOVED} as expected from marts.account_months",
+                "select account_id || ' ' || month_start_date as key, end_mrr as observed,"
+                f" start_mrr + {_MOVED} as expected from marts.account_months",
             ),
             Sum(
                 "chain",
                 "MRR at the start is the MRR at the end of the month before",
-                "select account_id || ' ' || month_start_date as key, start_mrr_usd as observed, coalesce(lag(end_mrr_usd)"
+                "select account_id || ' ' || month_start_date as key, start_mrr as observed, coalesce(lag(end_mrr)"
                 " over (partition by account_id order by month_start_date), 0) as expected from marts.account_months",
             ),
             Sum(
@@ -431,7 +431,7 @@ MARTS: tuple[Mart, ...] = (
                 "the months' movements are those of mrr_movements",
                 "select coalesce(a.account_id, m.account_id) as key, coalesce(a.moved, 0) as observed, coalesce(m.moved, 0) as expected"
                 f" from (select account_id, sum({_MEASURED}) as moved from marts.account_months group by account_id) as a"
-                " full join (select account_id, sum(mrr_delta_usd) as moved from marts.mrr_movements group by account_id) as m"
+                " full join (select account_id, sum(mrr_delta) as moved from marts.mrr_movements group by account_id) as m"
                 " on m.account_id = a.account_id",
             ),
         ),
@@ -452,7 +452,7 @@ MARTS: tuple[Mart, ...] = (
             double_column("nrr_pct"),
             double_column("grr_pct", 0, 100),
             double_column("logo_churn_pct", 0, 100),
-            money_column("invoiced_usd", None),
+            money_column("invoiced_amount", None),
             count_column("invoiced_accounts"),
             count_column("active_accounts"),
         ),
@@ -460,29 +460,29 @@ MARTS: tuple[Mart, ...] = (
             Sum(
                 "waterfall",
                 "MRR at the start and the month's movements add up to MRR at the end",
-                "select cast(month_start_date as varchar) as key, end_mrr_usd as observed,"
-                f" start_mrr_usd + {_MOVED} as expected from marts.months",
+                "select cast(month_start_date as varchar) as key, end_mrr as observed,"
+                f" start_mrr + {_MOVED} as expected from marts.months",
             ),
             Sum(
                 "chain",
                 "MRR at the start is the MRR at the end of the month before",
-                "select cast(month_start_date as varchar) as key, start_mrr_usd as observed, coalesce(lag(end_mrr_usd)"
+                "select cast(month_start_date as varchar) as key, start_mrr as observed, coalesce(lag(end_mrr)"
                 " over (order by month_start_date), 0) as expected from marts.months",
             ),
             Sum(
                 "accounts",
                 "the company's MRR at the end of a month is that of its accounts",
-                "select cast(m.month_start_date as varchar) as key, m.end_mrr_usd as observed,"
-                " coalesce(a.end_mrr_usd, 0) as expected from marts.months as m left join (select month_start_date,"
-                " sum(end_mrr_usd) as end_mrr_usd from marts.account_months group by month_start_date) as a"
+                "select cast(m.month_start_date as varchar) as key, m.end_mrr as observed,"
+                " coalesce(a.end_mrr, 0) as expected from marts.months as m left join (select month_start_date,"
+                " sum(end_mrr) as end_mrr from marts.account_months group by month_start_date) as a"
                 " on a.month_start_date = m.month_start_date",
             ),
             Sum(
                 "invoices",
                 "what was invoiced in a month is the sum of its invoices, void ones left out",
-                "select cast(m.month_start_date as varchar) as key, m.invoiced_usd as observed,"
-                " coalesce(i.amount_usd, 0) as expected from marts.months as m left join ("
-                "select cast(date_trunc('month', issued_at) as date) as month_start_date, sum(amount_usd) as amount_usd"
+                "select cast(m.month_start_date as varchar) as key, m.invoiced_amount as observed,"
+                " coalesce(i.amount, 0) as expected from marts.months as m left join ("
+                "select cast(date_trunc('month', issued_at) as date) as month_start_date, sum(amount) as amount"
                 " from marts.invoices where coalesce(status, 'open') <> 'void' group by all) as i"
                 " on i.month_start_date = m.month_start_date",
             ),
@@ -512,7 +512,7 @@ MARTS: tuple[Mart, ...] = (
             text_column("source"),
             text_column("reference_id", required=True),
             text_column("title"),
-            money_column("amount_usd", None),
+            money_column("amount", None),
         ),
     ),
     Mart(

@@ -71,9 +71,9 @@ def measures(connection: Connection, mart: Mart) -> list[Measure]:
     if not types:
         return []
     found = [Measure(mart.table, "rows", float(profile.count(connection, mart.table, "true")))]
-    if mart.name == "accounts" and "mrr_usd" in types:
-        mrr = scalar(connection, f"select sum(mrr_usd) from {mart.table}")
-        found += [] if mrr is None else [Measure(mart.table, "mrr_usd", float(mrr))]
+    if mart.name == "accounts" and "mrr" in types:
+        mrr = scalar(connection, f"select sum(mrr) from {mart.table}")
+        found += [] if mrr is None else [Measure(mart.table, "mrr", float(mrr))]
     return found
 
 

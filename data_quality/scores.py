@@ -45,7 +45,7 @@ SCORED: tuple[Mart, ...] = (
                 text_column("model_version", required=True),
                 flag_column("is_fallback"),
                 double_column("coverage_pct", 0, 100),
-                money_column("mrr_usd"),
+                money_column("mrr"),
                 time_column("scored_at", required=True),
                 text_column("run_id", required=True),
             ),
@@ -88,8 +88,8 @@ SCORED: tuple[Mart, ...] = (
                 *_REASONS,
                 text_column("change_reason_code"),
                 text_column("change_reason_text"),
-                money_column("mrr_usd"),
-                money_column("mrr_at_risk_usd"),
+                money_column("mrr"),
+                money_column("mrr_at_risk"),
                 date_column("renewal_date"),
                 double_column("coverage_pct", 0, 100),
                 time_column("data_fresh_at"),
@@ -118,7 +118,7 @@ SCORED: tuple[Mart, ...] = (
             Sum(
                 "at_risk",
                 "MRR at risk is MRR times probability",
-                "select account_id as key, mrr_at_risk_usd as observed, mrr_usd * churn_probability as expected"
+                "select account_id as key, mrr_at_risk as observed, mrr * churn_probability as expected"
                 " from reverse_etl.customer_scores",
                 tolerance=0.01,
             ),

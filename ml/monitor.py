@@ -152,7 +152,7 @@ def _backtest(connection: Connection, tenure: Tenure, *, now: datetime, run_id: 
     """Past scores that have matured since the last look; how many dates."""
     scored = connection.execute(
         "select s.account_id, s.as_of_date, s.model_version, s.probability, cast(l.has_churned as int) as has_churned,"
-        " cast(s.mrr_usd as double) as mrr_usd from ml.churn_scores as s"
+        " cast(s.mrr as double) as mrr from ml.churn_scores as s"
         " join (select as_of_date, model_version, max(scored_at) as scored_at from ml.scorings group by all)"
         " using (as_of_date, model_version, scored_at)"
         " join features.ftr_account_labels as l using (account_id, as_of_date)"

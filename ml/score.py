@@ -224,7 +224,7 @@ def _write_scores(
     connection: Connection, scored: pd.DataFrame, version: str, *, is_fallback: bool, now: datetime, run_id: str
 ) -> None:
     numbers = {name: name for name in ("probability", "base_probability", "percentile", "coverage_pct")}
-    numbers[source.AMOUNT] = "mrr_usd"
+    numbers[source.AMOUNT] = "mrr"
     known = ", ".join(f"case when not isnan({given}) then {given} end as {name}" for given, name in numbers.items())
     connection.register("scored", scored)
     connection.execute(

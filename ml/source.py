@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TRAINING = "features.ftr_churn_training"
 SCORING = "features.ftr_churn_scoring"
 SNAPSHOTS = "features.ftr_account_snapshots"
-AMOUNT = "_mrr_usd"
+AMOUNT = "_mrr"
 """MRR to the cent, beside the feature of 32 bits."""
 IDS = ("account_id", "as_of_date", AMOUNT)
 
@@ -143,7 +143,7 @@ def _columns(features: tuple[Feature, ...], extra: tuple[str, ...]) -> list[str]
     return [
         "account_id",
         "as_of_date",
-        f"cast(mrr_usd as double) as {AMOUNT}",
+        f"cast(mrr as double) as {AMOUNT}",
         *map(identifier, extra),
         *typed,
     ]

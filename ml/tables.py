@@ -48,7 +48,7 @@ TABLES: dict[str, dict[str, str]] = {
         "model_version": "varchar",
         "is_fallback": "boolean",
         "coverage_pct": "double",
-        "mrr_usd": "decimal(18,2)",
+        "mrr": "decimal(18,2)",
         "scored_at": "timestamp",
         "run_id": "varchar",
     },

@@ -203,10 +203,10 @@ def show_published(published: Published) -> None:
     table.add_column(style="dim")
     table.add_column()
     table.add_row("Accounts", _accounts(published))
-    if published.mrr_usd is not None:
-        table.add_row("MRR", f"${published.mrr_usd:,.2f} (ARR ${published.mrr_usd * 12:,.0f})")
-    if published.mrr_usd is None and published.invoiced_usd is not None:
-        table.add_row("Invoiced", f"${published.invoiced_usd:,.2f} in all")
+    if published.mrr is not None:
+        table.add_row("MRR", f"${published.mrr:,.2f} (ARR ${published.mrr * 12:,.0f})")
+    if published.mrr is None and published.invoiced_amount is not None:
+        table.add_row("Invoiced", f"${published.invoiced_amount:,.2f} in all")
     table.add_row("As of", f"{published.as_of:%Y-%m-%d}")
     table.add_row("Quarantined", _quarantined(published.quarantined))
     if published.quarantined_mrr is not None:
@@ -265,7 +265,7 @@ def _add_model(table: Table, model: Mapping[str, Any]) -> None:
     if scores["is_fallback"] or not test or model["state"] == "refused":
         table.add_row("", f"[yellow]{escape(str(model['decision']))}[/]")
     if scores["scored"]:
-        risk = f", ${scores['mrr_at_risk_usd']:,.0f} of MRR at risk" if scores["mrr_at_risk_usd"] is not None else ""
+        risk = f", ${scores['mrr_at_risk']:,.0f} of MRR at risk" if scores["mrr_at_risk"] is not None else ""
         table.add_row("Scored", f"{counted(scores['scored'], 'account')}, {scores['high']:,} in tier high{risk}")
 
 
@@ -292,8 +292,8 @@ def show_worth_a_call(accounts: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(
             escape(str(account["account_name"] or account["account_id"])),
             percent(account["churn_probability"]),
-            _dollars(account["mrr_usd"]),
-            _dollars(account["mrr_at_risk_usd"]),
+            _dollars(account["mrr"]),
+            _dollars(account["mrr_at_risk"]),
             escape("; ".join(reasons)),
         )
     OUT.print()
@@ -320,8 +320,8 @@ def _quarantined(counts: Mapping[str, int]) -> str:
 def _mrr_in_quarantine(found: Mapping[str, Any]) -> str:
     held = counted(found["subscriptions"], "subscription")
     if found["is_at_least"]:
-        return f"at least ${found['mrr_usd']:,.2f} of MRR stands in quarantine: {held}, {found['unread']:,} of which cannot be read"
-    return f"${found['mrr_usd']:,.2f} of MRR stands in quarantine: {held}"
+        return f"at least ${found['mrr']:,.2f} of MRR stands in quarantine: {held}, {found['unread']:,} of which cannot be read"
+    return f"${found['mrr']:,.2f} of MRR stands in quarantine: {held}"
 
 
 def _unread_values(values: Sequence[Mapping[str, Any]]) -> list[str]:

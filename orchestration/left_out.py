@@ -20,7 +20,7 @@ with subscriptions as (
     select distinct on (_source, _stream, coalesce(subscription_id, cast(rowid as varchar)))
         _source as source,
         _stream as stream,
-        case when coalesce(_unread not like '%"column":"mrr_usd"%', true) then try_cast(mrr_usd as decimal(18, 2)) end as mrr_usd,
+        case when coalesce(_unread not like '%"column":"mrr"%', true) then try_cast(mrr as decimal(18, 2)) end as mrr,
         try_cast(started_at as timestamp) as started_at,
         try_cast(ended_at as timestamp) as ended_at,
         ended_at is not null and try_cast(ended_at as timestamp) is null as has_unread_end,
@@ -44,8 +44,8 @@ select
     source,
     stream,
     count(*) as subscriptions,
-    coalesce(sum(mrr_usd) filter (not has_unread_end), 0) as mrr_usd,
-    count(*) filter (mrr_usd is null or has_unread_end) as subscriptions_unread
+    coalesce(sum(mrr) filter (not has_unread_end), 0) as mrr,
+    count(*) filter (mrr is null or has_unread_end) as subscriptions_unread
 from running
 group by source, stream
 """
@@ -67,7 +67,7 @@ def tables(connection: Connection) -> dict[str, str]:
         f"select {literal(entity)} as entity, * from ({_QUARANTINED} from quarantine.{identifier(entity)} group by all)"
         for entity in held
     ]
-    nothing = "select '' as source, '' as stream, 0 as subscriptions, cast(0 as decimal(18, 2)) as mrr_usd, 0 as subscriptions_unread"
+    nothing = "select '' as source, '' as stream, 0 as subscriptions, cast(0 as decimal(18, 2)) as mrr, 0 as subscriptions_unread"
     return {
         "quarantined": " union all ".join(quarantined),
         "quarantined_mrr": _MRR if "subscriptions" in held else f"{nothing} where false",

@@ -20,7 +20,7 @@ WORTH_A_CALL = 10
 
 @dataclass(frozen=True)
 class Published:
-    """The published state in a few numbers. Money in US dollars; `mrr_usd` is NULL without subscriptions."""
+    """The published state in a few numbers. Money in US dollars; `mrr` is NULL without subscriptions."""
 
     path: str
     run_id: str
@@ -28,8 +28,8 @@ class Published:
     as_of: datetime
     accounts: int
     customers: int
-    mrr_usd: float | None
-    invoiced_usd: float | None
+    mrr: float | None
+    invoiced_amount: float | None
     quarantined: dict[str, int]
     quarantined_mrr: dict[str, Any] | None
     unread_values: list[dict[str, Any]]
@@ -60,8 +60,8 @@ def _read(connection: Connection, path: Path) -> Published:
     has_scores = table_exists(connection, "reverse_etl", "customer_scores")
     totals = rows(
         connection,
-        "select count(*) as accounts, count(*) filter (is_customer) as customers, sum(mrr_usd) as mrr,"
-        " sum(invoiced_usd) as invoiced from marts.accounts",
+        "select count(*) as accounts, count(*) filter (is_customer) as customers, sum(mrr) as mrr,"
+        " sum(invoiced_amount) as invoiced from marts.accounts",
     )[0]
     run = [publication["run_id"]]
     failed = rows(
@@ -77,8 +77,8 @@ def _read(connection: Connection, path: Path) -> Published:
         as_of=publication["as_of_at"],
         accounts=totals["accounts"],
         customers=totals["customers"] or 0,
-        mrr_usd=_number(totals["mrr"]),
-        invoiced_usd=_number(totals["invoiced"]),
+        mrr=_number(totals["mrr"]),
+        invoiced_amount=_number(totals["invoiced"]),
         quarantined={
             row["reason"]: int(row["n"])
             for row in rows(
@@ -113,7 +113,7 @@ def _quarantined_mrr(connection: Connection) -> dict[str, Any] | None:
         return None  # a copy of an older version
     found = rows(
         connection,
-        "select cast(sum(subscriptions) as bigint) as subscriptions, cast(sum(mrr_usd) as double) as mrr_usd,"
+        "select cast(sum(subscriptions) as bigint) as subscriptions, cast(sum(mrr) as double) as mrr,"
         " cast(sum(subscriptions_unread) as bigint) as unread, sum(subscriptions_unread) > 0 as is_at_least from quality.quarantined_mrr",
     )[0]
     return found if found["subscriptions"] else None
@@ -154,7 +154,7 @@ def _model(connection: Connection) -> dict[str, Any] | None:
     scored = rows(
         connection,
         "select count(churn_probability) as scored, max(as_of_date) as as_of_date, any_value(model_version) as model_version,"
-        " count(*) filter (churn_tier = 'high') as high, cast(sum(mrr_at_risk_usd) as double) as mrr_at_risk_usd,"
+        " count(*) filter (churn_tier = 'high') as high, cast(sum(mrr_at_risk) as double) as mrr_at_risk,"
         " coalesce(bool_or(is_fallback), false) as is_fallback from reverse_etl.customer_scores",
     )[0]
     report = json.loads(found[0].pop("report") or "{}")
@@ -166,10 +166,10 @@ def _worth_a_call(connection: Connection) -> list[dict[str, Any]]:
     return rows(
         connection,
         "select a.account_id, a.account_name, s.churn_probability, s.churn_tier,"
-        " cast(s.mrr_usd as double) as mrr_usd, cast(s.mrr_at_risk_usd as double) as mrr_at_risk_usd,"
+        " cast(s.mrr as double) as mrr, cast(s.mrr_at_risk as double) as mrr_at_risk,"
         " s.renewal_date, s.reason_1_text, s.reason_2_text, s.reason_3_text"
         " from reverse_etl.customer_scores as s join marts.accounts as a using (account_id) where not s.is_fallback"
-        f" order by s.mrr_at_risk_usd desc nulls last, s.churn_probability desc, a.account_id limit {WORTH_A_CALL}",
+        f" order by s.mrr_at_risk desc nulls last, s.churn_probability desc, a.account_id limit {WORTH_A_CALL}",
     )
 
 

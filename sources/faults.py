@@ -239,7 +239,7 @@ def _text(column: Column) -> str:
 
 
 def _says(column: Column, what: str) -> str:
-    """SQL for a sentence such as: mrr_usd '-12' is below 0. Personal values are not repeated."""
+    """SQL for a sentence such as: mrr '-12' is below 0. Personal values are not repeated."""
     if column.personal:
         return literal(f"{column.name}{what}")
     given = f"coalesce(left({_text(column)}, 60), '(unreadable)')"

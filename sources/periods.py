@@ -27,7 +27,7 @@ from sources.base import StreamId
 TEMPORARY = ("assigned",)
 """The temporary tables that are made here."""
 CHANGED = "changed"
-PAID_FOR = ("plan", "seats", "mrr_usd", "discount_ends_at", "billing_interval", "is_trial")
+PAID_FOR = ("plan", "seats", "mrr", "discount_ends_at", "billing_interval", "is_trial")
 _CHANGED = f"end_reason is not distinct from '{CHANGED}'"
 
 

@@ -65,7 +65,7 @@ def major(amount: Any, currency: str) -> Decimal | None:
     return Decimal(str(amount)).scaleb(-digits)
 
 
-def in_usd(amount: Decimal | None, currency: str, rates: Mapping[str, float]) -> Decimal | None:
+def in_reporting_currency(amount: Decimal | None, currency: str, rates: Mapping[str, float]) -> Decimal | None:
     """An amount in dollars, to the cent; None for a currency without a rate, which is not a zero."""
     currency = currency.lower()
     rate = 1.0 if currency == "usd" else rates.get(currency)

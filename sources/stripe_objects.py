@@ -66,13 +66,13 @@ def shown_subscription(ask: Ask, subscription: Record) -> list[Record]:
 
     def period(span: stripe_mrr.Span, amount: Decimal, **more: Any) -> Record:
         name = usual["id"] if span is lived[0] else f"{usual['id']}@{span.start}"
-        mrr_usd = _in_usd(ask, amount, stripe_mrr.currency_of(subscription))
+        mrr = _in_reporting_currency(ask, amount, stripe_mrr.currency_of(subscription))
         told = {
             "id": name,
             "start_date": span.start,
             "ended_at": span.end,
             "is_trial": span.is_trial,
-            "mrr_usd": mrr_usd,
+            "mrr": mrr,
         }
         return {**usual, **told, **more}
 
@@ -177,7 +177,7 @@ def shown_invoice(ask: Ask, invoice: Record) -> list[Record]:
         **invoice,
         "finalized_at": moments.get("finalized_at"),
         "paid_at": moments.get("paid_at"),
-        "amount_usd": _in_usd(ask, amount, currency),
+        "amount": _in_reporting_currency(ask, amount, currency),
     }
     return [shown]
 
@@ -194,7 +194,7 @@ def shown_charge(ask: Ask, charge: Record) -> list[Record]:
     shown = {
         **charge,
         "customer": id_of(charge.get("customer")),
-        "amount_usd": _in_usd(ask, Decimal(0) if status == "failed" else amount, currency),
+        "amount": _in_reporting_currency(ask, Decimal(0) if status == "failed" else amount, currency),
         "paid_at": charge.get("created") if status == "succeeded" else None,
     }
     return [shown]
@@ -239,7 +239,7 @@ def shown_refund(ask: Ask, refund: Record) -> list[Record]:
         **refund,
         "charge": id_of(refund.get("charge")),
         "customer": id_of(charge.get("customer") or refund.get("customer")),
-        "amount_usd": _in_usd(ask, without_tax, currency),
+        "amount": _in_reporting_currency(ask, without_tax, currency),
     }
     return [shown]
 
@@ -323,7 +323,7 @@ def _fetched(ask: Ask, name: str, key: str, **params: Any) -> Record:
     return kept[asked]
 
 
-def _in_usd(ask: Ask, amount: Decimal | None, currency: str) -> str | None:
+def _in_reporting_currency(ask: Ask, amount: Decimal | None, currency: str) -> str | None:
     """An amount in dollars as text; None without a rate."""
-    found = stripe_mrr.in_usd(amount, currency, settings(ask).rates)
+    found = stripe_mrr.in_reporting_currency(amount, currency, settings(ask).rates)
     return None if found is None else str(found)

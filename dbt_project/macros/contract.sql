@@ -17,14 +17,14 @@
         ],
         "subscriptions": [
             ["subscription_id", "string"], ["account_id", "string"], ["product", "string"], ["plan", "string"],
-            ["seats", "bigint"], ["mrr_usd", "decimal(18,2)"], ["started_at", "timestamp"], ["ended_at", "timestamp"],
+            ["seats", "bigint"], ["mrr", "decimal(18,2)"], ["started_at", "timestamp"], ["ended_at", "timestamp"],
             ["end_reason", "string"], ["renews_at", "timestamp"], ["term_ends_at", "timestamp"],
             ["discount_ends_at", "timestamp"], ["billing_interval", "string"], ["is_trial", "boolean"],
             ["updated_at", "timestamp"],
         ],
         "invoices": [
             ["invoice_id", "string"], ["account_id", "string"], ["issued_at", "timestamp"], ["due_at", "timestamp"],
-            ["paid_at", "timestamp"], ["amount_usd", "decimal(18,2)"], ["status", "string"],
+            ["paid_at", "timestamp"], ["amount", "decimal(18,2)"], ["status", "string"],
             ["failed_payments", "bigint"], ["updated_at", "timestamp"],
         ],
         "usage_events": [

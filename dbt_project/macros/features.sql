@@ -57,7 +57,7 @@
                 account_id,
                 cast(issued_at as date) as activity_date
             from {{ ref("int_invoices_united") }}
-            where amount_usd > 0
+            where amount > 0
         {%- else %}
             select
                 account_id,

@@ -6,7 +6,7 @@
         strategy="check",
         updated_at="as_of_at",
         check_cols=[
-            "account_name", "domain", "industry", "segment", "employees", "owner_email", "parent_account_id", "plan", "seats", "mrr_usd",
+            "account_name", "domain", "industry", "segment", "employees", "owner_email", "parent_account_id", "plan", "seats", "mrr",
             "has_signed_renewal", "next_started_at", "signed_renews_at"
         ],
         hard_deletes="ignore",
@@ -26,7 +26,7 @@ select
     parent_account_id,
     plan,
     seats,
-    mrr_usd,
+    mrr,
     has_signed_renewal,
     next_started_at,
     case when has_signed_renewal then renews_at end as signed_renews_at,

@@ -10,8 +10,8 @@
 }}
 {% set facts = [
     ("contacts", "created_at", "0", "contacts", "0"),
-    ("subscriptions", "started_at", "case when is_trial then 0 else mrr_usd end", "subscriptions", "mrr_usd"),
-    ("invoices", "issued_at", "amount_usd", "invoices", "amount_usd"),
+    ("subscriptions", "started_at", "case when is_trial then 0 else mrr end", "subscriptions", "mrr"),
+    ("invoices", "issued_at", "amount", "invoices", "amount"),
     ("tickets", "opened_at", "0", "tickets", "0"),
     ("survey_responses", "responded_at", "0", "int_survey_responses_united", "0"),
     ("interactions", "occurred_at", "0", "int_interactions_united", "0"),

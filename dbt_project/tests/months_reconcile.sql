@@ -15,7 +15,7 @@ months as (
 
     select
         *,
-        lag(end_mrr_usd) over (order by month_start_date) as previous_end_mrr_usd,
+        lag(end_mrr) over (order by month_start_date) as previous_end_mrr,
         lag(customers_at_end) over (order by month_start_date) as previous_customers
     from {{ ref("months") }}
 
@@ -23,9 +23,9 @@ months as (
 
 select
     month_start_date,
-    start_mrr_usd,
-    end_mrr_usd,
-    previous_end_mrr_usd,
+    start_mrr,
+    end_mrr,
+    previous_end_mrr,
     customers_at_start,
     customers_at_end,
     previous_customers,
@@ -33,10 +33,10 @@ select
     grr_pct
 from months
 where
-    start_mrr_usd <> coalesce(previous_end_mrr_usd, 0)
+    start_mrr <> coalesce(previous_end_mrr, 0)
     or customers_at_start <> coalesce(previous_customers, 0)
-    or start_mrr_usd + new_mrr_usd + reactivation_mrr_usd + expansion_mrr_usd
-    + contraction_mrr_usd + churn_mrr_usd + completion_mrr_usd <> end_mrr_usd
+    or start_mrr + new_mrr + reactivation_mrr + expansion_mrr
+    + contraction_mrr + churn_mrr + completion_mrr <> end_mrr
     or customers_at_start + customers_new + customers_reactivated - customers_churned - customers_completed <> customers_at_end
     or grr_pct < 0
     or grr_pct > 100

@@ -14,7 +14,7 @@ movements as (
 
     select
         account_id,
-        sum(mrr_delta_usd) as mrr_usd
+        sum(mrr_delta) as mrr
     from {{ ref("mrr_movements") }}
     group by account_id
 
@@ -24,7 +24,7 @@ last_months as (
 
     select
         account_id,
-        {{ last_by("end_mrr_usd", "month_start_date") }} as mrr_usd
+        {{ last_by("end_mrr", "month_start_date") }} as mrr
     from {{ ref("account_months") }}
     group by account_id
 
@@ -32,12 +32,12 @@ last_months as (
 
 select
     accounts.account_id,
-    accounts.mrr_usd,
-    movements.mrr_usd as movements_mrr_usd,
-    last_months.mrr_usd as last_month_mrr_usd
+    accounts.mrr,
+    movements.mrr as movements_mrr,
+    last_months.mrr as last_month_mrr
 from {{ ref("accounts") }} as accounts
 left join movements on accounts.account_id = movements.account_id
 left join last_months on accounts.account_id = last_months.account_id
 where
-    coalesce(accounts.mrr_usd, 0) <> coalesce(movements.mrr_usd, 0)
-    or coalesce(accounts.mrr_usd, 0) <> coalesce(last_months.mrr_usd, 0)
+    coalesce(accounts.mrr, 0) <> coalesce(movements.mrr, 0)
+    or coalesce(accounts.mrr, 0) <> coalesce(last_months.mrr, 0)

@@ -14,7 +14,7 @@ months as (
 
     select
         *,
-        lag(end_mrr_usd) over (partition by account_id order by month_start_date) as previous_end_mrr_usd
+        lag(end_mrr) over (partition by account_id order by month_start_date) as previous_end_mrr
     from {{ ref("account_months") }}
 
 )
@@ -22,13 +22,13 @@ months as (
 select
     account_id,
     month_start_date,
-    start_mrr_usd,
-    end_mrr_usd,
-    previous_end_mrr_usd
+    start_mrr,
+    end_mrr,
+    previous_end_mrr
 from months
 where
-    start_mrr_usd + new_mrr_usd + reactivation_mrr_usd + expansion_mrr_usd
-    + contraction_mrr_usd + churn_mrr_usd + completion_mrr_usd <> end_mrr_usd
-    or start_mrr_usd <> coalesce(previous_end_mrr_usd, 0)
-    or start_mrr_usd < 0
-    or end_mrr_usd < 0
+    start_mrr + new_mrr + reactivation_mrr + expansion_mrr
+    + contraction_mrr + churn_mrr + completion_mrr <> end_mrr
+    or start_mrr <> coalesce(previous_end_mrr, 0)
+    or start_mrr < 0
+    or end_mrr < 0

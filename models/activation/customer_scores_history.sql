@@ -11,7 +11,7 @@
 {% set received = [
     "crm_account_id", "churn_probability", "churn_percentile", "churn_tier", "churn_probability_change_7d", "is_fallback",
     "reason_1_code", "reason_1_text", "reason_2_code", "reason_2_text", "reason_3_code", "reason_3_text",
-    "change_reason_code", "change_reason_text", "mrr_usd", "mrr_at_risk_usd", "renewal_date", "coverage_pct", "model_version",
+    "change_reason_code", "change_reason_text", "mrr", "mrr_at_risk", "renewal_date", "coverage_pct", "model_version",
 ] %}
 
 -- What a destination would have received, run by run. Only the date of the current scoring is written: others stay as they are.
@@ -116,8 +116,8 @@ told as (
         {% endfor -%}
         reasons.change_reason_code,
         reasons.change_reason_text,
-        scores.mrr_usd,
-        {{ money("scores.mrr_usd * round(scores.churn_probability, 4)") }} as mrr_at_risk_usd,
+        scores.mrr,
+        {{ money("scores.mrr * round(scores.churn_probability, 4)") }} as mrr_at_risk,
         cast(accounts.renews_at as date) as renewal_date,
         round(scores.coverage_pct, 1) as coverage_pct,
         coalesce(least(accounts.usage_fresh_at, accounts.invoices_fresh_at), accounts.subscriptions_fresh_at) as data_fresh_at,
@@ -187,8 +187,8 @@ final as (
         {% endfor -%}
         hashed.change_reason_code,
         hashed.change_reason_text,
-        hashed.mrr_usd,
-        hashed.mrr_at_risk_usd,
+        hashed.mrr,
+        hashed.mrr_at_risk,
         hashed.renewal_date,
         hashed.coverage_pct,
         hashed.data_fresh_at,

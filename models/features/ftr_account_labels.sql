@@ -12,7 +12,7 @@ snapshots as (
     select
         account_id,
         as_of_date,
-        mrr_usd
+        mrr
     from {{ ref("ftr_account_snapshots") }}
     where is_eligible
 
@@ -25,7 +25,7 @@ snapshots as (
         select
             account_id,
             as_of_date,
-            mrr_usd,
+            mrr,
             {{ begins }} as begins_date,
             {{ ends }} as ends_date
         from snapshots
@@ -95,7 +95,7 @@ snapshots as (
         select
             closed.account_id,
             closed.as_of_date,
-            closed.mrr_usd,
+            closed.mrr,
             coalesce(next_activity.active_date >= closed.ends_date, true) as has_churned,
             closed.ends_date as lost_date
         from closed
@@ -113,7 +113,7 @@ snapshots as (
         select
             account_id,
             as_of_date,
-            mrr_usd
+            mrr
         from snapshots
         where
             {{ days_after("as_of_date", churn["lead_days"] + churn["horizon_days"] + churn["grace_days"]) }}
@@ -127,7 +127,7 @@ snapshots as (
             account_id,
             movement_date,
             movement,
-            mrr_after_usd,
+            mrr_after,
             lead(movement_date) over (partition by account_id order by movement_date) as next_movement_date
         from {{ ref("mrr_movements") }}
 
@@ -142,7 +142,7 @@ snapshots as (
             movement
         from movements
         where
-            mrr_after_usd = 0
+            mrr_after = 0
             and (
                 next_movement_date is null
                 or {{ days_between("movement_date", "next_movement_date") }} > {{ churn["grace_days"] }}
@@ -173,7 +173,7 @@ snapshots as (
         select
             snapshots.account_id,
             snapshots.as_of_date,
-            snapshots.mrr_usd,
+            snapshots.mrr,
             first_losses.lost_date,
             case
                 when first_losses.lost_date is null then false
@@ -197,7 +197,7 @@ final as (
         as_of_date,
         has_churned,
         case when has_churned then lost_date end as churned_date,
-        {{ money("case when has_churned then mrr_usd when not has_churned then 0 end") }} as mrr_lost_usd
+        {{ money("case when has_churned then mrr when not has_churned then 0 end") }} as mrr_lost
     from labelled
 
 )

@@ -55,7 +55,7 @@ final as (
         attributes.employees,
 
         -- Contract
-        accounts.mrr_usd,
+        accounts.mrr,
         contracts.plan,
         contracts.product,
         contracts.billing_interval,
@@ -78,7 +78,7 @@ final as (
         -- Billing
         billing.failed_payments_45d,
         billing.failed_payments_90d,
-        billing.overdue_usd,
+        billing.overdue_amount,
         billing.overdue_days,
         billing.unpaid_days,
         billing.late_days_avg_365d,
@@ -86,9 +86,9 @@ final as (
         billing.purchases_90d,
         billing.purchases_180d,
         billing.purchases_ever,
-        billing.purchased_90d_usd,
+        billing.purchased_amount_90d,
         billing.purchased_trend_90d_pct,
-        billing.purchase_avg_usd,
+        billing.purchase_avg_amount,
         billing.refunded_365d_pct,
         billing.days_since_last_purchase,
         billing.purchase_gap_avg_days,

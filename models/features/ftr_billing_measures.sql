@@ -41,7 +41,7 @@ as_of_dates as (
         {{ days_between("invoices.issued_at", "dates.as_of_date") }} as issued_days_ago,
         {{ days_between("invoices.due_at", "dates.as_of_date") }} as due_days_ago,
         {{ days_between("invoices.due_at", "invoices.paid_at") }} as paid_days_late,
-        invoices.amount_usd,
+        invoices.amount,
         invoices.failed_payments,
         coalesce(invoices.paid_at < dates.as_of_date, false) as is_paid,
         invoices.due_at < dates.as_of_date as is_due,
@@ -59,7 +59,7 @@ classified as (
     select
         *,
         is_paid or issued_days_ago > {{ known_after_days }} as are_failures_known,
-        amount_usd > 0
+        amount > 0
         and is_payment_known
         and not is_paid
         and not is_paid_some_day
@@ -77,19 +77,19 @@ bills as (
             sum(case when issued_days_ago <= {{ days }} and are_failures_known then coalesce(failed_payments, 0) else 0 end)
                 as failed_payments_{{ days }}d,
         {% endfor -%}
-        sum(case when is_unpaid and is_due then cast(amount_usd as double) else 0 end) as overdue_usd,
+        sum(case when is_unpaid and is_due then cast(amount as double) else 0 end) as overdue_amount,
         max(case when is_unpaid and is_due then due_days_ago end) as overdue_days,
         max(case when is_unpaid then issued_days_ago end) as unpaid_days,
         avg(
             cast(case
-                when amount_usd <= 0 then null
+                when amount <= 0 then null
                 when is_paid and paid_days_late < 0 then 0
                 when is_paid then paid_days_late
                 when is_unpaid and is_due then due_days_ago
             end as double)
         ) as late_days_avg_365d,
-        sum(case when amount_usd < 0 then -cast(amount_usd as double) else 0 end) as refunded_365d_usd,
-        sum(case when amount_usd > 0 then cast(amount_usd as double) else 0 end) as invoiced_365d_usd
+        sum(case when amount < 0 then -cast(amount as double) else 0 end) as refunded_amount_365d,
+        sum(case when amount > 0 then cast(amount as double) else 0 end) as invoiced_amount_365d
     from classified
     group by account_id, as_of_date
 
@@ -101,9 +101,9 @@ purchases as (
     select
         account_id,
         cast(issued_at as date) as purchase_date,
-        sum(amount_usd) as amount_usd
+        sum(amount) as amount
     from invoices
-    where amount_usd > 0 and {{ buys }}
+    where amount > 0 and {{ buys }}
     group by account_id, cast(issued_at as date)
 
 ),
@@ -114,7 +114,7 @@ purchases_before as (
         purchases.account_id,
         dates.as_of_date,
         purchases.purchase_date,
-        cast(purchases.amount_usd as double) as amount_usd,
+        cast(purchases.amount as double) as amount,
         {{ days_between("purchases.purchase_date", "dates.as_of_date") }} as days_ago
     from purchases
     inner join dates on purchases.purchase_date < dates.as_of_date
@@ -129,9 +129,9 @@ purchases_by_date as (
         count(*) as purchases_ever,
         {% for days in [30, 90, 180] -%}
             {{ count_where("days_ago <= " ~ days) }} as purchases_{{ days }}d,
-            sum(case when days_ago <= {{ days }} then amount_usd else 0 end) as purchased_{{ days }}d_usd,
+            sum(case when days_ago <= {{ days }} then amount else 0 end) as purchased_amount_{{ days }}d,
         {% endfor -%}
-        avg(amount_usd) as purchase_avg_usd,
+        avg(amount) as purchase_avg_amount,
         min(purchase_date) as first_purchase_date,
         max(purchase_date) as last_purchase_date
     from purchases_before
@@ -152,19 +152,19 @@ joined as (
         accounts.has_invoices_failed_payments as knows_failures,
         bills.failed_payments_45d,
         bills.failed_payments_90d,
-        bills.overdue_usd,
+        bills.overdue_amount,
         bills.overdue_days,
         bills.unpaid_days,
         bills.late_days_avg_365d,
-        bills.refunded_365d_usd,
-        bills.invoiced_365d_usd,
+        bills.refunded_amount_365d,
+        bills.invoiced_amount_365d,
         bought.purchases_ever,
         bought.purchases_30d,
         bought.purchases_90d,
         bought.purchases_180d,
-        bought.purchased_90d_usd,
-        bought.purchased_180d_usd,
-        bought.purchase_avg_usd,
+        bought.purchased_amount_90d,
+        bought.purchased_amount_180d,
+        bought.purchase_avg_amount,
         bought.first_purchase_date,
         cast({{ days_between("bought.last_purchase_date", "accounts.as_of_date") }} as bigint) as days_since_last_purchase,
         case
@@ -202,15 +202,15 @@ final as (
         {% for count in ["purchases_30d", "purchases_90d", "purchases_180d", "purchases_ever"] -%}
             cast({{ measured(count, "has_purchases") }} as bigint) as {{ count }},
         {% endfor -%}
-        cast({{ measured("overdue_usd", "has_invoices", "knows_payments and knows_due_dates") }} as double) as overdue_usd,
-        cast({{ measured("purchased_90d_usd", "has_purchases") }} as double) as purchased_90d_usd,
+        cast({{ measured("overdue_amount", "has_invoices", "knows_payments and knows_due_dates") }} as double) as overdue_amount,
+        cast({{ measured("purchased_amount_90d", "has_purchases") }} as double) as purchased_amount_90d,
         case when knows_payment_dates and knows_due_dates then late_days_avg_365d end as late_days_avg_365d,
         case
             when buying_for_days >= 180
-                then {{ change_pct("purchased_90d_usd", "purchased_180d_usd - purchased_90d_usd") }}
+                then {{ change_pct("purchased_amount_90d", "purchased_amount_180d - purchased_amount_90d") }}
         end as purchased_trend_90d_pct,
-        cast(purchase_avg_usd as double) as purchase_avg_usd,
-        {{ pct("refunded_365d_usd", "invoiced_365d_usd") }} as refunded_365d_pct,
+        cast(purchase_avg_amount as double) as purchase_avg_amount,
+        {{ pct("refunded_amount_365d", "invoiced_amount_365d") }} as refunded_365d_pct,
         days_since_last_purchase,
         purchase_gap_avg_days,
         days_since_last_purchase / nullif(purchase_gap_avg_days, 0) as purchase_silence_ratio,

@@ -19,10 +19,10 @@ labels as (
 final as (
 
     select
-        {{ documented_columns("snapshots", without=["has_churned", "churned_date", "mrr_lost_usd"]) }},
+        {{ documented_columns("snapshots", without=["has_churned", "churned_date", "mrr_lost"]) }},
         labels.has_churned,
         labels.churned_date,
-        labels.mrr_lost_usd
+        labels.mrr_lost
     from snapshots
     inner join labels
         on

@@ -14,7 +14,7 @@ accounts as (
         has_subscriptions_product,
         has_subscriptions_plan,
         has_subscriptions_ended_at,
-        mrr_usd
+        mrr
     from {{ ref("ftr_snapshot_accounts") }}
 
 ),
@@ -146,7 +146,7 @@ running as (
         dates.as_of_date,
         row_number() over (
             partition by subscriptions.account_id, dates.as_of_date
-            order by subscriptions.mrr_usd desc, subscriptions.started_at desc, subscriptions.subscription_id asc
+            order by subscriptions.mrr desc, subscriptions.started_at desc, subscriptions.subscription_id asc
         ) as importance
     from subscriptions
     inner join dates
@@ -179,7 +179,7 @@ before as (
     select
         subscriptions.account_id,
         dates.as_of_date,
-        sum(subscriptions.mrr_usd) as mrr_usd,
+        sum(subscriptions.mrr) as mrr,
         sum(subscriptions.seats) as seats
     from subscriptions
     inner join dates
@@ -228,7 +228,7 @@ joined as (
         accounts.has_subscriptions_product as knows_products,
         accounts.has_subscriptions_plan as knows_plans,
         accounts.has_subscriptions_ended_at as knows_ends,
-        accounts.mrr_usd,
+        accounts.mrr,
         contracts.plan,
         contracts.product,
         contracts.billing_interval,
@@ -236,7 +236,7 @@ joined as (
         contracts.subscriptions,
         contracts.products,
         contracts.last_started_at,
-        before.mrr_usd as mrr_before_usd,
+        before.mrr as mrr_before,
         before.seats as seats_before,
         movements.first_movement_date,
         movements.expansions_365d,
@@ -301,9 +301,9 @@ final as (
         }.items() -%}
             cast({{ measured(count, "has_subscriptions", needs) }} as bigint) as {{ count }},
         {% endfor -%}
-        {{ change_pct("mrr_usd", "mrr_before_usd") }} as mrr_change_180d_pct,
+        {{ change_pct("mrr", "mrr_before") }} as mrr_change_180d_pct,
         {{ change_pct("seats", "seats_before") }} as seats_change_180d_pct,
-        {{ change_pct("mrr_usd / nullif(seats, 0)", "mrr_before_usd / nullif(seats_before, 0)") }} as price_change_180d_pct,
+        {{ change_pct("mrr / nullif(seats, 0)", "mrr_before / nullif(seats_before, 0)") }} as price_change_180d_pct,
         cast(days_to_renewal as bigint) as days_to_renewal,
         has_signed_renewal,
         cast(days_to_discount_end as bigint) as days_to_discount_end,

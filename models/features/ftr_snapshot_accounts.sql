@@ -126,7 +126,7 @@ revenue as (
     select
         subscriptions.account_id,
         dates.as_of_date,
-        sum(subscriptions.mrr_usd) as mrr_usd
+        sum(subscriptions.mrr) as mrr
     from subscriptions
     inner join dates
         on
@@ -192,7 +192,7 @@ revenue as (
         select
             account_id,
             as_of_date,
-            mrr_usd > 0 as is_eligible
+            mrr > 0 as is_eligible
         from revenue
 
     ),
@@ -214,7 +214,7 @@ spine as (
         {% for name in measured_column_names() -%}
             coalesce(column_coverage.{{ name }}_from < dates.as_of_date, false) as has_{{ name }},
         {% endfor -%}
-        {{ money("revenue.mrr_usd") }} as running_mrr_usd,
+        {{ money("revenue.mrr") }} as running_mrr,
         coalesce(eligible.is_eligible, false) as is_eligible
     from accounts
     inner join dates on accounts.known_from < dates.as_of_date
@@ -254,7 +254,7 @@ final as (
         is_sampled,
         is_eligible,
         cast(known_from as date) as known_from_date,
-        {{ money(measured("running_mrr_usd", "has_subscriptions")) }} as mrr_usd,
+        {{ money(measured("running_mrr", "has_subscriptions")) }} as mrr,
         {% for measured in entities + measured_column_names() -%}
             has_{{ measured }},
         {% endfor -%}

@@ -19,13 +19,13 @@ paying_periods as (
 
     select
         account_id,
-        mrr_usd,
+        mrr,
         cast(started_at as date) as started_date,
         cast(ended_at as date) as ended_date,
         coalesce(end_reason in ({% for reason in not_churn %}'{{ reason | replace("'", "''") }}'{{ ", " if not loop.last }}{% else %}''{% endfor %}), false)
             as ended_as_agreed
     from {{ ref("int_subscriptions_united") }}
-    where mrr_usd > 0
+    where mrr > 0
 
 ),
 
@@ -35,7 +35,7 @@ steps as (
     select
         account_id,
         started_date as movement_date,
-        mrr_usd as delta_usd,
+        mrr as mrr_delta,
         0 as ends,
         0 as agreed_ends
     from paying_periods
@@ -45,7 +45,7 @@ steps as (
     select
         account_id,
         ended_date as movement_date,
-        -mrr_usd as delta_usd,
+        -mrr as mrr_delta,
         1 as ends,
         case when ended_as_agreed then 1 else 0 end as agreed_ends
     from paying_periods
@@ -59,12 +59,12 @@ daily as (
     select
         account_id,
         movement_date,
-        sum(delta_usd) as delta_usd,
+        sum(mrr_delta) as mrr_delta,
         sum(ends) as ends,
         sum(agreed_ends) as agreed_ends
     from steps
     group by account_id, movement_date
-    having sum(delta_usd) <> 0
+    having sum(mrr_delta) <> 0
 
 ),
 
@@ -73,13 +73,13 @@ running as (
     select
         account_id,
         movement_date,
-        delta_usd,
+        mrr_delta,
         ends,
         agreed_ends,
-        sum(delta_usd) over (
+        sum(mrr_delta) over (
             partition by account_id order by movement_date
             rows between unbounded preceding and current row
-        ) as after_usd,
+        ) as mrr_after,
         row_number() over (partition by account_id order by movement_date) as movement_number
     from daily
 
@@ -93,15 +93,15 @@ classified as (
         movement_number,
         case
             when movement_number = 1 then 'new'
-            when after_usd = delta_usd then 'reactivation'
-            when after_usd = 0 and ends = agreed_ends then 'completion'
-            when after_usd = 0 then 'churn'
-            when delta_usd > 0 then 'expansion'
+            when mrr_after = mrr_delta then 'reactivation'
+            when mrr_after = 0 and ends = agreed_ends then 'completion'
+            when mrr_after = 0 then 'churn'
+            when mrr_delta > 0 then 'expansion'
             else 'contraction'
         end as movement,
-        {{ money("delta_usd") }} as mrr_delta_usd,
-        {{ money("after_usd - delta_usd") }} as mrr_before_usd,
-        {{ money("after_usd") }} as mrr_after_usd
+        {{ money("mrr_delta") }} as mrr_delta,
+        {{ money("mrr_after - mrr_delta") }} as mrr_before,
+        {{ money("mrr_after") }} as mrr_after
     from running
 
 )

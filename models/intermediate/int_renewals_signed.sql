@@ -26,7 +26,7 @@ periods as (
     select
         accounts.account_id,
         subscriptions.started_at,
-        subscriptions.mrr_usd,
+        subscriptions.mrr,
         subscriptions.started_at >= {{ as_of() }} as is_ahead,
         coalesce(subscriptions.ended_at, subscriptions.term_ends_at, subscriptions.renews_at) as ends_at,
         coalesce(subscriptions.term_ends_at, subscriptions.renews_at) as renews_at
@@ -36,7 +36,7 @@ periods as (
             subscriptions.account_source = accounts.source
             and subscriptions.source_account_id = accounts.source_account_id
     where
-        subscriptions.mrr_usd > 0
+        subscriptions.mrr > 0
         and not coalesce(subscriptions.is_trial, false)
         and (subscriptions.ended_at is null or subscriptions.ended_at >= {{ as_of() }})
 
@@ -70,7 +70,7 @@ nexts as (
     select
         firsts.account_id,
         firsts.next_started_at,
-        sum(periods.mrr_usd) as next_mrr_usd,
+        sum(periods.mrr) as next_mrr,
         min(periods.renews_at) as next_renews_at
     from firsts
     inner join periods
@@ -88,7 +88,7 @@ signed as (
         covered.account_id,
         coalesce(nexts.next_started_at <= {{ days_after("running.ends_at", grace_days) }}, false) as has_signed_renewal,
         nexts.next_started_at,
-        {{ money("nexts.next_mrr_usd") }} as next_mrr_usd,
+        {{ money("nexts.next_mrr") }} as next_mrr,
         nexts.next_renews_at
     from covered
     left join running on covered.account_id = running.account_id

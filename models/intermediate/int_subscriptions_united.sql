@@ -28,7 +28,7 @@ united as (
         subscriptions.product,
         subscriptions.plan,
         subscriptions.seats,
-        case when coalesce(subscriptions.is_trial, false) then {{ money("0") }} else subscriptions.mrr_usd end as mrr_usd,
+        case when coalesce(subscriptions.is_trial, false) then {{ money("0") }} else subscriptions.mrr end as mrr,
         subscriptions.started_at,
         case when subscriptions.ended_at < {{ as_of() }} then subscriptions.ended_at end as ended_at,
         case when subscriptions.ended_at < {{ as_of() }} then subscriptions.end_reason end as end_reason,

@@ -9,8 +9,8 @@ movements as (
         account_id,
         movement_date,
         movement,
-        mrr_delta_usd,
-        mrr_after_usd,
+        mrr_delta,
+        mrr_after,
         {{ month_of("movement_date") }} as month_start_date
     from {{ ref("mrr_movements") }}
 
@@ -22,10 +22,10 @@ by_month as (
         account_id,
         month_start_date,
         {% for movement in movements -%}
-            sum(case when movement = '{{ movement }}' then mrr_delta_usd else 0 end) as {{ movement }}_usd,
+            sum(case when movement = '{{ movement }}' then mrr_delta else 0 end) as {{ movement }}_mrr,
         {% endfor -%}
-        sum(mrr_delta_usd) as net_usd,
-        {{ last_by("mrr_after_usd", "movement_date") }} as end_usd,
+        sum(mrr_delta) as net_mrr,
+        {{ last_by("mrr_after", "movement_date") }} as end_mrr,
         {{ last_by("movement", "movement_date") }} as last_movement,
         {{ last_by("case when movement in ('churn', 'completion') then movement end", "movement_date") }} as last_loss
     from movements
@@ -61,7 +61,7 @@ filled as (
         on
             spells.month_start_date <= months.month_start_date
             and (spells.next_month_date is null or spells.next_month_date > months.month_start_date)
-            and (spells.end_usd > 0 or spells.month_start_date = months.month_start_date)
+            and (spells.end_mrr > 0 or spells.month_start_date = months.month_start_date)
 
 ),
 
@@ -71,11 +71,11 @@ waterfall as (
         account_id,
         filled_month_date as month_start_date,
         {% for movement in movements -%}
-            case when has_movement then {{ movement }}_usd else 0 end as {{ movement }}_usd,
+            case when has_movement then {{ movement }}_mrr else 0 end as {{ movement }}_mrr,
         {% endfor -%}
-        end_usd - case when has_movement then net_usd else 0 end as start_usd,
-        end_usd,
-        has_movement and new_usd > 0 as is_first,
+        end_mrr - case when has_movement then net_mrr else 0 end as start_mrr,
+        end_mrr,
+        has_movement and new_mrr > 0 as is_first,
         case when has_movement then last_loss end as last_loss
     from filled
 
@@ -97,17 +97,17 @@ final as (
     select
         account_id,
         month_start_date,
-        {{ money("start_usd") }} as start_mrr_usd,
+        {{ money("start_mrr") }} as start_mrr,
         {% for movement in movements -%}
-            {% set amount = movement ~ "_usd" -%}
+            {% set amount = movement ~ "_mrr" -%}
             {{ money("case when knows_ends then " ~ amount ~ " end" if movement in of_ends else amount) }}
-                as {{ movement }}_mrr_usd,
+                as {{ movement }}_mrr,
         {% endfor -%}
-        {{ money("end_usd") }} as end_mrr_usd,
-        start_usd = 0 and end_usd > 0 and is_first as is_logo_new,
-        case when knows_ends then start_usd = 0 and end_usd > 0 and not is_first end as is_logo_reactivated,
-        case when knows_ends then start_usd > 0 and end_usd = 0 and last_loss = 'churn' end as is_logo_churned,
-        case when knows_ends then start_usd > 0 and end_usd = 0 and last_loss = 'completion' end as is_logo_completed
+        {{ money("end_mrr") }} as end_mrr,
+        start_mrr = 0 and end_mrr > 0 and is_first as is_logo_new,
+        case when knows_ends then start_mrr = 0 and end_mrr > 0 and not is_first end as is_logo_reactivated,
+        case when knows_ends then start_mrr > 0 and end_mrr = 0 and last_loss = 'churn' end as is_logo_churned,
+        case when knows_ends then start_mrr > 0 and end_mrr = 0 and last_loss = 'completion' end as is_logo_completed
     from with_ends
 
 )

@@ -121,7 +121,7 @@ events as (
         leading_source as source,
         account_id as reference_id,
         cast(null as string) as title,
-        {{ nothing }} as amount_usd
+        {{ nothing }} as amount
     from accounts
 
     union all
@@ -133,7 +133,7 @@ events as (
         source,
         subscription_id as reference_id,
         coalesce(plan, product) as title,
-        mrr_usd as amount_usd
+        mrr as amount
     from periods
 
     union all
@@ -145,7 +145,7 @@ events as (
         source,
         subscription_id as reference_id,
         coalesce(end_reason, plan, product) as title,
-        mrr_usd as amount_usd
+        mrr as amount
     from periods
     where ended_at is not null and not is_continued
 
@@ -158,7 +158,7 @@ events as (
         cast(null as string) as source,
         movement as reference_id,
         movement as title,
-        mrr_delta_usd as amount_usd
+        mrr_delta as amount
     from movements
 
     union all
@@ -166,11 +166,11 @@ events as (
     select
         account_id,
         issued_at as event_at,
-        case when amount_usd < 0 then 'credit_note_issued' else 'invoice_issued' end as kind,
+        case when amount < 0 then 'credit_note_issued' else 'invoice_issued' end as kind,
         source,
         invoice_id as reference_id,
         status as title,
-        amount_usd
+        amount
     from invoices
 
     union all
@@ -182,7 +182,7 @@ events as (
         source,
         invoice_id as reference_id,
         case when failed_payments > 0 then 'after failed payments' end as title,
-        amount_usd
+        amount
     from invoices
     where paid_at is not null and late_days > 0
 
@@ -196,7 +196,7 @@ events as (
         source,
         invoice_id as reference_id,
         case when failed_payments > 0 then 'after failed payments' end as title,
-        amount_usd
+        amount
     from invoices
     where late_days > 0 and {{ a_day_after("due_at") }} < {{ as_of() }}
 
@@ -210,7 +210,7 @@ events as (
         source,
         invoice_id as reference_id,
         cast(failed_payments as string) as title,
-        amount_usd
+        amount
     from invoices
     where failed_payments > 0
 
@@ -223,7 +223,7 @@ events as (
         source,
         ticket_id as reference_id,
         priority as title,
-        {{ nothing }} as amount_usd
+        {{ nothing }} as amount
     from tickets
 
     union all
@@ -235,7 +235,7 @@ events as (
         source,
         ticket_id as reference_id,
         case when csat is not null then 'csat ' || cast(cast(csat as bigint) as string) end as title,
-        {{ nothing }} as amount_usd
+        {{ nothing }} as amount
     from tickets
     where solved_at is not null
 
@@ -248,7 +248,7 @@ events as (
         source,
         response_id as reference_id,
         coalesce(kind, 'survey') || ' ' || cast(cast(score as bigint) as string) as title,
-        {{ nothing }} as amount_usd
+        {{ nothing }} as amount
     from {{ ref("int_survey_responses_united") }}
 
     union all
@@ -260,7 +260,7 @@ events as (
         source,
         interaction_id as reference_id,
         coalesce(channel, direction) as title,
-        {{ nothing }} as amount_usd
+        {{ nothing }} as amount
     from {{ ref("int_interactions_united") }}
 
     union all
@@ -272,7 +272,7 @@ events as (
         source,
         contact_id as reference_id,
         role as title,
-        {{ nothing }} as amount_usd
+        {{ nothing }} as amount
     from contacts
     where created_at is not null
 
@@ -285,7 +285,7 @@ events as (
         source,
         contact_id as reference_id,
         role as title,
-        {{ nothing }} as amount_usd
+        {{ nothing }} as amount
     from contacts
     where left_at is not null
 
@@ -298,7 +298,7 @@ events as (
         cast(null as string) as source,
         event_name as reference_id,
         event_name as title,
-        {{ nothing }} as amount_usd
+        {{ nothing }} as amount
     from features
 
 ),
@@ -312,7 +312,7 @@ final as (
         source,
         reference_id,
         title,
-        amount_usd
+        amount
     from events
 
 )

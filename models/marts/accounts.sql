@@ -26,7 +26,7 @@ running_subscriptions as (
         *,
         row_number() over (
             partition by account_id
-            order by mrr_usd desc, started_at desc, subscription_id asc
+            order by mrr desc, started_at desc, subscription_id asc
         ) as importance
     from {{ ref("subscriptions") }}
     where is_running
@@ -58,7 +58,7 @@ contracts as (
     select
         account_id,
         max(case when importance = 1 then plan end) as plan,
-        sum(mrr_usd) as mrr_usd,
+        sum(mrr) as mrr,
         sum(seats) as seats,
         {{ count_where("not is_trial") }} as running_subscriptions,
         max(case when is_trial then 1 else 0 end) as has_trial,
@@ -73,7 +73,7 @@ revenue_history as (
     select
         account_id,
         min(movement_date) as customer_since_date,
-        max(case when mrr_after_usd = 0 then movement_date end) as last_loss_date,
+        max(case when mrr_after = 0 then movement_date end) as last_loss_date,
         {{ last_by("movement", "movement_date") }} as last_movement
     from {{ ref("mrr_movements") }}
     group by account_id
@@ -84,16 +84,16 @@ bills as (
 
     select
         account_id,
-        sum(amount_usd) as invoiced_usd,
-        sum(case when is_unpaid then amount_usd else 0 end) as unpaid_usd,
-        sum(case when is_overdue then amount_usd else 0 end) as overdue_usd,
+        sum(amount) as invoiced_amount,
+        sum(case when is_unpaid then amount else 0 end) as unpaid_amount,
+        sum(case when is_overdue then amount else 0 end) as overdue_amount,
         cast(sum(
             case when issued_at >= {{ days_after(as_of_date(), -90) }} then coalesce(failed_payments, 0) else 0 end
         ) as bigint) as failed_payments_90d,
         avg(case when issued_at >= {{ days_after(as_of_date(), -365) }} then cast(late_days as double) end)
             as late_days_avg_365d,
-        min(case when amount_usd > 0 then issued_at end) as first_invoice_at,
-        max(case when amount_usd > 0 then issued_at end) as last_invoice_at
+        min(case when amount > 0 then issued_at end) as first_invoice_at,
+        max(case when amount > 0 then issued_at end) as last_invoice_at
     from {{ ref("invoices") }}
     where coalesce(status, 'open') <> 'void'
     group by account_id
@@ -187,7 +187,7 @@ joined as (
         coverage.interactions_fresh_at,
         contracts.plan,
         products.products,
-        case when coverage.has_subscriptions then coalesce(contracts.mrr_usd, 0) end as mrr_usd,
+        case when coverage.has_subscriptions then coalesce(contracts.mrr, 0) end as mrr,
         case when coverage.has_subscriptions then coalesce(contracts.running_subscriptions, 0) end as running_subscriptions,
         coalesce(contracts.has_trial, 0) = 1 as has_trial,
         contracts.seats,
@@ -195,7 +195,7 @@ joined as (
         case when signed.has_signed_renewal then signed.next_renews_at else contracts.renews_at end as renews_at,
         signed.has_signed_renewal,
         signed.next_started_at,
-        signed.next_mrr_usd,
+        signed.next_mrr,
         activity.last_active_at,
         {% if churn["definition"] == "inactivity" -%}
             coalesce(activity.last_active_at >= {{ days_after(as_of_date(), -churn["active_within_days"]) }}, false) as is_customer,
@@ -207,7 +207,7 @@ joined as (
             {{ days_after("activity.last_active_at", churn["active_within_days"]) }} as last_loss_date,
             false as has_left_as_agreed,
         {%- else -%}
-            coalesce(contracts.mrr_usd, 0) > 0 as is_customer,
+            coalesce(contracts.mrr, 0) > 0 as is_customer,
             revenue_history.account_id is not null as was_customer,
             revenue_history.customer_since_date,
             revenue_history.last_loss_date,
@@ -227,9 +227,9 @@ joined as (
         support.csat_avg_180d,
         surveys.nps_last_score,
         surveys.nps_last_at,
-        bills.invoiced_usd,
-        bills.unpaid_usd,
-        bills.overdue_usd,
+        bills.invoiced_amount,
+        bills.unpaid_amount,
+        bills.overdue_amount,
         bills.failed_payments_90d,
         bills.late_days_avg_365d,
         bills.last_invoice_at,
@@ -291,14 +291,14 @@ final as (
         cast({{ days_between("customer_since_date", as_of()) }} as bigint) as tenure_days,
         plan,
         products,
-        {{ money("mrr_usd") }} as mrr_usd,
-        {{ money("mrr_usd * 12") }} as arr_usd,
+        {{ money("mrr") }} as mrr,
+        {{ money("mrr * 12") }} as arr,
         running_subscriptions,
         renews_at,
         cast({{ days_between(as_of(), "renews_at") }} as bigint) as days_to_renewal,
         has_signed_renewal,
         next_started_at,
-        next_mrr_usd,
+        next_mrr,
         cast(seats as bigint) as seats,
         {{ pct(measured("active_users_28d", "has_usage_data", needs="has_usage_events_user_id"), "seats") }} as seat_use_pct,
 
@@ -326,10 +326,10 @@ final as (
 
         -- How it pays
         {% set knows_payments = "(has_invoices_paid_at or has_invoices_status)" -%}
-        {{ money(measured("invoiced_usd", "has_invoice_data")) }} as invoiced_usd,
-        {{ money(measured("unpaid_usd", "has_invoice_data", needs=knows_payments)) }} as unpaid_usd,
-        {{ money(measured("overdue_usd", "has_invoice_data", needs=knows_payments ~ " and has_invoices_due_at")) }}
-            as overdue_usd,
+        {{ money(measured("invoiced_amount", "has_invoice_data")) }} as invoiced_amount,
+        {{ money(measured("unpaid_amount", "has_invoice_data", needs=knows_payments)) }} as unpaid_amount,
+        {{ money(measured("overdue_amount", "has_invoice_data", needs=knows_payments ~ " and has_invoices_due_at")) }}
+            as overdue_amount,
         {{ measured("failed_payments_90d", "has_invoice_data", needs="has_invoices_failed_payments") }} as failed_payments_90d,
         case when has_invoices_paid_at and has_invoices_due_at then late_days_avg_365d end as late_days_avg_365d,
         last_invoice_at,

@@ -18,7 +18,7 @@ classified as (
             when payment_known_from < {{ as_of() }}
                 then
                     paid_at is null
-                    and amount_usd > 0
+                    and amount > 0
                     and coalesce(status, 'open') not in ('paid', 'void', 'uncollectible')
         end as is_unpaid
     from invoices
@@ -35,7 +35,7 @@ final as (
         issued_at,
         due_at,
         paid_at,
-        amount_usd,
+        amount,
         status,
         failed_payments,
         is_unpaid,

@@ -13,7 +13,7 @@ invoices as (
 
     select
         {{ month_of("issued_at") }} as month_start_date,
-        sum(amount_usd) as invoiced_usd,
+        sum(amount) as invoiced_amount,
         count(distinct account_id) as invoiced_accounts
     from {{ ref("invoices") }}
     where coalesce(status, 'open') <> 'void'
@@ -85,20 +85,20 @@ waterfall as (
 
     select
         month_start_date,
-        sum(start_mrr_usd) as start_mrr_usd,
+        sum(start_mrr) as start_mrr,
         {% for movement in movements -%}
-            sum({{ movement }}_mrr_usd) as {{ movement }}_mrr_usd,
+            sum({{ movement }}_mrr) as {{ movement }}_mrr,
         {% endfor -%}
-        sum(end_mrr_usd) as end_mrr_usd,
-        sum(case when start_mrr_usd > 0 and not is_logo_completed then start_mrr_usd end) as retainable_usd,
-        sum(case when start_mrr_usd > 0 then end_mrr_usd end) as retained_usd,
-        sum(case when end_mrr_usd < start_mrr_usd then end_mrr_usd else start_mrr_usd end) as retained_gross_usd,
-        {{ count_where("start_mrr_usd > 0") }} as customers_at_start,
+        sum(end_mrr) as end_mrr,
+        sum(case when start_mrr > 0 and not is_logo_completed then start_mrr end) as retainable_mrr,
+        sum(case when start_mrr > 0 then end_mrr end) as retained_mrr,
+        sum(case when end_mrr < start_mrr then end_mrr else start_mrr end) as retained_gross_mrr,
+        {{ count_where("start_mrr > 0") }} as customers_at_start,
         {{ count_where("is_logo_new") }} as customers_new,
         {{ count_where("is_logo_reactivated") }} as customers_reactivated,
         {{ count_where("is_logo_churned") }} as customers_churned,
         {{ count_where("is_logo_completed") }} as customers_completed,
-        {{ count_where("end_mrr_usd > 0") }} as customers_at_end
+        {{ count_where("end_mrr > 0") }} as customers_at_end
     from account_months
     group by month_start_date
 
@@ -113,20 +113,20 @@ final as (
         {{ next_month("months.month_start_date") }} <= {{ as_of_date() }} as is_complete,
         {% for measure in ["start"] + movements + ["end"] -%}
             {% set needs = knows_ends if measure in of_ends -%}
-            {{ money(measured("waterfall." ~ measure ~ "_mrr_usd", "delivered.has_subscriptions", needs)) }}
-                as {{ measure }}_mrr_usd,
+            {{ money(measured("waterfall." ~ measure ~ "_mrr", "delivered.has_subscriptions", needs)) }}
+                as {{ measure }}_mrr,
         {% endfor -%}
         {% for measure in ["at_start", "new", "reactivated", "churned", "completed", "at_end"] -%}
             {% set needs = knows_ends if measure in of_ends -%}
             {{ measured("waterfall.customers_" ~ measure, "delivered.has_subscriptions", needs) }} as customers_{{ measure }},
         {% endfor -%}
-        case when {{ knows_ends }} then {{ pct("waterfall.retained_usd", "waterfall.retainable_usd") }} end as nrr_pct,
-        case when {{ knows_ends }} then {{ pct("waterfall.retained_gross_usd", "waterfall.retainable_usd") }} end as grr_pct,
+        case when {{ knows_ends }} then {{ pct("waterfall.retained_mrr", "waterfall.retainable_mrr") }} end as nrr_pct,
+        case when {{ knows_ends }} then {{ pct("waterfall.retained_gross_mrr", "waterfall.retainable_mrr") }} end as grr_pct,
         case
             when {{ knows_ends }}
                 then {{ pct("waterfall.customers_churned", "waterfall.customers_at_start - waterfall.customers_completed") }}
         end as logo_churn_pct,
-        case when delivered.has_invoices then {{ money("coalesce(invoices.invoiced_usd, 0)") }} end as invoiced_usd,
+        case when delivered.has_invoices then {{ money("coalesce(invoices.invoiced_amount, 0)") }} end as invoiced_amount,
         case when delivered.has_invoices then cast(coalesce(invoices.invoiced_accounts, 0) as bigint) end as invoiced_accounts,
         case when delivered.has_usage_events then cast(coalesce(usage_months.active_accounts, 0) as bigint) end
             as active_accounts

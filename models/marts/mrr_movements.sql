@@ -12,9 +12,9 @@ final as (
         account_id,
         movement_date,
         movement,
-        mrr_delta_usd,
-        mrr_before_usd,
-        mrr_after_usd
+        mrr_delta,
+        mrr_before,
+        mrr_after
     from movements
 
 )

@@ -171,7 +171,7 @@ def deliver_a_good_company(company: Company) -> None:
             {
                 "subscription_id": f"s{n}",
                 "account_id": "b1",
-                "mrr_usd": 100,
+                "mrr": 100,
                 "seats": 5,
                 "started_at": datetime(2024, 1, 1),
                 "ended_at": datetime(2024, 2, 1) if n else None,
@@ -184,7 +184,7 @@ def deliver_a_good_company(company: Company) -> None:
         "billing",
         "invoices",
         [
-            {"invoice_id": f"v{n}", "account_id": "b1", "issued_at": at, "amount_usd": 10, "status": "paid"}
+            {"invoice_id": f"v{n}", "account_id": "b1", "issued_at": at, "amount": 10, "status": "paid"}
             for n, at in enumerate(days(4))
         ],
     )
@@ -241,7 +241,7 @@ def fill_marts(company: Company) -> None:
     ids = ("a1", "a2", "a3")
     months = [date(2024, 5, 1), date(2024, 6, 1)]
     steps = ("new", "expansion", "contraction", "churn", "completion", "reactivation")
-    none = {f"{step}_mrr_usd": 0 for step in steps}
+    none = {f"{step}_mrr": 0 for step in steps}
     connection = company.connection
     insert(
         connection,
@@ -260,9 +260,9 @@ def fill_marts(company: Company) -> None:
                 "created_at": datetime(2023, 1, 1),
                 "lifecycle_status": "churned" if id_ == "a3" else "customer",
                 "is_customer": id_ != "a3",
-                "mrr_usd": 0 if id_ == "a3" else 100,
-                "arr_usd": 0 if id_ == "a3" else 1200,
-                "invoiced_usd": 10,
+                "mrr": 0 if id_ == "a3" else 100,
+                "arr": 0 if id_ == "a3" else 1200,
+                "invoiced_amount": 10,
                 "events_28d": 7 if id_ == "a1" else 0,
                 "coverage_pct": 50,
                 **{
@@ -298,8 +298,8 @@ def fill_marts(company: Company) -> None:
                 "stream": "subscriptions",
                 "subscription_id": f"s-{id_}",
                 "account_id": id_,
-                "mrr_usd": 100,
-                "arr_usd": 1200,
+                "mrr": 100,
+                "arr": 1200,
                 "started_at": datetime(2024, 5, 10),
                 "ended_at": datetime(2024, 6, 10) if id_ == "a3" else None,
                 "is_running": id_ != "a3",
@@ -316,9 +316,9 @@ def fill_marts(company: Company) -> None:
                 "account_id": id_,
                 "movement_date": date(2024, 5, 10),
                 "movement": "new",
-                "mrr_delta_usd": 100,
-                "mrr_before_usd": 0,
-                "mrr_after_usd": 100,
+                "mrr_delta": 100,
+                "mrr_before": 0,
+                "mrr_after": 100,
             }
             for id_ in ids
         ]
@@ -327,9 +327,9 @@ def fill_marts(company: Company) -> None:
                 "account_id": "a3",
                 "movement_date": date(2024, 6, 10),
                 "movement": "churn",
-                "mrr_delta_usd": -100,
-                "mrr_before_usd": 100,
-                "mrr_after_usd": 0,
+                "mrr_delta": -100,
+                "mrr_before": 100,
+                "mrr_after": 0,
             }
         ],
     )
@@ -343,10 +343,10 @@ def fill_marts(company: Company) -> None:
                 **flags,
                 "account_id": id_,
                 "month_start_date": month,
-                "start_mrr_usd": 0 if month == months[0] else 100,
-                "new_mrr_usd": 100 if month == months[0] else 0,
-                "churn_mrr_usd": -100 if (id_, month) == ("a3", months[1]) else 0,
-                "end_mrr_usd": 0 if (id_, month) == ("a3", months[1]) else 100,
+                "start_mrr": 0 if month == months[0] else 100,
+                "new_mrr": 100 if month == months[0] else 0,
+                "churn_mrr": -100 if (id_, month) == ("a3", months[1]) else 0,
+                "end_mrr": 0 if (id_, month) == ("a3", months[1]) else 100,
             }
             for id_ in ids
             for month in months
@@ -360,12 +360,12 @@ def fill_marts(company: Company) -> None:
                 **none,
                 "month_start_date": month,
                 "is_complete": True,
-                "start_mrr_usd": 0 if month == months[0] else 300,
-                "new_mrr_usd": 300 if month == months[0] else 0,
-                "churn_mrr_usd": 0 if month == months[0] else -100,
-                "end_mrr_usd": 300 if month == months[0] else 200,
+                "start_mrr": 0 if month == months[0] else 300,
+                "new_mrr": 300 if month == months[0] else 0,
+                "churn_mrr": 0 if month == months[0] else -100,
+                "end_mrr": 300 if month == months[0] else 200,
                 "grr_pct": None if month == months[0] else 66.7,
-                "invoiced_usd": 0 if month == months[0] else 30,
+                "invoiced_amount": 0 if month == months[0] else 30,
             }
             for month in months
         ],
@@ -380,7 +380,7 @@ def fill_marts(company: Company) -> None:
                 "invoice_id": f"v-{id_}",
                 "account_id": id_,
                 "issued_at": datetime(2024, 6, 2),
-                "amount_usd": 10,
+                "amount": 10,
                 "is_unpaid": False,
                 "is_overdue": False,
             }
@@ -456,9 +456,9 @@ def fill_raw(company: Company) -> None:
     company.deliver("support", "tickets", [{"ticket_id": "t1", "account_id": "a1", "opened_at": at}])
     company.deliver("product", "usage_events", usage(lambda _: 1, weeks=1))
     for id_ in ("a1", "a2", "a3"):
-        subscription = {"subscription_id": f"s-{id_}", "account_id": id_, "mrr_usd": 100, "started_at": at}
+        subscription = {"subscription_id": f"s-{id_}", "account_id": id_, "mrr": 100, "started_at": at}
         company.deliver("billing", "subscriptions", [subscription])
-        invoice = {"invoice_id": f"v-{id_}", "account_id": id_, "amount_usd": 10, "issued_at": at}
+        invoice = {"invoice_id": f"v-{id_}", "account_id": id_, "amount": 10, "issued_at": at}
         company.deliver("billing", "invoices", [invoice])
 
 

@@ -52,12 +52,12 @@ def test_every_number_has_a_limit_unless_it_may_be_anything() -> None:
         if column.sql_type in ("bigint", "double", "decimal(18,2)") and not column.has_limits
     }
     assert free == {
-        "accounts.invoiced_usd",
-        "invoices.amount_usd",
-        "mrr_movements.mrr_delta_usd",
-        "months.invoiced_usd",
+        "accounts.invoiced_amount",
+        "invoices.amount",
+        "mrr_movements.mrr_delta",
+        "months.invoiced_amount",
         "account_days.quantity",
-        "account_timeline.amount_usd",
+        "account_timeline.amount",
     }
 
 
@@ -115,7 +115,7 @@ FAULTS = {
         "update marts.accounts set lifecycle_status = 'gone' where account_id = 'a2'",
     ),
     "accounts.ranges": ("nps_last_score", "update marts.accounts set nps_last_score = 11 where account_id = 'a2'"),
-    "accounts.sums": (None, "update marts.accounts set arr_usd = 1201 where account_id = 'a2'"),
+    "accounts.sums": (None, "update marts.accounts set arr = 1201 where account_id = 'a2'"),
     "accounts.built": (
         "as_of_date",
         "update marts.accounts set as_of_date = date '2024-06-30' where account_id = 'a2'",
@@ -132,17 +132,17 @@ FAULTS = {
     ),
     "invoices.keys_unique": (
         "invoice_id",
-        "insert into marts.invoices select * replace (0 as amount_usd) from marts.invoices where account_id = 'a2'",
+        "insert into marts.invoices select * replace (0 as amount) from marts.invoices where account_id = 'a2'",
     ),
     "tickets.ranges": ("solved_at", "update marts.tickets set solved_at = timestamp '2024-06-01'"),
-    "mrr_movements.sums": (None, "update marts.mrr_movements set mrr_delta_usd = 99 where account_id = 'a2'"),
+    "mrr_movements.sums": (None, "update marts.mrr_movements set mrr_delta = 99 where account_id = 'a2'"),
     "account_months.sums": (
         None,
-        "update marts.account_months set start_mrr_usd = 90, expansion_mrr_usd = 10"
+        "update marts.account_months set start_mrr = 90, expansion_mrr = 10"
         " where account_id = 'a2' and month_start_date = date '2024-06-01'",
     ),
-    "months.ranges": ("grr_pct", "update marts.months set grr_pct = 101 where start_mrr_usd > 0"),
-    "months.sums": (None, "update marts.months set invoiced_usd = 31 where start_mrr_usd > 0"),
+    "months.ranges": ("grr_pct", "update marts.months set grr_pct = 101 where start_mrr > 0"),
+    "months.sums": (None, "update marts.months set invoiced_amount = 31 where start_mrr > 0"),
     "account_days.required": (
         "events",
         "update marts.account_days set events = null where activity_date = date '2024-06-24'",
@@ -253,7 +253,7 @@ def test_accounts_that_collapse_are_refused_until_the_fall_is_accepted(companies
     shrink(company)
     for n in (2, 3):
         found = failures(company.check_marts(f"run{n}", companies.NOW + n * day), "accounts.not_collapsed")
-        assert [result.column for result in found] == [None, "mrr_usd"]
+        assert [result.column for result in found] == [None, "mrr"]
         assert "fell to 1 from 3" in found[0].message
     usual, company.config = company.config, companies.empty(quality={"min_kept_share": 0}).config
     assert blocking_failures(company.check_marts("run4", companies.NOW + 4 * day)) == []
@@ -277,7 +277,7 @@ def test_checking_a_run_again_replaces_its_results(companies: Any) -> None:
     first = company.check_marts("run1")
     assert company.check_marts("run1") == first
     assert company.query("select count(*) from quality.checks") == [(len(first),)]
-    assert company.query("select count(*) from quality.measures where measure = 'mrr_usd'") == [(1,)]
+    assert company.query("select count(*) from quality.measures where measure = 'mrr'") == [(1,)]
 
 
 # --- what is published --------------------------------------------------------------------------------------------

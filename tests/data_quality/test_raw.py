@@ -100,17 +100,17 @@ def plant_faults(company: Any) -> None:
         "billing",
         "subscriptions",
         [
-            {"subscription_id": "low", "account_id": "b1", "mrr_usd": -1, "started_at": started},
-            {"subscription_id": "free", "account_id": "b1", "mrr_usd": None, "started_at": started},
+            {"subscription_id": "low", "account_id": "b1", "mrr": -1, "started_at": started},
+            {"subscription_id": "free", "account_id": "b1", "mrr": None, "started_at": started},
             {
                 "subscription_id": "backwards",
                 "account_id": "b1",
-                "mrr_usd": 1,
+                "mrr": 1,
                 "started_at": started,
                 "ended_at": started - timedelta(days=1),
             },
-            {"subscription_id": "stranger", "account_id": "nobody", "mrr_usd": 1, "started_at": started},
-            *({"subscription_id": "twin", "account_id": "b1", "mrr_usd": 1, "started_at": started} for _ in range(2)),
+            {"subscription_id": "stranger", "account_id": "nobody", "mrr": 1, "started_at": started},
+            *({"subscription_id": "twin", "account_id": "b1", "mrr": 1, "started_at": started} for _ in range(2)),
         ],
         bad=10,
     )
@@ -118,12 +118,12 @@ def plant_faults(company: Any) -> None:
         "billing",
         "invoices",
         [
-            {"invoice_id": "v1", "account_id": "b1", "issued_at": started, "amount_usd": 1, "status": "settled"},
+            {"invoice_id": "v1", "account_id": "b1", "issued_at": started, "amount": 1, "status": "settled"},
             {
                 "invoice_id": "v2",
                 "account_id": "b1",
                 "issued_at": datetime(2031, 1, 1),
-                "amount_usd": 1,
+                "amount": 1,
                 "status": "paid",
             },
         ],
@@ -172,9 +172,9 @@ def broken(request: pytest.FixtureRequest, shared_companies: Any) -> Any:
         ("tickets.quarantine_share", None, "critical", 90, "60.0 % (90 of 150 new rows)"),
         ("subscriptions.quarantine_share", None, "critical", 10, "62.5 % (10 of 16 rows ever delivered)"),
         ("contacts.required", "contact_id", "critical", 1, "such as crm/contacts/(none)"),
-        ("subscriptions.required", "mrr_usd", "critical", 1, "such as billing/subscriptions/free"),
+        ("subscriptions.required", "mrr", "critical", 1, "such as billing/subscriptions/free"),
         ("subscriptions.keys_unique", "subscription_id", "critical", 1, "such as billing/subscriptions/twin"),
-        ("subscriptions.ranges", "mrr_usd", "critical", 1, "such as billing/subscriptions/low"),
+        ("subscriptions.ranges", "mrr", "critical", 1, "such as billing/subscriptions/low"),
         ("subscriptions.ranges", "ended_at", "critical", 1, "such as billing/subscriptions/backwards"),
         ("tickets.ranges", "csat", "critical", 1, "such as support/tickets/t0"),
         ("invoices.ranges", "issued_at", "critical", 1, "such as billing/invoices/v2"),
@@ -235,7 +235,7 @@ def test_an_outcome_gathers_the_results_of_one_check(broken: Any) -> None:
     specs = [spec for spec in catalogue(broken.config) if spec.key == "raw_files.subscriptions.ranges"]
     outcome = outcomes(specs, broken.results)[0]
     assert (outcome.passed, outcome.measured, outcome.unexpected_count) == (False, True, 2)
-    assert "mrr_usd" in outcome.message
+    assert "mrr" in outcome.message
     assert "ended_at" in outcome.message
 
 
@@ -274,7 +274,7 @@ def test_a_first_load_of_nothing_passes_as_not_measured(companies: Any) -> None:
 def test_facts_of_a_source_without_a_list_of_accounts_refer_to_nothing(companies: Any) -> None:
     company = companies.empty(streams={"shop": ("invoices",)}, identity={"derive_accounts": True})
     company.deliver(
-        "shop", "invoices", [{"invoice_id": "v", "account_id": "x", "issued_at": companies.AS_OF, "amount_usd": 1}]
+        "shop", "invoices", [{"invoice_id": "v", "account_id": "x", "issued_at": companies.AS_OF, "amount": 1}]
     )
     references = results_of(company.check_raw(), "invoices.references")
     assert [(result.passed, result.measured) for result in references] == [(True, False)]
@@ -296,8 +296,8 @@ def test_derived_accounts_need_no_date_of_creation(companies: Any) -> None:
 EARLY: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "crm": {"interactions": ("interaction_id", {"channel": "email", "direction": "inbound"})},
     "billing": {
-        "subscriptions": ("subscription_id", {"mrr_usd": 1}),
-        "invoices": ("invoice_id", {"amount_usd": 1, "status": "paid"}),
+        "subscriptions": ("subscription_id", {"mrr": 1}),
+        "invoices": ("invoice_id", {"amount": 1, "status": "paid"}),
     },
     "support": {"tickets": ("ticket_id", {})},
     "product": {
@@ -392,7 +392,7 @@ def test_a_source_that_forgets_the_terms_of_who_left_is_warned_of(companies: Any
         {
             "subscription_id": f"s{n}",
             "account_id": "b1",
-            "mrr_usd": 1,
+            "mrr": 1,
             "started_at": datetime(2024, 1, 1),
             "ended_at": datetime(2024, 2, 1) if n < 60 else None,
             agreed: None if n < forgotten else term,
@@ -420,7 +420,7 @@ def test_an_account_that_two_streams_list_exists_from_its_first_day(companies: A
 
 
 def test_accounts_without_a_date_of_creation_order_nothing(companies: Any) -> None:
-    early = {"invoice_id": "v", "account_id": "a1", "issued_at": datetime(2000, 1, 1), "amount_usd": 1}
+    early = {"invoice_id": "v", "account_id": "a1", "issued_at": datetime(2000, 1, 1), "amount": 1}
     undated = companies.empty(streams={"shop": ("accounts", "invoices")}, identity={"derive_accounts": True})
     undated.deliver("shop", "accounts", [{"account_id": "a1", "created_at": None}])
     unlisted = companies.empty(streams={"shop": ("invoices",)}, identity={"derive_accounts": True})
@@ -558,7 +558,7 @@ def test_a_list_of_accounts_is_as_fresh_as_its_source(companies: Any) -> None:
 def ended(*reasons: str) -> list[dict[str, Any]]:
     dates = {"started_at": datetime(2024, 1, 1), "ended_at": datetime(2024, 2, 1)}
     return [
-        {"subscription_id": f"s{n}", "account_id": "a1", "mrr_usd": 1, **dates, "end_reason": reason}
+        {"subscription_id": f"s{n}", "account_id": "a1", "mrr": 1, **dates, "end_reason": reason}
         for n, reason in enumerate(reasons)
     ]
 

@@ -59,7 +59,7 @@ def scoring(connection: Connection, number: int, accounts: str, as_of: date = AS
     )
     connection.execute(
         "insert into ml.churn_scores by name select account_id, ? as as_of_date, 0.3 as probability, 0.2 as base_probability,"
-        " 50 as percentile, 'low' as tier, '1' as model_version, false as is_fallback, 100 as coverage_pct, 10 as mrr_usd,"
+        " 50 as percentile, 'low' as tier, '1' as model_version, false as is_fallback, 100 as coverage_pct, 10 as mrr,"
         " ? as scored_at, 'r' as run_id from features.ftr_churn_scoring",
         [as_of, at],
     )
@@ -75,7 +75,7 @@ def scoring(connection: Connection, number: int, accounts: str, as_of: date = AS
     connection.execute("delete from reverse_etl.customer_scores")
     connection.execute(
         "insert into reverse_etl.customer_scores by name select account_id, as_of_date, probability as churn_probability,"
-        " tier as churn_tier, percentile as churn_percentile, is_fallback, mrr_usd, 3 as mrr_at_risk_usd, coverage_pct,"
+        " tier as churn_tier, percentile as churn_percentile, is_fallback, mrr, 3 as mrr_at_risk, coverage_pct,"
         " model_version, scored_at, 'h' as row_hash, scored_at as changed_at from ml.churn_scores where scored_at = ?",
         [at],
     )

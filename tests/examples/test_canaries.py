@@ -18,7 +18,7 @@ DATA = PROJECT.parent / "shared" / "data" / "ravenstack"
 FLAT = """
     with subscriptions as (
         select
-            account_id, count(*) as subscriptions, avg(cast(mrr_amount as double)) as mrr_avg_usd,
+            account_id, count(*) as subscriptions, avg(cast(mrr_amount as double)) as mrr_avg,
             sum(cast(seats as int)) as seats, count(*) filter (upgrade_flag = 'TRUE') as upgrades,
             count(*) filter (billing_frequency = 'annual') as annual
         from read_csv('{data}/ravenstack_subscriptions.csv', all_varchar = true)

@@ -39,7 +39,7 @@ def test_online_retail_reads_every_line_and_quarantines_those_without_a_customer
 def test_online_retail_revenue_by_month_is_that_of_the_invoice_lines(online_retail):
     expected = raw.as_decimal(online_retail.raw_monthly(raw.RETAIL_REVENUE))
     assert len(expected) == 13
-    assert raw.as_decimal(online_retail.monthly("invoiced_usd")) == expected
+    assert raw.as_decimal(online_retail.monthly("invoiced_amount")) == expected
 
 
 def test_online_retail_active_customers_by_month_are_those_of_the_invoice_lines(online_retail):
@@ -48,7 +48,7 @@ def test_online_retail_active_customers_by_month_are_those_of_the_invoice_lines(
 
 def test_online_retail_cancellations_are_kept_apart(online_retail):
     counted = online_retail.raw(raw.RETAIL_COUNTS)[0]
-    found = online_retail.ask("select count(*) as n, count_if(amount_usd < 0) as negative from marts.invoices")[0]
+    found = online_retail.ask("select count(*) as n, count_if(amount < 0) as negative from marts.invoices")[0]
     credits = online_retail.raw(
         f"select count(distinct invoice) as n from ({raw.RETAIL_LINES}) where customer is not null and starts_with(invoice, 'C')"
     )[0]["n"]
@@ -94,7 +94,7 @@ def test_oulad_reads_every_enrolment_and_quarantines_those_without_a_start(oulad
 
 def test_oulad_active_enrolments_by_month_are_those_of_the_registrations(oulad):
     expected = {month: value for month, value in oulad.raw_monthly(raw.OULAD_ACTIVE).items() if value}
-    found = {month: int(value) for month, value in oulad.monthly("end_mrr_usd").items() if value}
+    found = {month: int(value) for month, value in oulad.monthly("end_mrr").items() if value}
     assert max(expected.values()) > 10_000
     assert found == expected
 
@@ -112,7 +112,7 @@ def test_oulad_students_owe_what_fell_due_and_was_not_handed_in(oulad):
 def test_oulad_features_count_what_was_owed_as_it_stood(oulad):
     expected = oulad.raw_monthly(raw.OULAD_OWED)
     found = oulad.home.ask(
-        "select as_of_date as month, cast(sum(overdue_usd) as bigint) as owed from features.ftr_account_snapshots"
+        "select as_of_date as month, cast(sum(overdue_amount) as bigint) as owed from features.ftr_account_snapshots"
         " where as_of_date <= date '2015-05-01' group by as_of_date order by as_of_date",
         oulad.home.path / "warehouse.duckdb",
     )
@@ -138,7 +138,7 @@ def test_ravenstack_reads_every_row_and_none_breaks_the_contract(ravenstack):
 def test_ravenstack_mrr_by_month_is_that_of_the_subscriptions(ravenstack):
     expected = raw.as_decimal(ravenstack.raw_monthly(raw.RAVENSTACK_MRR))
     assert len(expected) == 24
-    assert raw.as_decimal(ravenstack.monthly("end_mrr_usd")) == expected
+    assert raw.as_decimal(ravenstack.monthly("end_mrr")) == expected
 
 
 def test_oulad_is_warned_of_submissions_before_the_first_registration(oulad):
@@ -190,7 +190,7 @@ def test_ravenstack_is_warned_of_what_lies_before_the_sign_up(ravenstack):
 def test_the_page_about_the_examples_states_what_came_out(name, request):
     example = request.getfixturevalue(name)
     page = (raw.PROJECT / "docs" / "examples.md").read_text(encoding="utf-8")
-    column = "invoiced_usd" if name == "online_retail" else "end_mrr_usd"
+    column = "invoiced_amount" if name == "online_retail" else "end_mrr"
     for month, value in example.monthly(column).items():
         if value:
             assert f"| {month:%Y-%m} | {value:,.{0 if name == 'oulad' else 2}f} |" in page, (name, month, value)

@@ -40,7 +40,7 @@ def test_training_and_scoring_have_the_same_features(columns: dict[str, list[str
     assert columns["ftr_churn_scoring"] == columns["ftr_account_snapshots"]
     assert columns["ftr_churn_training"] == [
         *columns["ftr_account_snapshots"],
-        *("has_churned", "churned_date", "mrr_lost_usd"),
+        *("has_churned", "churned_date", "mrr_lost"),
     ]
 
 
@@ -87,7 +87,7 @@ def said(feature: Feature, value: float | str | None) -> str:
         ("failed_payments_45d", None, "Nobody measures its invoices"),
         ("has_champion", True, "Has a champion"),
         ("has_champion", False, "Has no champion"),
-        ("mrr_usd", Decimal("1240.00"), "Pays 1240 USD a month"),
+        ("mrr", Decimal("1240.00"), "Pays 1240 USD a month"),
         ("top_user_share_28d_pct", 100.0, "One user makes 100 % of its usage"),
         ("purchase_silence_ratio", 0.04, "Silent for 0.04 times its usual gap between purchases"),
     ],

@@ -273,13 +273,13 @@ def fill(company: Company) -> None:
         "subscriptions",
         "billing",
         [
-            {"subscription_id": "s1", "account_id": "b1", "product": "core", "plan": "pro", "seats": 4, "mrr_usd": 100}
+            {"subscription_id": "s1", "account_id": "b1", "product": "core", "plan": "pro", "seats": 4, "mrr": 100}
             | {"started_at": datetime(2023, 1, 10), "ended_at": datetime(2024, 1, 10), "end_reason": "renewal"},
-            {"subscription_id": "s2", "account_id": "b1", "product": "core", "plan": "max", "seats": 5, "mrr_usd": 150}
+            {"subscription_id": "s2", "account_id": "b1", "product": "core", "plan": "max", "seats": 5, "mrr": 150}
             | {"started_at": datetime(2024, 1, 10), "renews_at": datetime(2025, 1, 10)},
-            {"subscription_id": "s3", "account_id": "b2", "product": "core", "plan": "pro", "seats": 2, "mrr_usd": 60}
+            {"subscription_id": "s3", "account_id": "b2", "product": "core", "plan": "pro", "seats": 2, "mrr": 60}
             | {"started_at": datetime(2023, 3, 1), "ended_at": datetime(2024, 5, 20), "end_reason": "canceled"},
-            {"subscription_id": "s4", "account_id": "b3", "product": "core", "plan": "pro", "seats": 1, "mrr_usd": 30}
+            {"subscription_id": "s4", "account_id": "b3", "product": "core", "plan": "pro", "seats": 1, "mrr": 30}
             | {"started_at": datetime(2024, 6, 20), "is_trial": True},
         ],
     )
@@ -288,9 +288,9 @@ def fill(company: Company) -> None:
         "billing",
         [
             {"invoice_id": "i1", "account_id": "b1", "issued_at": datetime(2024, 6, 1), "due_at": datetime(2024, 6, 15)}
-            | {"amount_usd": 150, "status": "open", "failed_payments": 2},
+            | {"amount": 150, "status": "open", "failed_payments": 2},
             {"invoice_id": "i2", "account_id": "b2", "issued_at": datetime(2024, 5, 1), "due_at": datetime(2024, 5, 15)}
-            | {"amount_usd": 60, "status": "paid", "paid_at": datetime(2024, 5, 10)},
+            | {"amount": 60, "status": "paid", "paid_at": datetime(2024, 5, 10)},
         ],
     )
     company.insert(

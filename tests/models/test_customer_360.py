@@ -31,13 +31,13 @@ def test_records_of_four_sources_become_one_account_each(built: Any, accounts: d
 def test_the_happy_account_has_its_numbers(accounts: dict[str, dict[str, Any]]) -> None:
     acme = accounts["1"]
     assert acme["lifecycle_status"] == "customer"
-    assert (acme["plan"], acme["mrr_usd"], acme["arr_usd"]) == ("max", Decimal("150.00"), Decimal("1800.00"))
+    assert (acme["plan"], acme["mrr"], acme["arr"]) == ("max", Decimal("150.00"), Decimal("1800.00"))
     assert (acme["customer_since_date"], acme["tenure_days"]) == (date(2023, 1, 10), 538)
     assert (acme["events_28d"], acme["events_prev_28d"], acme["active_users_28d"]) == (3, 1, 2)
     assert (acme["seats"], acme["seat_use_pct"], acme["events_trend_pct"]) == (5, 40.0, 200.0)
     assert acme["last_seen_at"] == datetime(2024, 6, 28, 10)
     assert (acme["tickets_open"], acme["oldest_open_ticket_days"]) == (1, 11)
-    assert (acme["unpaid_usd"], acme["overdue_usd"], acme["failed_payments_90d"]) == (
+    assert (acme["unpaid_amount"], acme["overdue_amount"], acme["failed_payments_90d"]) == (
         Decimal("150.00"),
         Decimal("150.00"),
         2,
@@ -48,7 +48,7 @@ def test_the_happy_account_has_its_numbers(accounts: dict[str, dict[str, Any]]) 
 
 def test_what_nobody_measures_is_null_and_said_so(accounts: dict[str, dict[str, Any]]) -> None:
     unknown = accounts["billing:b3"]
-    assert (unknown["lifecycle_status"], unknown["mrr_usd"]) == ("trial", Decimal("0.00"))
+    assert (unknown["lifecycle_status"], unknown["mrr"]) == ("trial", Decimal("0.00"))
     assert (unknown["has_usage_data"], unknown["events_28d"], unknown["last_seen_at"]) == (False, None, None)
     assert (unknown["has_ticket_data"], unknown["tickets_open"]) == (False, None)
     assert unknown["coverage_pct"] == pytest.approx(100 * 2 / 7)
@@ -57,7 +57,7 @@ def test_what_nobody_measures_is_null_and_said_so(accounts: dict[str, dict[str, 
 
 def test_the_lost_account_is_lost_on_the_day_its_contract_ended(accounts: dict[str, dict[str, Any]]) -> None:
     bolt = accounts["2"]
-    assert (bolt["lifecycle_status"], bolt["churned_date"], bolt["mrr_usd"]) == (
+    assert (bolt["lifecycle_status"], bolt["churned_date"], bolt["mrr"]) == (
         "churned",
         date(2024, 5, 20),
         Decimal("0.00"),
@@ -66,7 +66,7 @@ def test_the_lost_account_is_lost_on_the_day_its_contract_ended(accounts: dict[s
 
 def test_the_months_say_who_stayed(built: Any) -> None:
     (may,) = built.records("from marts.months where month_start_date = date '2024-05-01'")
-    assert (may["start_mrr_usd"], may["churn_mrr_usd"], may["end_mrr_usd"]) == (210, -60, 150)
+    assert (may["start_mrr"], may["churn_mrr"], may["end_mrr"]) == (210, -60, 150)
     assert may["nrr_pct"] == may["grr_pct"] == pytest.approx(100 * 150 / 210)
     assert may["logo_churn_pct"] == 50.0
 

@@ -50,7 +50,7 @@ QUICK = {
     "contacts.role",
     "survey_responses.kind",
 }
-UNSEEN = {"country", "industry", "segment", "employees", "next_started_at", "next_mrr_usd"}
+UNSEEN = {"country", "industry", "segment", "employees", "next_started_at", "next_mrr"}
 """Features that are read from the snapshots of earlier runs, attributes rather than measures, and the next contract, which no account
 here has signed."""
 INFLUENCE = {
@@ -85,7 +85,7 @@ def company() -> Facts:
         ):
             facts["subscriptions"].append(
                 {"subscription_id": account + key, "account_id": account, "product": "core", "plan": plan}
-                | {"seats": seats + n, "mrr_usd": mrr, "started_at": ago(begin), "ended_at": end and ago(end)}
+                | {"seats": seats + n, "mrr": mrr, "started_at": ago(begin), "ended_at": end and ago(end)}
                 | {"end_reason": "renewal", "renews_at": ago(-300), "term_ends_at": ago(-300), "is_trial": False}
                 | {"billing_interval": "year", "discount_ends_at": ago(-30 if key == "r" else begin - 30)}
             )
@@ -94,7 +94,7 @@ def company() -> Facts:
             facts["invoices"].append(
                 {"invoice_id": f"{account}-{days}", "account_id": account, "issued_at": ago(days + 5)}
                 | {"due_at": ago(days - 9), "paid_at": None if is_open else ago(max(days - 12, 1))}
-                | {"amount_usd": 50, "status": "open" if is_open else "paid", "failed_payments": 1 if is_open else 0}
+                | {"amount": 50, "status": "open" if is_open else "paid", "failed_payments": 1 if is_open else 0}
             )
         for days in range(1, 200):
             facts["usage_events"].append(

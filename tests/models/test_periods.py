@@ -26,9 +26,7 @@ def read(built: Any, partly_modelled: Any) -> Callable[..., Any]:
     """Reads something from a warehouse with the periods of one account."""
 
     def reading(periods: list[Mapping[str, Any]], what: Callable[[Connection], Any]) -> Any:
-        numbered = [
-            {"subscription_id": f"s{n}", "account_id": "1", "mrr_usd": 50, **row} for n, row in enumerate(periods)
-        ]
+        numbered = [{"subscription_id": f"s{n}", "account_id": "1", "mrr": 50, **row} for n, row in enumerate(periods)]
         facts = {
             ("billing", "accounts"): [{"account_id": "1", "created_at": FIRST}],
             ("billing", "subscriptions"): numbered,
@@ -45,7 +43,7 @@ def two_sources() -> Callable[[str | None], Config]:
 
     def configured(ends: str | None) -> Config:
         accounts = {"files": "a.csv", "columns": {"account_id": "id", "created_at": "at"}}
-        periods = {"subscription_id": "id", "account_id": "a", "mrr_usd": "m", "started_at": "s", "ended_at": "e"}
+        periods = {"subscription_id": "id", "account_id": "a", "mrr": "m", "started_at": "s", "ended_at": "e"}
         streams = {"accounts": accounts, "subscriptions": {"files": "s.csv", "columns": periods, "ends": ends}}
         return Config.model_validate(
             {"company": "Test", "sources": {"billing": {"connector": "files", "path": "data", "streams": streams}}}

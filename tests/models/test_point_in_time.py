@@ -46,7 +46,7 @@ companies = st.fixed_dictionaries(
             started_at=moments,
             span=spans,
             signed_before=st.integers(0, 60).map(lambda days: timedelta(days=days)),
-            mrr_usd=money,
+            mrr=money,
             plan=st.sampled_from(["a", "b"]),
             is_trial=st.sampled_from([None, True, False]),
             term_ends_at=st.none() | moments,
@@ -54,7 +54,7 @@ companies = st.fixed_dictionaries(
             end_reason=st.sampled_from(["canceled", "completed", "renewal"]),
         ),
         "invoices": facts_of(
-            "invoices", issued_at=moments, span=spans, amount_usd=money, failed_payments=st.sampled_from([0, 2])
+            "invoices", issued_at=moments, span=spans, amount=money, failed_payments=st.sampled_from([0, 2])
         ),
         "usage_events": facts_of(
             "usage_events",
@@ -253,7 +253,7 @@ LEAVES_LATER: Facts = {
             "account_id": "1",
             "started_at": AS_OF - timedelta(days=100),
             "span": timedelta(days=110),
-            "mrr_usd": 50,
+            "mrr": 50,
             "end_reason": "canceled",
         }
     ]
@@ -278,9 +278,9 @@ def test_a_planted_copy_of_a_later_fact_is_found_out(built: Any) -> None:
 
 def renews(signed_before: timedelta) -> Facts:
     """A contract that ends ten days after SNAPSHOT, and the one that follows it, signed so long before it begins."""
-    first = {"subscription_id": "a", "account_id": "1", "started_at": SNAPSHOT - timedelta(days=355), "mrr_usd": 50}
+    first = {"subscription_id": "a", "account_id": "1", "started_at": SNAPSHOT - timedelta(days=355), "mrr": 50}
     term = {"span": timedelta(days=365), "end_reason": "renewal", "term_ends_at": SNAPSHOT + timedelta(days=10)}
-    second = {"subscription_id": "b", "account_id": "1", "started_at": SNAPSHOT + timedelta(days=10), "mrr_usd": 60}
+    second = {"subscription_id": "b", "account_id": "1", "started_at": SNAPSHOT + timedelta(days=10), "mrr": 60}
     next_term = {"span": None, "signed_before": signed_before, "term_ends_at": SNAPSHOT + timedelta(days=375)}
     return {"subscriptions": [{**first, **term}, {**second, **next_term}]}
 

@@ -48,7 +48,7 @@ def test_usage_alone_makes_accounts_and_tells_who_went_silent(
     )
     company.build()
     found = company.records(
-        "select account_id, is_derived, created_at, lifecycle_status, mrr_usd, tickets_open, events_28d from marts.accounts order by 1"
+        "select account_id, is_derived, created_at, lifecycle_status, mrr, tickets_open, events_28d from marts.accounts order by 1"
     )
     assert [tuple(row.values()) for row in found] == [
         ("alive", True, datetime(2024, 6, 20, 9), "customer", None, None, 1),
@@ -56,11 +56,11 @@ def test_usage_alone_makes_accounts_and_tells_who_went_silent(
     ]
     assert company.value("select count(*) from marts.mrr_movements") == 0
     features = company.records(
-        "select account_id, mrr_usd, tickets_open, events_28d, days_since_last_seen, coverage_pct from features.ftr_churn_scoring"
+        "select account_id, mrr, tickets_open, events_28d, days_since_last_seen, coverage_pct from features.ftr_churn_scoring"
     )
     assert [tuple(row.values()) for row in features] == [("alive", None, None, 1, 11, round(100 / 7, 6))]
     months = company.records(
-        "select active_accounts, end_mrr_usd, invoiced_usd from marts.months order by month_start_date"
+        "select active_accounts, end_mrr, invoiced_amount from marts.months order by month_start_date"
     )
     assert [tuple(row.values()) for row in months] == [
         (1, None, None),
@@ -88,17 +88,17 @@ def test_two_connectors_are_one_company_and_empty_tables_are_no_zeros(new_compan
     company.insert(
         "subscriptions",
         "app",
-        [{"subscription_id": "s", "account_id": "w", "mrr_usd": 10, "started_at": datetime(2024, 1, 3)}],
+        [{"subscription_id": "s", "account_id": "w", "mrr": 10, "started_at": datetime(2024, 1, 3)}],
         connector="database",
     )
     company.insert(
         "invoices",
         "crm",
-        [{"invoice_id": "i", "account_id": "1", "amount_usd": 10, "issued_at": datetime(2024, 1, 3)}],
+        [{"invoice_id": "i", "account_id": "1", "amount": 10, "issued_at": datetime(2024, 1, 3)}],
     )
     company.build()
     (account,) = company.records("from marts.accounts")
-    assert (account["account_id"], account["mrr_usd"], account["invoiced_usd"]) == ("1", 10, 10)
+    assert (account["account_id"], account["mrr"], account["invoiced_amount"]) == ("1", 10, 10)
     assert (account["events_28d"], account["tickets_open"], account["contacts"]) == (None, None, None)
     assert account["last_invoice_at"] == datetime(2024, 1, 3)
     assert company.value("select count(*) from information_schema.tables where table_schema = 'features'") == 0

@@ -98,11 +98,11 @@ def test_warnings_of_one_kind_are_one_line_with_their_number(shown: io.StringIO)
     ("found", "said"),
     [
         (
-            {"subscriptions": 2, "mrr_usd": 1234.5, "unread": 0, "is_at_least": False},
+            {"subscriptions": 2, "mrr": 1234.5, "unread": 0, "is_at_least": False},
             "$1,234.50 of MRR stands in quarantine: 2 subscriptions",
         ),
         (
-            {"subscriptions": 3, "mrr_usd": 10.0, "unread": 1, "is_at_least": True},
+            {"subscriptions": 3, "mrr": 10.0, "unread": 1, "is_at_least": True},
             "at least $10.00 of MRR stands in quarantine: 3 subscriptions, 1 of which cannot be read",
         ),
     ],

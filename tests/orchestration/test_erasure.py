@@ -42,7 +42,7 @@ sources:
       tickets: {files: tickets.csv, columns: {ticket_id: id, account_id: account, opened_at: at, subject: subject, body: body}}
       interactions: {files: interactions.csv, columns: {interaction_id: id, account_id: account, contact_id: contact,
         occurred_at: at, body: body}}
-      invoices: {files: invoices.csv, columns: {invoice_id: id, account_id: account, issued_at: at, amount_usd: usd}}
+      invoices: {files: invoices.csv, columns: {invoice_id: id, account_id: account, issued_at: at, amount: usd}}
   desk:
     connector: files
     path: ${TENURE_DATA_DIR}

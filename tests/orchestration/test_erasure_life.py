@@ -44,7 +44,7 @@ DESK = """  desk:
         columns: {interaction_id: id, account_id: account, contact_id: contact, occurred_at: at, body: body}
       subscriptions:
         files: subscriptions*.csv
-        columns: {subscription_id: id, account_id: account, mrr_usd: mrr, started_at: start, ended_at: stop}
+        columns: {subscription_id: id, account_id: account, mrr: mrr, started_at: start, ended_at: stop}
 
 identity:
 """
@@ -346,15 +346,11 @@ def test_no_byte_of_an_erased_account_is_left_and_no_run_brings_it_back(
         assert after["history"] == untouched["history"]
         assert after["months"] == untouched["months"]
         assert after["accounts"] == untouched["accounts"]
-        summed = (
-            "select month_start_date, sum(end_mrr_usd) as end_mrr_usd from marts.account_months group by all order by 1"
-        )
-        totals = "select month_start_date, end_mrr_usd from marts.months order by 1"
+        summed = "select month_start_date, sum(end_mrr) as end_mrr from marts.account_months group by all order by 1"
+        totals = "select month_start_date, end_mrr from marts.months order by 1"
         published = home.path / "serving.duckdb"
         months = ask(published, totals)
-        assert [row for row in ask(published, summed) if row["end_mrr_usd"]] == [
-            row for row in months if row["end_mrr_usd"]
-        ]
+        assert [row for row in ask(published, summed) if row["end_mrr"]] == [row for row in months if row["end_mrr"]]
 
         must(home, "sandbox", "advance", "--days", "2")
         write_desk(desk, canary, "2")

@@ -100,13 +100,13 @@ def test_the_accounts_that_left_are_churned_and_pay_nothing(world: Any, truth: A
     )
     rows = {
         r["account_id"]: r
-        for r in world.home.ask("select account_id, lifecycle_status, mrr_usd, churned_date from marts.accounts")
+        for r in world.home.ask("select account_id, lifecycle_status, mrr, churned_date from marts.accounts")
     }
     gone = [row for row in left if rows[row["account_id"]]["lifecycle_status"] == "churned"]
     back = [row for row in left if rows[row["account_id"]]["lifecycle_status"] == "customer"]
     assert gone
     assert len(gone) + len(back) == len(left)
-    assert all(rows[row["account_id"]]["mrr_usd"] == 0 for row in gone)
+    assert all(rows[row["account_id"]]["mrr"] == 0 for row in gone)
     assert all(rows[row["account_id"]]["churned_date"] == row["left_at"].date() for row in gone)
 
 
@@ -115,7 +115,7 @@ def test_personal_columns_are_left_out_and_descriptions_are_published(world: Any
         "select table_name, column_name, comment from duckdb_columns() where schema_name = 'marts'"
     )
     names = {(row["table_name"], row["column_name"]) for row in columns}
-    assert ("accounts", "mrr_usd") in names
+    assert ("accounts", "mrr") in names
     assert not names & {("accounts", "owner_email"), ("contacts", "email"), ("tickets", "subject"), ("tickets", "body")}
     assert all(row["comment"] for row in columns), [row for row in columns if not row["comment"]]
 

@@ -46,41 +46,37 @@ def asked(connection: warehouse.Connection, table: str) -> list[dict[str, Any]]:
 
 
 def test_the_mrr_in_quarantine_is_that_of_what_would_be_running(working: Any) -> None:
-    quarantine(working, "runs", mrr_usd="100.00", started_at="2024-01-01 00:00:00")
-    quarantine(working, "no start", mrr_usd="10.00", started_at="soon")
-    quarantine(working, "ends later", mrr_usd="1.00", started_at="2024-01-01", ended_at="2024-08-01 00:00:00")
-    quarantine(working, "ended", mrr_usd="1000.00", started_at="2024-01-01", ended_at="2024-06-01")
-    quarantine(working, "begins later", mrr_usd="1000.00", started_at="2024-09-01")
-    quarantine(working, "trial", mrr_usd="1000.00", started_at="2024-01-01", is_trial="true")
+    quarantine(working, "runs", mrr="100.00", started_at="2024-01-01 00:00:00")
+    quarantine(working, "no start", mrr="10.00", started_at="soon")
+    quarantine(working, "ends later", mrr="1.00", started_at="2024-01-01", ended_at="2024-08-01 00:00:00")
+    quarantine(working, "ended", mrr="1000.00", started_at="2024-01-01", ended_at="2024-06-01")
+    quarantine(working, "begins later", mrr="1000.00", started_at="2024-09-01")
+    quarantine(working, "trial", mrr="1000.00", started_at="2024-01-01", is_trial="true")
     assert asked(working, "quarantined_mrr") == [
         {
             "source": "billing",
             "stream": "subscriptions",
             "subscriptions": 3,
-            "mrr_usd": Decimal("111.00"),
+            "mrr": Decimal("111.00"),
             "subscriptions_unread": 0,
         }
     ]
 
 
 def test_what_cannot_be_read_is_not_in_the_sum_which_is_then_at_least_so_much(working: Any) -> None:
-    quarantine(working, "a", mrr_usd="100.00", started_at="2024-01-01")
-    quarantine(
-        working, "b", mrr_usd="4.500", started_at="2024-01-01", _unread=NOTED.format("mrr_usd", "mrr_usd", "money")
-    )
-    quarantine(
-        working, "c", mrr_usd="ten", started_at="2024-01-01", _unread=NOTED.format("mrr_usd", "mrr_usd", "money")
-    )
-    quarantine(working, "d", mrr_usd="50.00", started_at="2024-01-01", ended_at="soon")
+    quarantine(working, "a", mrr="100.00", started_at="2024-01-01")
+    quarantine(working, "b", mrr="4.500", started_at="2024-01-01", _unread=NOTED.format("mrr", "mrr", "money"))
+    quarantine(working, "c", mrr="ten", started_at="2024-01-01", _unread=NOTED.format("mrr", "mrr", "money"))
+    quarantine(working, "d", mrr="50.00", started_at="2024-01-01", ended_at="soon")
     quarantine(working, None, _reason="malformed_row")
     (found,) = asked(working, "quarantined_mrr")
-    assert (found["mrr_usd"], found["subscriptions"], found["subscriptions_unread"]) == (Decimal("100.00"), 5, 4)
+    assert (found["mrr"], found["subscriptions"], found["subscriptions_unread"]) == (Decimal("100.00"), 5, 4)
 
 
 def test_a_subscription_that_is_wrong_in_two_ways_counts_once_by_its_newest_record(working: Any) -> None:
-    quarantine(working, "a", mrr_usd="100.00", started_at="2024-01-01")
-    quarantine(working, "a", mrr_usd="120.00", started_at="2024-01-01", _reason="null_key", _last_seen_at="2024-06-02")
-    assert asked(working, "quarantined_mrr")[0]["mrr_usd"] == Decimal("120.00")
+    quarantine(working, "a", mrr="100.00", started_at="2024-01-01")
+    quarantine(working, "a", mrr="120.00", started_at="2024-01-01", _reason="null_key", _last_seen_at="2024-06-02")
+    assert asked(working, "quarantined_mrr")[0]["mrr"] == Decimal("120.00")
 
 
 def test_records_are_counted_with_how_often_and_when_they_were_seen(working: Any) -> None:

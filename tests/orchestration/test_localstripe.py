@@ -94,16 +94,14 @@ def test_the_whole_job_on_localstripe(vendor: LocalStripe, new_home: Callable[..
     home = new_home("localstripe")
     home.config.write_text(CONFIG.replace("ADDRESS", vendor.address), encoding="utf-8")
     assert home.must("run")["status"] == "done"
-    subscriptions = (
-        "select product, plan, seats, cast(mrr_usd as varchar) as mrr from marts.subscriptions order by plan"
-    )
+    subscriptions = "select product, plan, seats, cast(mrr as varchar) as mrr from marts.subscriptions order by plan"
     assert [tuple(row.values()) for row in home.ask(subscriptions)] == [
         ("Core", "team", 3, "45.00"),
         ("Core", "year", 1, "100.00"),
     ]
-    invoices = "select cast(sum(amount_usd) as varchar) as paid from marts.invoices where status = 'paid'"
+    invoices = "select cast(sum(amount) as varchar) as paid from marts.invoices where status = 'paid'"
     assert home.ask(invoices) == [{"paid": "1245.00"}]
-    assert home.ask("select account_name, mrr_usd from marts.accounts order by 1") == [
-        {"account_name": "One", "mrr_usd": 45},
-        {"account_name": "Two", "mrr_usd": 100},
+    assert home.ask("select account_name, mrr from marts.accounts order by 1") == [
+        {"account_name": "One", "mrr": 45},
+        {"account_name": "Two", "mrr": 100},
     ]

@@ -183,7 +183,7 @@ def test_postgresql_gets_the_same_rows(world: Any, database: str) -> None:
             schema, table = name.split(".")
             there = "public" if schema == "main" else schema
             assert connection.execute(f'select count(*) from {there}."{table}"').fetchone() == (count,)
-        sql = "select account_id, mrr_usd, created_at, is_customer from marts.accounts order by account_id"
+        sql = "select account_id, mrr, created_at, is_customer from marts.accounts order by account_id"
         assert connection.execute(sql).fetchall() == published.execute(sql).fetchall()
 
 
@@ -191,7 +191,7 @@ def test_postgresql_readers_keep_their_rows_and_their_views(world: Any, database
     serving = world.home.path / "serving.duckdb"
     copy_to_postgres(serving, database)
     with psycopg.connect(database, autocommit=True) as reader:
-        reader.execute("create or replace view public.big as select * from marts.accounts where mrr_usd > 100")
+        reader.execute("create or replace view public.big as select * from marts.accounts where mrr > 100")
         with reader.transaction():
             (before,) = reader.execute("select count(*) from marts.accounts").fetchone() or (None,)
             copy_to_postgres(serving, database)

@@ -64,7 +64,7 @@ def test_the_first_run_trains_tests_and_scores_every_customer(lived: dict[str, A
     assert {(row["watch"], row["state"]) for row in found} == {("stale", "ok"), ("labels", "ok"), ("outcomes", "ok")}
     assert sum(row["churn_tier"] == "high" for row in scores) == 50
     worth = published["worth_a_call"]
-    assert [row["mrr_at_risk_usd"] for row in worth] == sorted((r["mrr_at_risk_usd"] for r in worth), reverse=True)
+    assert [row["mrr_at_risk"] for row in worth] == sorted((r["mrr_at_risk"] for r in worth), reverse=True)
 
 
 def test_nothing_new_trains_nothing_scores_nothing_and_changes_no_row(lived: dict[str, Any]) -> None:

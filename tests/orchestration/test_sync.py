@@ -25,7 +25,7 @@ CONFIG = """
 company: Small Ltd
 sources:
   crm: {connector: files, path: nowhere, streams: {accounts: {files: a.csv, columns: {account_id: id}},
-    invoices: {files: b.csv, columns: {invoice_id: id, account_id: a, issued_at: d, amount_usd: u}}}}
+    invoices: {files: b.csv, columns: {invoice_id: id, account_id: a, issued_at: d, amount: u}}}}
 alerts: {webhook_url: "${HOOK:-http://127.0.0.1:9/}"}
 sync:
   destinations:

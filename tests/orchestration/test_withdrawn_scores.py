@@ -22,7 +22,7 @@ sources:
         columns: {{account_id: id, name: name, created_at: created}}
       subscriptions:
         files: contracts.csv
-        columns: {{subscription_id: id, account_id: account, mrr_usd: price, started_at: start}}
+        columns: {{subscription_id: id, account_id: account, mrr: price, started_at: start}}
       usage_events:
         files: usage.csv
         columns: {{account_id: account, event_name: "'login'", occurred_at: day}}

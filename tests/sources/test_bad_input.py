@@ -23,7 +23,7 @@ SUBSCRIPTIONS: dict[str, Any] = {
     "columns": {
         "subscription_id": "id",
         "account_id": "account",
-        "mrr_usd": "mrr",
+        "mrr": "mrr",
         "started_at": "start",
         "ended_at": "end",
     },
@@ -44,13 +44,13 @@ def shop(company):
         (",1,5,2024-01-01,", "null_key", "subscription_id is empty"),
         ("  ,1,5,2024-01-01,", "null_key", "subscription_id is empty"),
         ("s1,,5,2024-01-01,", "null_key", "account_id is empty"),
-        ("s1,1,,2024-01-01,", "missing_value", "mrr_usd is empty"),
+        ("s1,1,,2024-01-01,", "missing_value", "mrr is empty"),
         ("s1,1,5,,", "missing_value", "started_at is empty"),
-        ("s1,1,abc,2024-01-01,", "wrong_type", "mrr_usd 'abc' is not of type money"),
+        ("s1,1,abc,2024-01-01,", "wrong_type", "mrr 'abc' is not of type money"),
         (
             's1,1,"1,50",2024-01-01,',
             "wrong_type",
-            "mrr_usd '1,50' is not of type money: if its comma is a decimal one, set `decimal: \",\"` of the stream",
+            "mrr '1,50' is not of type money: if its comma is a decimal one, set `decimal: \",\"` of the stream",
         ),
         ("s1,1,5,2024-02-30,", "impossible_date", "started_at '2024-02-30' is not a date"),
         ("s1,1,5,01.02.2024,", "impossible_date", "started_at '01.02.2024' is not a date"),
@@ -61,7 +61,7 @@ def shop(company):
             "impossible_date",
             "ended_at '2099-01-01' lies outside 1980-01-01 to 2074-05-20",
         ),
-        ("s1,1,-5,2024-01-01,", "out_of_range", "mrr_usd '-5' is below 0"),
+        ("s1,1,-5,2024-01-01,", "out_of_range", "mrr '-5' is below 0"),
         (
             "s1,1,5,2024-01-02,2024-01-01",
             "end_before_start",
@@ -85,7 +85,7 @@ def test_values_are_kept_as_given_in_quarantine(shop):
     shop.write("subscriptions.csv", HEADER + "s1,1,abc,2024-01-01,soon\n")
     shop.load()
     kept = shop.query(
-        "select subscription_id, account_id, mrr_usd, started_at, ended_at, _source, _stream, _run_id from quarantine.subscriptions"
+        "select subscription_id, account_id, mrr, started_at, ended_at, _source, _stream, _run_id from quarantine.subscriptions"
     )
     assert kept == [("s1", "1", "abc", "2024-01-01 00:00:00", "soon", "app", "subscriptions", "run 1")]
 
@@ -208,7 +208,7 @@ LINES = (HEADER + "".join(f"s{n},1,{n}.00,2024-01-01,\n" for n in range(3_000)))
         ("subscriptions-2.csv", b"", "is empty (0 bytes)"),
         ("subscriptions-2.csv", b"\n", "has no header line"),
         ("subscriptions-2.csv", b"<html>502 Bad Gateway</html>\n", "the mapping does not fit"),
-        ("subscriptions-2.csv", b"id,account,start,end\ns1,1,2024-01-01,\n", "mrr_usd ← mrr"),
+        ("subscriptions-2.csv", b"id,account,start,end\ns1,1,2024-01-01,\n", "mrr ← mrr"),
         ("subscriptions-2.csv.gz", cut(gzip.compress(LINES, mtime=0)), "is not a whole gzip file"),
         ("subscriptions-2.csv.gz", b"not gzip at all", "is not a whole gzip file"),
         ("subscriptions-2.csv.zst", cut(pa.Codec("zstd").compress(LINES, asbytes=True)), "is not a whole zstd file"),

@@ -189,7 +189,7 @@ def test_the_gzip_of_a_loaded_file_is_that_file(company):
 def test_a_state_that_returns_under_the_name_of_another_day_is_read(company):
     seats = {
         "files": "plans*",
-        "columns": {"subscription_id": "id", "account_id": "a", "mrr_usd": "m", "started_at": "s"},
+        "columns": {"subscription_id": "id", "account_id": "a", "mrr": "m", "started_at": "s"},
     }
     of_one_account(company, usage_events=EVENTS, subscriptions=seats)
     company.write("events.csv", DAY)
@@ -197,7 +197,7 @@ def test_a_state_that_returns_under_the_name_of_another_day_is_read(company):
         path = company.write(f"plans-{day}.csv", f"id,a,m,s\np,1,{mrr},2024-01-01\n")
         company.touch(path, day)
         company.load()
-        assert company.query("select mrr_usd from raw_files.subscriptions") == [(mrr,)]
+        assert company.query("select mrr from raw_files.subscriptions") == [(mrr,)]
     path.rename(company.data / "plans-archived.csv")
     assert company.load()["subscriptions"].status == "unchanged"
 

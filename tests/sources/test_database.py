@@ -420,7 +420,7 @@ def test_the_types_of_postgresql_arrive(company, pg):
             "invoice_id": "no",
             "account_id": "account",
             "issued_at": "at",
-            "amount_usd": "amount",
+            "amount": "amount",
             "status": "state",
         },
     }
@@ -435,7 +435,7 @@ def test_the_types_of_postgresql_arrive(company, pg):
         ("6f1b1f6e-0000-4000-8000-000000000002", None, "2024-03-02 00:00:00", None, None, None, None),
     ]
     assert company.query(
-        "select invoice_id, cast(amount_usd as varchar), status, cast(issued_at as varchar), _file"
+        "select invoice_id, cast(amount as varchar), status, cast(issued_at as varchar), _file"
         " from raw_database.invoices"
     ) == [("1", "12.30", "paid", "2024-03-01 00:00:00", "billing.invoices")]
     assert company.details("invoices") == ["amount 'NaN' is not a value of its type (number)"]
@@ -488,7 +488,7 @@ def test_numbers_of_any_size_break_their_row_or_keep_their_digits(company, pg):
         " (3, 12345678901234567890123456789012345678, '2024-01-01', 0.000000000000000000000000000000000000001, 1)",
     )
     columns = {"account_id": "id", "name": "name", "created_at": "created"}
-    bill = {"invoice_id": "no", "account_id": "account", "issued_at": "at", "amount_usd": "amount"}
+    bill = {"invoice_id": "no", "account_id": "account", "issued_at": "at", "amount": "amount"}
     connected(
         company,
         pg,
@@ -504,7 +504,7 @@ def test_numbers_of_any_size_break_their_row_or_keep_their_digits(company, pg):
         f"id '1{'0' * 50}' is not a value of its type (number)",
         "name 'b'\\xc3'' is not a value of its type (text)",
     ]
-    found = company.query("select invoice_id, cast(amount_usd as varchar) from raw_database.invoices order by 1")
+    found = company.query("select invoice_id, cast(amount as varchar) from raw_database.invoices order by 1")
     assert found == [("1", "12.30"), ("3", "0.00")]
     assert company.details("invoices") == [f"amount '1{'0' * 59}' is not a value of its type (number)"]
 
@@ -525,7 +525,7 @@ def test_what_a_column_of_sqlite_does_not_promise_breaks_its_row_and_words_for_n
             (3, "one", "2024-01-01", None, 7.25, "two", None),
         ]
         database.executemany("insert into invoices values (?, ?, ?, ?, ?, ?, ?)", rows)
-    bill = {"invoice_id": "no", "account_id": "account", "issued_at": "at", "due_at": "due", "amount_usd": "amount"}
+    bill = {"invoice_id": "no", "account_id": "account", "issued_at": "at", "due_at": "due", "amount": "amount"}
     company.sources(
         db={
             "connector": "database",
@@ -612,7 +612,7 @@ def test_what_is_deleted_while_it_waits_for_its_account_is_released_as_ended(com
         "create table plans (id int primary key, account int, mrr int, began timestamp, gone timestamp)",
         "insert into plans values (1, 9, 50, '2024-01-05 00:00:00', null), (2, 9, 70, '2024-01-06 00:00:00', null)",
     )
-    names = {"subscription_id": "id", "account_id": "account", "mrr_usd": "mrr", "started_at": "began"}
+    names = {"subscription_id": "id", "account_id": "account", "mrr": "mrr", "started_at": "began"}
     plans = {"table": "plans", "primary_key": "id", "deleted_at": "gone", "columns": names}
     connected(company, database, accounts=ACCOUNTS, subscriptions=plans)
     assert company.load()["subscriptions"].rows_quarantined == 2

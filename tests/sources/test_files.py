@@ -290,7 +290,7 @@ def test_rows_can_be_grouped_into_one(company):
         "invoice_id": "invoice",
         "account_id": "account",
         "issued_at": "min(day)",
-        "amount_usd": "total_of(try(number(price)))",
+        "amount": "total_of(try(number(price)))",
     }
     company.write("accounts.csv", "id,name,created\n1,One,2024-01-01\n")
     company.write(
@@ -303,7 +303,7 @@ def test_rows_can_be_grouped_into_one(company):
     report = company.load()["invoices"]
     assert (report.rows_read, report.rows_inserted, report.rows_quarantined) == (2, 1, 1)
     assert company.query(
-        "select invoice_id, cast(amount_usd as varchar), cast(issued_at as varchar) from raw_files.invoices"
+        "select invoice_id, cast(amount as varchar), cast(issued_at as varchar) from raw_files.invoices"
     ) == [("A", "3.30", "2024-02-01 00:00:00")]
     assert company.query("select invoice_id, _reason from quarantine.invoices") == [("B", "missing_value")]
 
@@ -321,7 +321,7 @@ INVOICE_LINES = {
     "invoice_id": "id || '-' || cast(item->>'line' as varchar)",
     "account_id": "account",
     "issued_at": "day",
-    "amount_usd": "item->>'price'",
+    "amount": "item->>'price'",
 }
 
 
@@ -345,7 +345,7 @@ def test_each_item_of_a_list_is_a_row(company, again):
     report = company.load()["invoices"]
     assert (report.rows_read, report.rows_inserted, report.rows_quarantined) == (4, 2, 2)
     assert company.query(
-        "select invoice_id, cast(amount_usd as varchar) from raw_files.invoices where invoice_id <> 'Z-1' order by all"
+        "select invoice_id, cast(amount as varchar) from raw_files.invoices where invoice_id <> 'Z-1' order by all"
     ) == [("A-1", "1.50"), ("C-1", "4.00")]
     assert company.query("select invoice_id, _row, _reason from quarantine.invoices order by _row") == [
         ("A-2", 1, "wrong_type"),
@@ -369,7 +369,7 @@ def test_items_come_of_a_list_that_a_join_brings(company):
                 "invoice_id": "account || course || item.work",
                 "account_id": "account",
                 "issued_at": "item.day",
-                "amount_usd": 1,
+                "amount": 1,
             },
         },
     )

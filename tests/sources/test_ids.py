@@ -205,7 +205,7 @@ def test_an_id_that_is_a_word_for_nothing_is_quarantined_with_its_reason(company
 SUBSCRIPTIONS = {
     "subscription_id": "id",
     "account_id": "acc",
-    "mrr_usd": "mrr",
+    "mrr": "mrr",
     "started_at": "start",
     "ended_at": "ended",
     "seats": "seats",
@@ -222,7 +222,7 @@ def test_numbers_dates_and_flags_that_are_words_for_nothing_are_null(company, wo
             "columns": {"account_id": "id", "country": "country", "created_at": "'2024-01-01'"},
         },
         text={"entity": "subscriptions", "files": "sub.csv", "columns": SUBSCRIPTIONS},
-        lines={"entity": "subscriptions", "files": "sub.jsonl", "columns": {**SUBSCRIPTIONS, "mrr_usd": "number(mrr)"}},
+        lines={"entity": "subscriptions", "files": "sub.jsonl", "columns": {**SUBSCRIPTIONS, "mrr": "number(mrr)"}},
     )
     company.write("acc.csv", "id,country\n1,NA\n")
     row = {"id": "s2", "acc": 1, "mrr": 5, "start": "2024-01-01"} | dict.fromkeys(

@@ -11,7 +11,7 @@ ACCOUNTS = {"files": "accounts*", "columns": {"account_id": "id", "created_at": 
 
 def one(company, columns, row, *, entity="invoices", key="invoice_id"):
     """Load one row through a mapping of `columns`; what the contract's columns became, or what could not be read and why."""
-    mapped = {key: "id", "account_id": "account", "issued_at": "at", "amount_usd": "0", **columns}
+    mapped = {key: "id", "account_id": "account", "issued_at": "at", "amount": "0", **columns}
     company.streams(accounts=ACCOUNTS, **{entity: {"files": "rows*", "columns": mapped}})
     company.write("accounts.csv", "id,created\n1,2024-01-01\n")
     row = {"id": "r", "account": "1", "at": "2024-01-01", **row}
@@ -66,19 +66,19 @@ def test_what_is_no_date_is_said_to_be_none(company, given):
     ],
 )
 def test_money_is_decimal_with_two_places(company, sql, given, read):
-    assert [str(v) for v in one(company, {"amount_usd": sql}, {"v": given})[0]] == [read]
+    assert [str(v) for v in one(company, {"amount": sql}, {"v": given})[0]] == [read]
 
 
 @pytest.mark.parametrize("given", ["1,5", "$5", "NaN", "", None, float("nan")])
 def test_what_is_no_money_is_quarantined(company, given):
-    assert one(company, {"amount_usd": "v"}, {"v": given})[0].startswith("amount_usd ")
+    assert one(company, {"amount": "v"}, {"v": given})[0].startswith("amount ")
 
 
 @pytest.mark.parametrize(
     ("given", "read"), [("yes", True), ("N", False), ("true", True), ("0", False), (True, True), (1, True), ("", None)]
 )
 def test_booleans_are_understood(company, given, read):
-    columns = {"is_trial": "v", "mrr_usd": "1", "started_at": "at"}
+    columns = {"is_trial": "v", "mrr": "1", "started_at": "at"}
     mapped = {"subscription_id": "id", "account_id": "account", **columns}
     company.streams(accounts=ACCOUNTS, subscriptions={"files": "rows*", "columns": mapped})
     company.write("accounts.csv", "id,created\n1,2024-01-01\n")
@@ -132,7 +132,7 @@ def test_a_subquery_can_be_mapped(company):
 
 
 def test_a_sum_over_text_says_how_to_make_it_a_number(company):
-    columns = {"subscription_id": "id", "account_id": "id", "mrr_usd": "cents / 100", "started_at": "started"}
+    columns = {"subscription_id": "id", "account_id": "id", "mrr": "cents / 100", "started_at": "started"}
     company.streams(subscriptions={"files": "subs.csv", "columns": columns})
     company.document["identity"] = {"derive_accounts": True}
     company.write("subs.csv", "id,cents,started\n1,100,2024-01-01\n2,abc,2024-01-01\n")
@@ -140,7 +140,7 @@ def test_a_sum_over_text_says_how_to_make_it_a_number(company):
     assert report.status == "stopped"
     assert "number(column) makes it a number" in (report.message or "")
     assert ".." not in (report.message or "")
-    columns["mrr_usd"] = "number(cents) / 100"
+    columns["mrr"] = "number(cents) / 100"
     company.document["sources"]["app"]["streams"]["subscriptions"]["columns"] = columns
     report = company.load()["subscriptions"]
     assert (report.rows_inserted, report.rows_quarantined) == (1, 1)

@@ -17,7 +17,7 @@ COLUMNS = {
     "subscription_id": "id",
     "account_id": "account",
     "plan": "plan",
-    "mrr_usd": "mrr",
+    "mrr": "mrr",
     "started_at": "begins",
     "ended_at": "ends",
     "end_reason": "reason",
@@ -25,7 +25,7 @@ COLUMNS = {
 }
 STATES: dict[str, Any] = {"files": "states.csv", "periods": True, "columns": COLUMNS}
 FOUND = (
-    "select subscription_id, cast(mrr_usd as integer), strftime(started_at, '%m-%d'), strftime(ended_at, '%m-%d'), end_reason"
+    "select subscription_id, cast(mrr as integer), strftime(started_at, '%m-%d'), strftime(ended_at, '%m-%d'), end_reason"
     " from raw_files.subscriptions order by split_part(subscription_id, '@', 1), started_at, 1"
 )
 
@@ -127,7 +127,7 @@ def test_a_change_that_is_stamped_in_the_future_is_one_of_the_load(told):
 
 def test_a_corrected_mapping_reads_what_has_ended_too(company, told):
     told(("r", 40, "01-01", "03-10", "left", "03-10"))
-    company.streams(accounts=ACCOUNTS, subscriptions={**STATES, "columns": {**COLUMNS, "mrr_usd": "number(mrr) * 2"}})
+    company.streams(accounts=ACCOUNTS, subscriptions={**STATES, "columns": {**COLUMNS, "mrr": "number(mrr) * 2"}})
     company.load(full=True)
     assert company.query(FOUND) == [("r", 80, "01-01", "03-10", "left")]
 

@@ -150,7 +150,7 @@ def test_what_users_do_is_of_the_accounts_that_they_are_members_of(reader: Any) 
         ("10", "nps", 9.0, None)
     ]
     assert reader.query(
-        "select subscription_id, cast(mrr_usd as varchar), is_trial, cast(ended_at as date)::varchar, end_reason"
+        "select subscription_id, cast(mrr as varchar), is_trial, cast(ended_at as date)::varchar, end_reason"
         " from raw_database.subscriptions order by 1"
     ) == [
         ("100", "0.00", True, "2024-01-15", "completed"),
@@ -393,7 +393,7 @@ def test_the_whole_job_runs_on_the_example(server: Server, tmp_path: Path) -> No
         ("usage_events", 33_330, 33_330, 0),
     ]
     uses = home.ask("select account_id, sum(events) as n from marts.account_days group by 1 having n > 0 order by 1")
-    mrr = home.ask("select account_id, mrr_usd from marts.accounts where mrr_usd > 0 order by 1")
+    mrr = home.ask("select account_id, mrr from marts.accounts where mrr > 0 order by 1")
     with server.connect("whole") as connection:
         assert [tuple(row.values()) for row in uses] == connection.execute(USES_BY_HAND).fetchall()
         assert [tuple(row.values()) for row in mrr] == connection.execute(MRR_BY_HAND).fetchall()

@@ -18,7 +18,7 @@ SUBSCRIPTIONS: dict[str, Any] = {
     "columns": {
         "subscription_id": "id",
         "account_id": "account",
-        "mrr_usd": "mrr",
+        "mrr": "mrr",
         "started_at": "start",
         "ended_at": "end",
         "updated_at": "changed",
@@ -105,7 +105,7 @@ def test_read_is_loaded_plus_quarantined_and_a_reload_changes_nothing(company, r
 def test_any_split_into_files_in_any_order_of_delivery_ends_in_the_same_table(company, data, rows):
     # Versions of one subscription have distinct change dates: which one is the latest is never a toss-up.
     rows = list({(row["id"], row["changed"]): row for row in rows}.values())
-    table = "select subscription_id, account_id, mrr_usd, started_at, ended_at, updated_at from raw_files.subscriptions order by all"
+    table = "select subscription_id, account_id, mrr, started_at, ended_at, updated_at from raw_files.subscriptions order by all"
     with tempfile.TemporaryDirectory() as folder:
         whole = fresh(type(company), folder)
         whole.write("subscriptions.csv", as_csv(rows))

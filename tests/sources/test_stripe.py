@@ -14,7 +14,7 @@ from sandbox.serve import serving
 from sandbox.stripe import KEY, StripeStandIn, running
 
 PERIODS = (
-    "select subscription_id, plan, seats, mrr_usd, is_trial, strftime(started_at, '%d.%m.'), strftime(ended_at, '%d.%m.'),"
+    "select subscription_id, plan, seats, mrr, is_trial, strftime(started_at, '%d.%m.'), strftime(ended_at, '%d.%m.'),"
     " end_reason from raw_stripe.subscriptions order by started_at"
 )
 
@@ -82,7 +82,7 @@ def test_a_subscription_is_read_with_its_mrr(company: Any, billing: StripeStandI
     billing.put("subscriptions", [subscription(1250, 4)])
     company.load()
     found = company.query(
-        "select product, plan, seats, cast(mrr_usd as varchar), billing_interval, cast(renews_at as varchar)"
+        "select product, plan, seats, cast(mrr as varchar), billing_interval, cast(renews_at as varchar)"
         " from raw_stripe.subscriptions"
     )
     assert found == [("Core", "team", 4, "50.00", "month", "2024-03-31 00:00:00")]
@@ -130,7 +130,7 @@ def test_a_trial_that_is_paid_for_and_a_bill_that_is_not(company: Any, billing: 
 
 
 TRIALS = (
-    "select subscription_id, cast(mrr_usd as varchar), is_trial, strftime(started_at, '%d.%m.'), strftime(ended_at, '%d.%m.'),"
+    "select subscription_id, cast(mrr as varchar), is_trial, strftime(started_at, '%d.%m.'), strftime(ended_at, '%d.%m.'),"
     " end_reason from raw_stripe.subscriptions order by started_at"
 )
 
@@ -214,11 +214,11 @@ def test_tiers_are_fetched_and_coupons_deducted(company: Any, billing: StripeSta
     billing.put("subscriptions", [subscription(items=[item(tiered, 4)], discounts=[discount(percent_off=10)])])
     company.load()
     # 2 × 10.00 + 2 × 5.00, less 10 %
-    assert company.query("select cast(mrr_usd as varchar) from raw_stripe.subscriptions") == [("27.00",)]
+    assert company.query("select cast(mrr as varchar) from raw_stripe.subscriptions") == [("27.00",)]
 
 
 def mrr_of(company: Any) -> dict[str, str]:
-    return dict(company.query("select subscription_id, cast(mrr_usd as varchar) from raw_stripe.subscriptions"))
+    return dict(company.query("select subscription_id, cast(mrr as varchar) from raw_stripe.subscriptions"))
 
 
 def test_a_discount_of_an_item_is_deducted_from_it_in_lists_and_after_events(
@@ -369,7 +369,7 @@ def test_amounts_are_dollars_without_tax_and_a_currency_without_a_rate_is_told(
     )
     company.document["sources"]["billing"]["rates"] = {"jpy": 0.0067}
     company.load()
-    amounts = "select invoice_id, cast(amount_usd as varchar), failed_payments from raw_stripe.invoices order by 1"
+    amounts = "select invoice_id, cast(amount as varchar), failed_payments from raw_stripe.invoices order by 1"
     assert company.query(amounts) == [("in_1", "10.00", 2), ("in_2", "6.70", 2), ("in_4", "11.90", 3)]
     assert company.query("select invoice_id, _reason, _file from quarantine.invoices") == [
         ("in_3", "missing_value", "stripe invoices (id=in_3)")
@@ -412,7 +412,7 @@ def payment(invoice: str, of: str, created: int = 0) -> dict[str, Any]:
 
 
 BILLS = (
-    "select invoice_id, cast(amount_usd as varchar), status, strftime(issued_at, '%d.%m.'), strftime(paid_at, '%d.%m.'),"
+    "select invoice_id, cast(amount as varchar), status, strftime(issued_at, '%d.%m.'), strftime(paid_at, '%d.%m.'),"
     " failed_payments from raw_stripe.invoices order by 1"
 )
 
@@ -518,7 +518,7 @@ def test_an_invoice_that_is_paid_back_comes_to_nothing(company: Any, billing: St
     billing.put("invoice_payments", [payment("in_1", "ch_1")])
     billing.put("refunds", [refund("re_1", "ch_1", amount=1190)])
     company.load()
-    assert company.query("select cast(sum(amount_usd) as varchar), count(*) from raw_stripe.invoices") == [("0.00", 2)]
+    assert company.query("select cast(sum(amount) as varchar), count(*) from raw_stripe.invoices") == [("0.00", 2)]
 
 
 def test_charges_and_refunds_are_listed_anew_where_there_are_no_events(company: Any, billing: StripeStandIn) -> None:
@@ -570,7 +570,7 @@ def test_a_discount_of_the_customer_changes_the_mrr_of_what_runs(company: Any, b
     )
     company.load()
     mrr = (
-        "select subscription_id, cast(mrr_usd as varchar), strftime(started_at, '%d.%m.') from raw_stripe.subscriptions"
+        "select subscription_id, cast(mrr as varchar), strftime(started_at, '%d.%m.') from raw_stripe.subscriptions"
         " order by started_at, subscription_id"
     )
     before = [("sub_1", "10.00", "01.03."), ("sub_2", "5.00", "01.03."), ("sub_3", "10.00", "01.03.")]
@@ -634,7 +634,7 @@ def test_newer_versions_of_the_api_only_name_the_coupon_of_a_discount(company: A
     )
     company.document["sources"]["billing"]["api_version"] = "2025-09-30.clover"
     company.load()
-    found = "select subscription_id, account_id, cast(mrr_usd as varchar) from raw_stripe.subscriptions order by 1"
+    found = "select subscription_id, account_id, cast(mrr as varchar) from raw_stripe.subscriptions order by 1"
     assert company.query(found) == [("sub_1", "cus_1", "5.00"), ("sub_2", "cus_2", "5.00")]
 
 
@@ -695,6 +695,6 @@ def test_stripes_own_client_reads_the_same_from_the_stand_in(company: Any) -> No
         " from quarantine.subscriptions"
     )
     assert sorted(found) == sorted(subscriptions)
-    amounts = "select invoice_id, cast(amount_usd as double) from {}.invoices"
+    amounts = "select invoice_id, cast(amount as double) from {}.invoices"
     told = dict(company.query(f"{amounts.format('raw_stripe')} union all {amounts.format('quarantine')}"))
     assert told == invoices

@@ -48,7 +48,7 @@ INTERACTIONS = {
 }
 INVOICES = {
     "files": "invoices*.csv",
-    "columns": {"invoice_id": "id", "account_id": "account", "issued_at": "at", "amount_usd": "usd"},
+    "columns": {"invoice_id": "id", "account_id": "account", "issued_at": "at", "amount": "usd"},
 }
 DAY = "2024-01-05"
 

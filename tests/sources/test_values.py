@@ -28,7 +28,7 @@ SUBSCRIPTIONS: dict[str, Any] = {
     "columns": {
         "subscription_id": "id",
         "account_id": "account",
-        "mrr_usd": "mrr",
+        "mrr": "mrr",
         "seats": "seats",
         "started_at": "start",
         "ended_at": "end",
@@ -73,7 +73,7 @@ def test_an_optional_value_that_cannot_be_read_is_empty_and_counted_and_its_row_
     report = subscriptions(shop, f"s1,1,10,{seats},2024-01-01,,{renews}", "s2,1,20,7,2024-01-01,,2025-01-01")
     assert (report.rows_read, report.rows_inserted, report.rows_quarantined, report.values_unread) == (2, 2, 0, 1)
     bad = "seats" if detail.startswith("seats") else "renews_at"
-    assert shop.query(f"select mrr_usd, {bad} from raw_files.subscriptions where subscription_id = 's1'") == [
+    assert shop.query(f"select mrr, {bad} from raw_files.subscriptions where subscription_id = 's1'") == [
         (Decimal("10.00"), None)
     ]
     assert shop.unread("subscriptions") == [detail]
@@ -109,17 +109,15 @@ def test_a_row_that_waits_for_its_account_keeps_what_could_be_read_and_notes_the
     assert subscriptions(shop, "s1,2,10,lots,2024-01-01,,1970-01-20").rows_quarantined == 1
     shop.write("accounts-2.csv", HEAD + "2,Two,5,2024-01-01,\n")
     assert shop.load()["subscriptions"].rows_released == 1
-    assert shop.query("select mrr_usd, seats, renews_at from raw_files.subscriptions") == [
-        (Decimal("10.00"), None, None)
-    ]
+    assert shop.query("select mrr, seats, renews_at from raw_files.subscriptions") == [(Decimal("10.00"), None, None)]
     assert len(shop.unread("subscriptions")) == 2
 
 
 def test_what_a_mapping_computes_is_shown_as_it_was_given(shop):
     columns = shop.document["sources"]["app"]["streams"]["subscriptions"]["columns"]
-    columns |= {"mrr_usd": "cents(mrr)", "seats": "cast(seats as integer)"}
+    columns |= {"mrr": "cents(mrr)", "seats": "cast(seats as integer)"}
     subscriptions(shop, "s1,1,ten,5,2024-01-01,,", "s2,1,1000,a few,2024-01-01,,")
-    assert shop.details("subscriptions") == ["mrr_usd 'ten' is not of type money"]
+    assert shop.details("subscriptions") == ["mrr 'ten' is not of type money"]
     assert shop.unread("subscriptions") == ["seats 'a few' is not of type integer"]
 
 
@@ -147,7 +145,7 @@ def test_a_number_in_another_unit_is_no_date_and_zero_is_none(company, form, for
         "invoice_id": "id",
         "account_id": "'1'",
         "issued_at": "'2024-01-01'",
-        "amount_usd": "1",
+        "amount": "1",
         "paid_at": column,
     }
     company.streams(accounts=accounts, invoices={"files": "inv*", "columns": invoices})
@@ -232,7 +230,7 @@ def test_a_pattern_with_a_zone_is_no_more_tolerant(shop):
 
 
 def amounts(shop):
-    return [str(mrr) for (mrr,) in shop.query("select mrr_usd from raw_files.subscriptions order by subscription_id")]
+    return [str(mrr) for (mrr,) in shop.query("select mrr from raw_files.subscriptions order by subscription_id")]
 
 
 def priced(*amounts: str) -> list[str]:
@@ -257,7 +255,7 @@ def priced(*amounts: str) -> list[str]:
 )
 @pytest.mark.parametrize("sql", ["mrr", "number(mrr)", "trim(mrr)"])
 def test_a_number_that_may_be_either_is_not_guessed(shop, given, read, reasons, sql):
-    shop.document["sources"]["app"]["streams"]["subscriptions"]["columns"]["mrr_usd"] = sql
+    shop.document["sources"]["app"]["streams"]["subscriptions"]["columns"]["mrr"] = sql
     report = subscriptions(shop, *priced(*given))
     assert amounts(shop) == read
     assert sorted(reason for *_, reason in shop.quarantined("subscriptions")) == reasons
@@ -285,7 +283,7 @@ def test_a_number_that_may_be_either_is_not_guessed(shop, given, read, reasons, 
 )
 @pytest.mark.parametrize("sql", ["mrr", "number(mrr)"])
 def test_marks_that_are_set_decide(shop, options, given, read, sql):
-    shop.document["sources"]["app"]["streams"]["subscriptions"]["columns"]["mrr_usd"] = sql
+    shop.document["sources"]["app"]["streams"]["subscriptions"]["columns"]["mrr"] = sql
     subscriptions(shop, *priced(*given), **options)
     assert amounts(shop) == read
 

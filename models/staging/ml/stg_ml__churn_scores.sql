@@ -17,7 +17,7 @@ renamed as (
         tier as churn_tier,
         is_fallback,
         model_version,
-        cast(mrr_usd as decimal(18, 2)) as mrr_usd,
+        cast(mrr as decimal(18, 2)) as mrr,
         coverage_pct,
         scored_at
     from source
