@@ -54,7 +54,7 @@ SAYS: dict[str, tuple[str, ...]] = {
         *("tenure_days", "account_age_days", "purchases_ever", "days_since_contract_change"),
         "purchase_gap_avg_days",
     ),
-    "bad_nps": ("nps_last", "nps_change"),
+    "bad_nps": ("nps_last_score", "nps_change"),
     "renewal_due": ("days_to_renewal", "billing_interval", "days_since_contract_change"),
 }
 """Which features measure a driver of the hidden hazard."""

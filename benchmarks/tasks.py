@@ -501,7 +501,7 @@ def _score_rows(count: int) -> str:
         " case when n % 2 = 0 then 'No champion since ' || n % 60 || ' days' end as reason_3_text,"
         " cast(((n * 7919 + 4) % 1000000) / 100.0 as decimal(18, 2)) as mrr,"
         " cast(((n * 7919 + 5) % 100000) / 100.0 as decimal(18, 2)) as mrr_at_risk,"
-        " date '2026-01-01' + cast(n % 365 as integer) as renewal_date, round(((n * 7919 + 6) % 1000) / 10.0, 1) as coverage_pct,"
+        " date '2026-01-01' + cast(n % 365 as integer) as renewal_date, round(((n * 7919 + 6) % 1000) / 10.0, 1) as score_coverage_pct,"
         f" timestamp '2026-03-02 05:00:00' as scored_at from range({count}) as t (n)"
     )
 

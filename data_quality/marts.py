@@ -187,7 +187,7 @@ MARTS: tuple[Mart, ...] = (
             time_column("next_started_at"),
             money_column("next_mrr"),
             count_column("seats"),
-            double_column("seat_use_pct"),
+            double_column("seat_use_28d_pct"),
             count_column("events_28d"),
             count_column("events_prev_28d"),
             count_column("active_users_28d"),
@@ -195,7 +195,7 @@ MARTS: tuple[Mart, ...] = (
             count_column("active_days_28d", 0, 28),
             count_column("features_used_28d"),
             count_column("features_used_ever"),
-            double_column("events_trend_pct", -100),
+            double_column("events_trend_28d_pct", -100),
             time_column("last_seen_at", past=True),
             count_column("days_since_last_seen"),
             count_column("tickets_open"),
@@ -247,10 +247,11 @@ MARTS: tuple[Mart, ...] = (
             ),
             Sum(
                 "invoiced",
-                "what an account was invoiced is the sum of its invoices, void ones left out",
+                "what an account was invoiced is the sum of its invoices, void ones left out two weeks after they were issued",
                 "select a.account_id as key, a.invoiced_amount as observed, coalesce(i.amount, 0) as expected"
                 " from marts.accounts as a left join (select account_id, sum(amount) as amount from marts.invoices"
-                " where coalesce(status, 'open') <> 'void' group by account_id) as i on i.account_id = a.account_id",
+                " where coalesce(status, 'open') <> 'void' or issued_at >= (select max(as_of_date) - 14 from marts.accounts)"
+                " group by account_id) as i on i.account_id = a.account_id",
             ),
             Sum(
                 "events_28d",

@@ -91,7 +91,7 @@ SCORED: tuple[Mart, ...] = (
                 money_column("mrr"),
                 money_column("mrr_at_risk"),
                 date_column("renewal_date"),
-                double_column("coverage_pct", 0, 100),
+                double_column("score_coverage_pct", 0, 100),
                 time_column("data_fresh_at"),
                 date_column("as_of_date", required=True),
                 text_column("model_version", required=True),

@@ -1,7 +1,7 @@
 """The catalogue of features: what each column of `features.ftr_account_snapshots` means, in plain words.
 
 Lives here: reading the catalogue, and the wording of a feature. Must not live here: the list itself
-(`models/features/_features__models.yml`), the SQL behind it, or which features a model uses.
+(`models/metrics/_metrics__models.yml`), the SQL behind it, or which features a model uses.
 
 `python -m ml.features` writes the page `docs/features.md` to standard output.
 """
@@ -19,7 +19,7 @@ import yaml
 from core.settings import PROJECT_ROOT
 from ml.reasons import Wording
 
-CATALOGUE = PROJECT_ROOT / "models" / "features" / "_features__models.yml"
+CATALOGUE = PROJECT_ROOT / "models" / "metrics" / "_metrics__models.yml"
 TABLE = "ftr_account_snapshots"
 RECENCY = "days_since_last_seen"
 """The rule without learning that a model has to beat: who has not been seen for longest leaves first."""

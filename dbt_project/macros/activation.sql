@@ -28,7 +28,7 @@ final as (
         mrr,
         mrr_at_risk,
         renewal_date,
-        coverage_pct as score_coverage_pct,
+        score_coverage_pct,
         as_of_date as score_as_of_date,
         model_version as score_model_version,
         scored_at

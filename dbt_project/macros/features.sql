@@ -17,7 +17,7 @@
 {%- endmacro %}
 
 {#
-  A name for the definition of the features: what the models of this step say, without comments and layout, and the rules of
+  A name for the definition of the features: what the models of metrics and features say, without comments and layout, and the rules of
   churn and of ends of periods that they read. Rows of another definition are built anew.
 #}
 {% macro feature_set() -%}
@@ -25,7 +25,8 @@
         {%- set definitions = [tojson(var("churn"), sort_keys=true), var("snapshots")["max_accounts"] | string] -%}
         {%- do definitions.extend(var("inclusive_ends", []) | map("join", ".")) -%}
         {%- for node in graph.nodes.values() | sort(attribute="name") -%}
-            {%- if node.resource_type == "model" and node.fqn[1] == "features" and node.name not in not_of_the_feature_set() -%}
+            {%- set is_of_the_step = node.resource_type == "model" and node.fqn[1] in ("metrics", "features") -%}
+            {%- if is_of_the_step and node.name not in not_of_the_feature_set() -%}
                 {%- do definitions.append(modules.re.sub("--[^\n]*|\\s+", " ", node.raw_code)) -%}
             {%- endif -%}
         {%- endfor -%}
@@ -36,7 +37,7 @@
 
 {# Which dates are built, and what is made of the rows, changes no row. #}
 {% macro not_of_the_feature_set() -%}
-    {{ return(["ftr_snapshot_dates", "ftr_account_snapshots", "ftr_account_labels", "ftr_churn_training", "ftr_churn_scoring"]) }}
+    {{ return(["met_dates", "ftr_account_snapshots", "ftr_account_labels", "ftr_churn_training", "ftr_churn_scoring"]) }}
 {%- endmacro %}
 
 {# Whether a moment or date lies in the last `days` days before the as-of date. #}
@@ -62,7 +63,7 @@
             select
                 account_id,
                 activity_date
-            from {{ ref("account_days") }}
+            from {{ ref("int_usage_days_united") }}
         {%- endif %}
         {{ "union all" if not loop.last }}
     {%- endfor %}

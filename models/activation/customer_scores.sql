@@ -35,7 +35,7 @@ final as (
         history.mrr,
         history.mrr_at_risk,
         history.renewal_date,
-        history.coverage_pct,
+        history.score_coverage_pct,
         history.data_fresh_at,
         history.as_of_date,
         history.model_version,

@@ -11,7 +11,7 @@
 {% set received = [
     "crm_account_id", "churn_probability", "churn_percentile", "churn_tier", "churn_probability_change_7d", "is_fallback",
     "reason_1_code", "reason_1_text", "reason_2_code", "reason_2_text", "reason_3_code", "reason_3_text",
-    "change_reason_code", "change_reason_text", "mrr", "mrr_at_risk", "renewal_date", "coverage_pct", "model_version",
+    "change_reason_code", "change_reason_text", "mrr", "mrr_at_risk", "renewal_date", "score_coverage_pct", "model_version",
 ] %}
 
 -- What a destination would have received, run by run. Only the date of the current scoring is written: others stay as they are.
@@ -119,7 +119,7 @@ told as (
         scores.mrr,
         {{ money("scores.mrr * round(scores.churn_probability, 4)") }} as mrr_at_risk,
         cast(accounts.renews_at as date) as renewal_date,
-        round(scores.coverage_pct, 1) as coverage_pct,
+        round(scores.score_coverage_pct, 1) as score_coverage_pct,
         coalesce(least(accounts.usage_fresh_at, accounts.invoices_fresh_at), accounts.subscriptions_fresh_at) as data_fresh_at,
         scores.model_version,
         scores.scored_at,
@@ -190,7 +190,7 @@ final as (
         hashed.mrr,
         hashed.mrr_at_risk,
         hashed.renewal_date,
-        hashed.coverage_pct,
+        hashed.score_coverage_pct,
         hashed.data_fresh_at,
         hashed.model_version,
         hashed.scored_at,

@@ -29,7 +29,7 @@ final as (
         mrr as tenure_mrr,
         mrr_at_risk as tenure_mrr_at_risk,
         renewal_date as tenure_renewal_date,
-        coverage_pct as tenure_score_coverage_pct,
+        score_coverage_pct as tenure_score_coverage_pct,
         as_of_date as tenure_score_as_of_date,
         model_version as tenure_score_model_version,
         scored_at as tenure_scored_at

@@ -30,7 +30,7 @@ final as (
         mrr as Tenure_MRR_USD__c,
         mrr_at_risk as Tenure_MRR_At_Risk_USD__c,
         renewal_date as Tenure_Renewal_Date__c,
-        coverage_pct as Tenure_Score_Coverage_Pct__c,
+        score_coverage_pct as Tenure_Score_Coverage_Pct__c,
         as_of_date as Tenure_Score_As_Of_Date__c,
         model_version as Tenure_Score_Model_Version__c,
         scored_at as Tenure_Scored_At__c

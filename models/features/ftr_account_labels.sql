@@ -196,7 +196,7 @@ final as (
         account_id,
         as_of_date,
         has_churned,
-        case when has_churned then lost_date end as churned_date,
+        case when has_churned then lost_date end as lost_date,
         {{ money("case when has_churned then mrr when not has_churned then 0 end") }} as mrr_lost
     from labelled
 

@@ -19,9 +19,9 @@ labels as (
 final as (
 
     select
-        {{ documented_columns("snapshots", without=["has_churned", "churned_date", "mrr_lost"]) }},
+        {{ documented_columns("snapshots", without=["has_churned", "lost_date", "mrr_lost"]) }},
         labels.has_churned,
-        labels.churned_date,
+        labels.lost_date,
         labels.mrr_lost
     from snapshots
     inner join labels

@@ -28,8 +28,8 @@ united as (
         contacts.created_at,
         contacts.is_unsubscribed,
         case when contacts.left_at < {{ as_of() }} then contacts.left_at end as left_at,
-        -- Since when its source says what people's roles are.
-        known.role_from as role_known_from
+        -- Of a source that says nothing of roles, nobody knows.
+        case when known.role_from < {{ as_of() }} then coalesce(contacts.role like '%champion%', false) end as is_champion
     from contacts
     inner join accounts
         on

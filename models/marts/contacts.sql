@@ -17,7 +17,7 @@ final as (
         account_id,
         email,
         role,
-        case when role_known_from < {{ as_of() }} then coalesce(role like '%champion%', false) end as is_champion,
+        is_champion,
         created_at,
         is_unsubscribed,
         left_at,

@@ -75,7 +75,7 @@ def scoring(connection: Connection, number: int, accounts: str, as_of: date = AS
     connection.execute("delete from reverse_etl.customer_scores")
     connection.execute(
         "insert into reverse_etl.customer_scores by name select account_id, as_of_date, probability as churn_probability,"
-        " tier as churn_tier, percentile as churn_percentile, is_fallback, mrr, 3 as mrr_at_risk, coverage_pct,"
+        " tier as churn_tier, percentile as churn_percentile, is_fallback, mrr, 3 as mrr_at_risk, coverage_pct as score_coverage_pct,"
         " model_version, scored_at, 'h' as row_hash, scored_at as changed_at from ml.churn_scores where scored_at = ?",
         [at],
     )

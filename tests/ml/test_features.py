@@ -40,7 +40,7 @@ def test_training_and_scoring_have_the_same_features(columns: dict[str, list[str
     assert columns["ftr_churn_scoring"] == columns["ftr_account_snapshots"]
     assert columns["ftr_churn_training"] == [
         *columns["ftr_account_snapshots"],
-        *("has_churned", "churned_date", "mrr_lost"),
+        *("has_churned", "lost_date", "mrr_lost"),
     ]
 
 

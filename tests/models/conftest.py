@@ -188,7 +188,7 @@ class Company:
                         f" values ({marks}, 'crm', '{entity}', 'crm', timestamp '2024-12-31')",
                         list(row.values()),
                     )
-            for schema in ("staging", "intermediate", "marts", "history", "features"):
+            for schema in ("staging", "intermediate", "metrics", "marts", "history", "features"):
                 connection.execute(f"create schema {schema}")
             connection.execute(
                 "create table history.accounts_history (account_id varchar, industry varchar, segment varchar, employees bigint,"
@@ -198,16 +198,20 @@ class Company:
             for row in history:
                 marks = ", ".join("?" for _ in row)
                 connection.execute(f"insert into history.accounts_history values ({marks})", [*row[:-1], as_of])
+            ready, is_recorded = set[str](), False
             for name, statement in self.sql.items():
                 if name.startswith(("stg_ml__", "customer_scores", "sync_")):
                     continue  # what the model wrote is no fact
                 select = statement.select.replace(f"{AS_OF:%Y-%m-%d} 00:00:00", f"{as_of:%Y-%m-%d} 00:00:00")
                 connection.execute(f"create {statement.kind} {statement.relation} as {rewrite(name, select)}")
-                if name == "accounts":
+                ready.add(name)
+                if ready >= {"int_accounts_united", "int_renewals_signed"} and not is_recorded:
+                    is_recorded = True
                     connection.execute(
-                        "insert into history.accounts_history select account_id, null, null, null, has_signed_renewal,"
-                        " next_started_at, case when has_signed_renewal then renews_at end,"
-                        f" timestamp '{as_of}', null from marts.accounts"
+                        "insert into history.accounts_history select a.account_id, null, null, null, s.has_signed_renewal,"
+                        " s.next_started_at, case when s.has_signed_renewal then s.next_renews_at end,"
+                        f" timestamp '{as_of}', null from intermediate.int_accounts_united as a"
+                        " left join intermediate.int_renewals_signed as s using (account_id)"
                     )
             yield connection
 
@@ -412,7 +416,7 @@ def part_of(
         for name, statement in built.sql.items():
             if not wanted:
                 break
-            if name.startswith("stg_ml__") or (name.startswith("ftr_") and name not in wanted):
+            if name.startswith("stg_ml__") or (name.startswith(("met_", "ftr_")) and name not in wanted):
                 continue
             connection.execute(f"create schema if not exists {statement.relation.split('.')[0]}")
             select = statement.select.replace(f"{AS_OF:%Y-%m-%d} 00:00:00", f"{as_of:%Y-%m-%d} 00:00:00")

@@ -33,6 +33,7 @@ def test_names_say_the_step(models: dict[str, Node]) -> None:
         "intermediate": r"int_[a-z]+(_[a-z]+)*_(\w+ed|by_[a-z]+_[a-z]+s)",
         "marts": r"[a-z]+(_[a-z]+)*(s|_freshness|_timeline)",
         "activation": r"customer_scores(_history)?|sync_[a-z]+_[a-z]+s",
+        "metrics": r"met_[a-z]+(_[a-z]+)*",
         "features": r"ftr_[a-z]+(_[a-z]+)*(s|_people|_training|_scoring)",
     }
     wrong = [name for name, node in models.items() if not re.fullmatch(shapes[step(node)], name)]
@@ -43,6 +44,7 @@ def test_each_step_has_its_schema_and_its_folder(models: dict[str, Node]) -> Non
     assert {(step(node), node["schema"], node["config"]["group"]) for node in models.values()} == {
         ("staging", "staging", "staging"),
         ("intermediate", "intermediate", "intermediate"),
+        ("metrics", "metrics", "metrics"),
         ("marts", "marts", "marts"),
         ("features", "features", "features"),
         ("activation", "reverse_etl", "activation"),
@@ -63,7 +65,7 @@ def test_staging_is_two_ctes_without_a_join(models: dict[str, Node]) -> None:
 
 
 def test_no_model_reads_a_later_step(models: dict[str, Node]) -> None:
-    order = {"staging": 0, "intermediate": 1, "marts": 2, "features": 3, "activation": 4}
+    order = {"staging": 0, "intermediate": 1, "metrics": 2, "marts": 3, "features": 4, "activation": 5}
     upward = {
         (name, read)
         for name, node in models.items()
@@ -92,9 +94,46 @@ def test_every_column_is_described_and_exists(models: dict[str, Node], built: An
 def test_marts_and_features_enforce_their_contract_in_portable_types(models: dict[str, Node]) -> None:
     portable = {"string", "bigint", "double", "boolean", "date", "timestamp", "decimal(18,2)"}
     for name, node in models.items():
-        if step(node) in ("marts", "features", "activation"):
+        if step(node) in ("metrics", "marts", "features", "activation"):
             assert node["config"]["contract"]["enforced"], name
             assert {spec["data_type"] for spec in node["columns"].values()} <= portable, name
+
+
+def test_every_metric_says_what_it_is(models: dict[str, Node]) -> None:
+    """The other columns are keys, and what is measured of an account at all."""
+    others = {"account_id", "as_of_date", "is_sampled", "known_from_date", "coverage_pct"}
+    others |= {f"has_{entity}" for entity in ENTITIES}
+    wanted = {"label", "unit", "family", "needs", "direction"}
+    columns = models["met_accounts"]["columns"]
+    missing = {name: wanted - set(c["config"]["meta"]) for name, c in columns.items() if name not in others}
+    assert len(missing) > 90
+    assert {name: left for name, left in missing.items() if left} == {}
+
+
+def test_a_metric_has_one_description_wherever_it_stands(models: dict[str, Node]) -> None:
+    catalogue = models["met_accounts"]["columns"]
+    differing = {
+        (name, column)
+        for name, node in models.items()
+        if step(node) not in ("staging", "intermediate") and {"account_id", "as_of_date"} <= set(node["columns"])
+        for column, spec in node["columns"].items()
+        if column in catalogue.keys() - {"account_id", "as_of_date"}
+        and (spec["description"], spec["data_type"])
+        != (catalogue[column]["description"], catalogue[column]["data_type"])
+    }
+    assert differing == set()
+
+
+def test_a_metric_is_computed_among_the_metrics_only(models: dict[str, Node]) -> None:
+    computed = {
+        (name, column)
+        for name, node in models.items()
+        if step(node) not in ("staging", "intermediate", "metrics")
+        and {"account_id", "as_of_date"} <= set(node["columns"])
+        for column in models["met_accounts"]["columns"].keys() - {"account_id", "as_of_date"}
+        if column in node["columns"] and re.search(rf"\bas {column}\b", node["raw_code"])
+    }
+    assert computed == set()
 
 
 def test_staging_has_the_columns_of_the_contract(models: dict[str, Node]) -> None:

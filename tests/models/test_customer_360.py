@@ -34,7 +34,8 @@ def test_the_happy_account_has_its_numbers(accounts: dict[str, dict[str, Any]]) 
     assert (acme["plan"], acme["mrr"], acme["arr"]) == ("max", Decimal("150.00"), Decimal("1800.00"))
     assert (acme["customer_since_date"], acme["tenure_days"]) == (date(2023, 1, 10), 538)
     assert (acme["events_28d"], acme["events_prev_28d"], acme["active_users_28d"]) == (3, 1, 2)
-    assert (acme["seats"], acme["seat_use_pct"], acme["events_trend_pct"]) == (5, 40.0, 200.0)
+    assert (acme["seats"], acme["seat_use_28d_pct"]) == (5, 40.0)
+    assert acme["events_trend_28d_pct"] is None  # It has used the product for less than 56 days.
     assert acme["last_seen_at"] == datetime(2024, 6, 28, 10)
     assert (acme["tickets_open"], acme["oldest_open_ticket_days"]) == (1, 11)
     assert (acme["unpaid_amount"], acme["overdue_amount"], acme["failed_payments_90d"]) == (

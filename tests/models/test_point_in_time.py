@@ -309,7 +309,7 @@ def test_of_a_date_that_no_run_saw_it_is_not_known_what_was_signed(built: Any) -
 
 def test_a_feature_that_knows_renewals_by_their_start_is_found_out(built: Any) -> None:
     def by_start(name: str, sql: str) -> str:
-        if name != "ftr_contract_measures":
+        if name != "met_contracts":
             return sql
         begins = (
             "exists (from staging.stg_files__subscriptions as s where s.source_account_id = m.account_id"

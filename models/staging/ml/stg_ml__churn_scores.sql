@@ -18,7 +18,7 @@ renamed as (
         is_fallback,
         model_version,
         cast(mrr as decimal(18, 2)) as mrr,
-        coverage_pct,
+        coverage_pct as score_coverage_pct,
         scored_at
     from source
 

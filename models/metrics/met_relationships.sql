@@ -13,13 +13,13 @@ accounts as (
         has_interactions,
         has_interactions_direction,
         has_interactions_channel
-    from {{ ref("ftr_snapshot_accounts") }}
+    from {{ ref("met_account_dates") }}
 
 ),
 
 dates as (
 
-    select * from {{ ref("ftr_snapshot_dates") }}
+    select * from {{ ref("met_dates") }}
 
 ),
 
@@ -38,7 +38,7 @@ contacts as (
         {%- else -%}
             case when dates.is_scoring_date then contacts.is_unsubscribed end as is_unsubscribed
         {%- endif %}
-    from {{ ref("contacts") }} as contacts
+    from {{ ref("int_contacts_united") }} as contacts
     inner join dates on contacts.created_at is null or contacts.created_at < dates.as_of_date
 
 ),
@@ -62,27 +62,40 @@ people as (
 interactions as (
 
     select
+        account_id,
+        occurred_at,
+        direction,
+        channel,
+        lead(occurred_at) over (partition by account_id order by occurred_at) as next_occurred_at
+    from {{ ref("int_interactions_united") }}
+
+),
+
+last_touches as (
+
+    select
         interactions.account_id,
         dates.as_of_date,
-        interactions.direction,
-        interactions.channel,
-        {{ days_between("interactions.occurred_at", "dates.as_of_date") }} as days_ago
-    from {{ ref("int_interactions_united") }} as interactions
-    inner join dates on {{ in_last("interactions.occurred_at", 730) }}
+        interactions.occurred_at as last_touch_at
+    from interactions
+    inner join dates
+        on
+            interactions.occurred_at < dates.as_of_date
+            and (interactions.next_occurred_at is null or interactions.next_occurred_at >= dates.as_of_date)
 
 ),
 
 touches as (
 
     select
-        account_id,
-        as_of_date,
-        min(days_ago) as days_since_last_touch,
-        {{ count_where("days_ago <= 90") }} as touches_90d,
-        {{ count_where("days_ago <= 90 and direction = 'inbound'") }} as inbound_90d,
-        {{ count_where("days_ago <= 90 and channel = 'meeting'") }} as meetings_90d
+        interactions.account_id,
+        dates.as_of_date,
+        count(*) as touches_90d,
+        {{ count_where("interactions.direction = 'inbound'") }} as inbound_90d,
+        {{ count_where("interactions.channel = 'meeting'") }} as meetings_90d
     from interactions
-    group by account_id, as_of_date
+    inner join dates on {{ in_last("interactions.occurred_at", 90) }}
+    group by interactions.account_id, dates.as_of_date
 
 ),
 
@@ -105,7 +118,8 @@ surveys as (
     select
         answers.account_id,
         dates.as_of_date,
-        answers.score as nps_last,
+        answers.score as nps_last_score,
+        answers.responded_at as nps_last_at,
         answers.score - answers.score_before as nps_change,
         {{ days_between("answers.responded_at", "dates.as_of_date") }} as nps_age_days
     from answers
@@ -123,6 +137,7 @@ final as (
         accounts.as_of_date,
         cast({{ measured("people.contacts", "accounts.has_contacts") }} as bigint) as contacts,
         {% set knows_roles, knows_leaving = "accounts.has_contacts_role", "accounts.has_contacts_left_at" -%}
+        cast({{ measured("people.champions", "accounts.has_contacts", knows_roles) }} as bigint) as champions,
         {{ measured("people.champions", "accounts.has_contacts", knows_roles) }} > 0 as has_champion,
         {% for count, needs in {
             "champions_left_180d": knows_roles ~ " and " ~ knows_leaving,
@@ -131,7 +146,8 @@ final as (
             cast({{ measured("people." ~ count, "accounts.has_contacts", needs) }} as bigint) as {{ count }},
         {% endfor -%}
         people.unsubscribed_pct,
-        cast(touches.days_since_last_touch as bigint) as days_since_last_touch,
+        last_touches.last_touch_at,
+        cast({{ days_between("last_touches.last_touch_at", "accounts.as_of_date") }} as bigint) as days_since_last_touch,
         {% for count, needs in {
             "touches_90d": none,
             "inbound_90d": "accounts.has_interactions_direction",
@@ -139,7 +155,8 @@ final as (
         }.items() -%}
             cast({{ measured("touches." ~ count, "accounts.has_interactions", needs) }} as bigint) as {{ count }},
         {% endfor -%}
-        surveys.nps_last,
+        surveys.nps_last_score,
+        surveys.nps_last_at,
         surveys.nps_change,
         cast(surveys.nps_age_days as bigint) as nps_age_days
     from accounts
@@ -147,6 +164,10 @@ final as (
         on
             accounts.account_id = people.account_id
             and accounts.as_of_date = people.as_of_date
+    left join last_touches
+        on
+            accounts.account_id = last_touches.account_id
+            and accounts.as_of_date = last_touches.as_of_date
     left join touches
         on
             accounts.account_id = touches.account_id

@@ -14,7 +14,7 @@ accounts as (
         has_tickets_status,
         has_tickets_priority,
         has_tickets_reopens
-    from {{ ref("ftr_snapshot_accounts") }}
+    from {{ ref("met_account_dates") }}
 
 ),
 
@@ -36,7 +36,15 @@ tickets as (
         and not coalesce(tickets.solved_at is null and tickets.status in ('solved', 'closed'), false) as is_open,
         coalesce(tickets.solved_at < {{ days_after("dates.as_of_date", -known_after_days) }}, false) as is_rated
     from {{ ref("int_tickets_united") }} as tickets
-    inner join {{ ref("ftr_snapshot_dates") }} as dates on {{ in_last("tickets.opened_at", 365) }}
+    inner join {{ ref("met_dates") }} as dates
+        on
+            tickets.opened_at < dates.as_of_date
+            -- Of older tickets than a year, only those that are still open matter.
+            and (
+                tickets.opened_at >= {{ days_after("dates.as_of_date", -365) }}
+                or tickets.solved_at is null
+                or tickets.solved_at >= dates.as_of_date
+            )
 
 ),
 
@@ -48,8 +56,8 @@ measures as (
         {{ count_where("is_open") }} as tickets_open,
         {{ count_where("is_open and opened_days_ago > 3 and opened_days_ago <= 120") }} as tickets_unsolved_120d,
         max(case when is_open then opened_days_ago else 0 end) as oldest_open_ticket_days,
-        {{ count_where("opened_days_ago <= 30") }} as tickets_30d,
-        {{ count_where("opened_days_ago <= 90") }} as tickets_90d,
+        {{ count_where("opened_days_ago <= 30") }} as tickets_opened_30d,
+        {{ count_where("opened_days_ago <= 90") }} as tickets_opened_90d,
         {{ count_where("is_urgent and opened_days_ago <= 90") }} as urgent_tickets_90d,
         sum(case when is_rated and opened_days_ago <= 180 then coalesce(reopens, 0) else 0 end)
             as reopens_180d,
@@ -73,8 +81,8 @@ final as (
             "tickets_open": "accounts.has_tickets_solved_at or accounts.has_tickets_status",
             "tickets_unsolved_120d": "accounts.has_tickets_solved_at or accounts.has_tickets_status",
             "oldest_open_ticket_days": "accounts.has_tickets_solved_at or accounts.has_tickets_status",
-            "tickets_30d": none,
-            "tickets_90d": none,
+            "tickets_opened_30d": none,
+            "tickets_opened_90d": none,
             "urgent_tickets_90d": "accounts.has_tickets_priority",
             "reopens_180d": "accounts.has_tickets_reopens and accounts.has_tickets_solved_at",
         }.items() -%}

@@ -15,13 +15,13 @@ accounts as (
         has_subscriptions_plan,
         has_subscriptions_ended_at,
         mrr
-    from {{ ref("ftr_snapshot_accounts") }}
+    from {{ ref("met_account_dates") }}
 
 ),
 
 dates as (
 
-    select * from {{ ref("ftr_snapshot_dates") }}
+    select * from {{ ref("met_dates") }}
 
 ),
 
@@ -165,8 +165,9 @@ contracts as (
         max(case when importance = 1 then product end) as product,
         max(case when importance = 1 then billing_interval end) as billing_interval,
         sum(seats) as seats,
-        {{ count_where("not is_trial") }} as subscriptions,
-        count(distinct product) as products,
+        {{ count_where("not is_trial") }} as running_subscriptions,
+        count(distinct product) as running_products,
+        max(case when is_trial then 1 else 0 end) = 1 as has_trial,
         max(started_at) as last_started_at
     from running
     group by account_id, as_of_date
@@ -196,11 +197,13 @@ movements as (
         movements.account_id,
         dates.as_of_date,
         min(movements.movement_date) as first_movement_date,
+        max(case when movements.mrr_after = 0 then movements.movement_date end) as last_loss_date,
+        {{ last_by("movements.movement", "movements.movement_date") }} as last_movement,
         {% set is_recent = in_last("movements.movement_date", 365) -%}
         {{ count_where("movements.movement = 'expansion' and " ~ is_recent) }} as expansions_365d,
         {{ count_where("movements.movement = 'contraction' and " ~ is_recent) }} as contractions_365d,
         {{ count_where("movements.movement = 'churn'") }} as losses_ever
-    from {{ ref("mrr_movements") }} as movements
+    from {{ ref("int_mrr_movements_classified") }} as movements
     inner join dates on movements.movement_date < dates.as_of_date
     group by movements.account_id, dates.as_of_date
 
@@ -209,13 +212,13 @@ movements as (
 plan_changes as (
 
     select
-        timeline.account_id,
+        linked.account_id,
         dates.as_of_date,
         count(*) as plan_changes_365d
-    from {{ ref("account_timeline") }} as timeline
-    inner join dates on {{ in_last("timeline.event_at", 365) }}
-    where timeline.kind = 'plan_changed'
-    group by timeline.account_id, dates.as_of_date
+    from {{ ref("int_subscriptions_linked") }} as linked
+    inner join dates on {{ in_last("linked.started_at", 365) }}
+    where linked.started_kind = 'plan_changed'
+    group by linked.account_id, dates.as_of_date
 
 ),
 
@@ -233,12 +236,15 @@ joined as (
         contracts.product,
         contracts.billing_interval,
         contracts.seats,
-        contracts.subscriptions,
-        contracts.products,
+        contracts.running_subscriptions,
+        contracts.running_products,
+        contracts.has_trial,
         contracts.last_started_at,
         before.mrr as mrr_before,
         before.seats as seats_before,
         movements.first_movement_date,
+        movements.last_loss_date,
+        movements.last_movement,
         movements.expansions_365d,
         movements.contractions_365d,
         movements.losses_ever,
@@ -292,8 +298,8 @@ final as (
         billing_interval,
         cast(seats as bigint) as seats,
         {% for count, needs in {
-            "subscriptions": none,
-            "products": "knows_products",
+            "running_subscriptions": none,
+            "running_products": "knows_products",
             "expansions_365d": none,
             "contractions_365d": "knows_ends",
             "plan_changes_365d": "knows_plans and knows_ends",
@@ -309,7 +315,10 @@ final as (
         cast(days_to_discount_end as bigint) as days_to_discount_end,
         cast(days_since_discount_end as bigint) as days_since_discount_end,
         cast({{ days_between("last_started_at", "as_of_date") }} as bigint) as days_since_contract_change,
-        first_movement_date
+        coalesce(has_trial, false) as has_trial,
+        first_movement_date,
+        last_loss_date,
+        last_movement
     from joined
 
 )

@@ -10,8 +10,8 @@ accounts as (
         accounts.has_usage_events,
         accounts.has_usage_events_user_id,
         contracts.seats
-    from {{ ref("ftr_snapshot_accounts") }} as accounts
-    left join {{ ref("ftr_contract_measures") }} as contracts
+    from {{ ref("met_account_dates") }} as accounts
+    left join {{ ref("met_contracts") }} as contracts
         on
             accounts.account_id = contracts.account_id
             and accounts.as_of_date = contracts.as_of_date
@@ -20,13 +20,13 @@ accounts as (
 
 levels as (
 
-    select * from {{ ref("ftr_usage_levels") }}
+    select * from {{ ref("met_usage_levels") }}
 
 ),
 
 people as (
 
-    select * from {{ ref("ftr_usage_people") }}
+    select * from {{ ref("met_usage_people") }}
 
 ),
 
@@ -54,7 +54,7 @@ tried as (
         {{ count_where(in_last("first_uses.first_used_at", 28)) }} as features_new_28d,
         min(first_uses.first_used_at) as first_used_at
     from first_uses
-    inner join {{ ref("ftr_snapshot_dates") }} as dates on first_uses.first_used_at < dates.as_of_date
+    inner join {{ ref("met_dates") }} as dates on first_uses.first_used_at < dates.as_of_date
     group by first_uses.account_id, dates.as_of_date
 
 ),
@@ -95,7 +95,7 @@ long_ago as (
     select
         silent.account_id,
         silent.as_of_date,
-        cast(max(months.last_event_at) as date) as last_active_date
+        max(months.last_event_at) as last_event_at
     from silent
     inner join months
         on
@@ -114,22 +114,23 @@ joined as (
         accounts.has_usage_events,
         accounts.has_usage_events_user_id,
         accounts.seats,
-        levels.events_7d,
-        levels.events_28d,
-        levels.events_56d,
-        levels.events_112d,
-        levels.active_days_7d,
-        levels.active_days_28d,
-        levels.active_days_112d,
+        levels.uses_7d as events_7d,
+        levels.uses_28d as events_28d,
+        levels.uses_56d as events_56d,
+        levels.uses_112d as events_112d,
+        levels.used_days_7d as active_days_7d,
+        levels.used_days_28d as active_days_28d,
+        levels.used_days_112d as active_days_112d,
         levels.user_days_28d,
         levels.user_days_112d,
-        people.active_users_28d,
-        people.user_events_28d,
-        people.top_user_events_28d,
-        people.features_used_28d,
+        people.users_28d as active_users_28d,
+        people.users_prev_28d as active_users_prev_28d,
+        people.user_uses_28d,
+        people.top_user_uses_28d,
+        people.features_28d as features_used_28d,
         tried.features_used_ever,
         tried.features_new_28d,
-        coalesce(levels.last_active_date, long_ago.last_active_date) as last_active_date,
+        coalesce(levels.last_event_at, long_ago.last_event_at) as last_seen_at,
         cast({{ days_between("tried.first_used_at", "accounts.as_of_date") }} as bigint) as used_for_days
     from accounts
     left join levels
@@ -170,6 +171,7 @@ final as (
         {% for count in ["events_7d", "events_28d"] -%}
             {{ whole_uses(measured(count, "has_usage_events")) }} as {{ count }},
         {% endfor -%}
+        {{ whole_uses(measured("events_56d - events_28d", "has_usage_events")) }} as events_prev_28d,
         case when used_for_days >= 28 then {{ change_pct("events_7d", "(events_28d - events_7d) / 3.0") }} end
             as events_trend_7d_pct,
         case when used_for_days >= 56 then {{ change_pct("events_28d", "events_56d - events_28d") }} end
@@ -185,11 +187,14 @@ final as (
         {% endfor -%}
         {% set active_users = measured("active_users_28d", "has_usage_events", needs="has_usage_events_user_id") -%}
         cast({{ active_users }} as bigint) as active_users_28d,
-        user_events_28d / nullif(active_users_28d, 0) as events_per_user_28d,
+        cast({{ measured("active_users_prev_28d", "has_usage_events", needs="has_usage_events_user_id") }} as bigint)
+            as active_users_prev_28d,
+        user_uses_28d / nullif(active_users_28d, 0) as events_per_user_28d,
         {{ pct(active_users, "seats") }} as seat_use_28d_pct,
-        {{ pct("top_user_events_28d", "user_events_28d") }} as top_user_share_28d_pct,
-        cast({{ days_between("last_active_date", "as_of_date") }} as bigint) as days_since_last_seen,
-        cast({{ days_between("last_active_date", "as_of_date") }} as double) * active_days_112d
+        {{ pct("top_user_uses_28d", "user_uses_28d") }} as top_user_share_28d_pct,
+        last_seen_at,
+        cast({{ days_between("last_seen_at", "as_of_date") }} as bigint) as days_since_last_seen,
+        cast({{ days_between("last_seen_at", "as_of_date") }} as double) * active_days_112d
         / case when used_for_days < 112 then used_for_days else 112 end as silence_ratio
     from with_baseline
 

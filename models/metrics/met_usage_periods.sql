@@ -1,13 +1,13 @@
 -- Windows of 7, 28, 56 and 112 days end at each date, and neighbouring dates share most of their days. So time is cut at the edge
 -- of every window; usage is counted once in each piece, and a window is a sum of pieces. All are whole weeks, so that a weekend
--- more or less is no trend. Windows of people and features cut at 28 days only, which keeps fewer rows.
-{% set families = [("level", [0, 7, 28, 56, 112]), ("people", [0, 28])] %}
+-- more or less is no trend. Windows of people and features cut at 28 and 56 days only, which keeps fewer rows.
+{% set families = [("level", [0, 7, 28, 56, 112]), ("people", [0, 28, 56])] %}
 
 with
 
 dates as (
 
-    select * from {{ ref("ftr_snapshot_dates") }}
+    select * from {{ ref("met_dates") }}
 
 ),
 

@@ -2,13 +2,13 @@
 {% set max_accounts = var("snapshots")["max_accounts"] %}
 {% set entities = measured_entities() %}
 
--- Who existed before each date, whether the model may judge them, and what was measured of them by then.
+-- Who existed before each date, who was a customer, and what was measured of them by then.
 
 with
 
 dates as (
 
-    select * from {{ ref("ftr_snapshot_dates") }}
+    select * from {{ ref("met_dates") }}
 
 ),
 
@@ -146,7 +146,7 @@ revenue as (
             min(dates.as_of_date) as as_of_date
         from (
             {{ day_spine(
-                "(select " ~ days_after("min(as_of_date)", -churn["active_within_days"]) ~ " from dates)",
+                "(select min(activity_date) from (" ~ active_days() ~ ") as all_days)",
                 "(select max(as_of_date) from dates)"
             ) }}
         ) as days
@@ -167,7 +167,7 @@ revenue as (
 
     ),
 
-    eligible as (
+    activity_so_far as (
 
         select
             accounts.account_id,
@@ -175,7 +175,7 @@ revenue as (
             max(activity.last_active_date) over (
                 partition by accounts.account_id order by dates.as_of_date
                 rows between unbounded preceding and current row
-            ) >= {{ days_after("dates.as_of_date", -churn["active_within_days"]) }} as is_eligible
+            ) as last_active_date
         from accounts
         inner join dates on accounts.known_from < dates.as_of_date
         left join activity
@@ -185,14 +185,26 @@ revenue as (
 
     ),
 
-{% else %}
-
-    eligible as (
+    customers as (
 
         select
             account_id,
             as_of_date,
-            mrr > 0 as is_eligible
+            last_active_date,
+            last_active_date >= {{ days_after("as_of_date", -churn["active_within_days"]) }} as is_customer
+        from activity_so_far
+
+    ),
+
+{% else %}
+
+    customers as (
+
+        select
+            account_id,
+            as_of_date,
+            cast(null as date) as last_active_date,
+            mrr > 0 as is_customer
         from revenue
 
     ),
@@ -215,7 +227,8 @@ spine as (
             coalesce(column_coverage.{{ name }}_from < dates.as_of_date, false) as has_{{ name }},
         {% endfor -%}
         {{ money("revenue.mrr") }} as running_mrr,
-        coalesce(eligible.is_eligible, false) as is_eligible
+        customers.last_active_date,
+        coalesce(customers.is_customer, false) as is_customer
     from accounts
     inner join dates on accounts.known_from < dates.as_of_date
     left join coverage on accounts.account_id = coverage.account_id
@@ -224,10 +237,10 @@ spine as (
         on
             accounts.account_id = revenue.account_id
             and dates.as_of_date = revenue.as_of_date
-    left join eligible
+    left join customers
         on
-            accounts.account_id = eligible.account_id
-            and dates.as_of_date = eligible.as_of_date
+            accounts.account_id = customers.account_id
+            and dates.as_of_date = customers.as_of_date
 
 ),
 
@@ -237,7 +250,7 @@ drawn as (
         *,
         {% if max_accounts -%}
             is_training_date and row_number() over (
-                partition by as_of_date order by case when is_eligible then 0 else 1 end, lot
+                partition by as_of_date order by case when is_customer then 0 else 1 end, lot
             ) <= {{ max_accounts }} as is_sampled
         {%- else -%}
             is_training_date as is_sampled
@@ -252,7 +265,8 @@ final as (
         account_id,
         as_of_date,
         is_sampled,
-        is_eligible,
+        is_customer,
+        last_active_date,
         cast(known_from as date) as known_from_date,
         {{ money(measured("running_mrr", "has_subscriptions")) }} as mrr,
         {% for measured in entities + measured_column_names() -%}

@@ -1,11 +1,11 @@
--- Who used the product in the 28 days before each date, and what: people are counted once however often they came, which counts
--- by day cannot tell, so raw events are read; once by person, once by feature.
+-- Who used the product in the 28 days before each date and in the 28 before them, and what: people are counted once however often
+-- they came, which counts by day cannot tell, so raw events are read; once by person, once by feature.
 
 with
 
 periods as (
 
-    select * from {{ ref("ftr_usage_periods") }}
+    select * from {{ ref("met_usage_periods") }}
     where family = 'people'
 
 ),
@@ -90,7 +90,8 @@ records as (
             counted.account_id,
             periods.as_of_date,
             counted.{{ column }},
-            sum(counted.events) as events
+            sum(case when periods.begins_days_before <= 28 then counted.events end) as events_28d,
+            sum(case when periods.begins_days_before > 28 then counted.events end) as events_prev_28d
         from {{ what }}_of_accounts as counted
         inner join periods on counted.period_date = periods.period_date
         group by counted.account_id, periods.as_of_date, counted.{{ column }}
@@ -102,9 +103,10 @@ records as (
         select
             account_id,
             as_of_date,
-            count(*) as {{ what }},
-            sum(events) as events,
-            max(events) as most_events
+            count(events_28d) as {{ what }}_28d,
+            count(events_prev_28d) as {{ what }}_prev_28d,
+            sum(events_28d) as events_28d,
+            max(events_28d) as most_events_28d
         from {{ what }}_by_date
         group by account_id, as_of_date
 
@@ -117,10 +119,11 @@ final as (
     select
         features.account_id,
         features.as_of_date,
-        people.people as active_users_28d,
-        people.events as user_events_28d,
-        people.most_events as top_user_events_28d,
-        features.features as features_used_28d
+        people.people_28d as users_28d,
+        people.people_prev_28d as users_prev_28d,
+        people.events_28d as user_uses_28d,
+        people.most_events_28d as top_user_uses_28d,
+        features.features_28d
     from features
     left join people
         on

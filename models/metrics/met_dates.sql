@@ -2,9 +2,8 @@
 {% set earlier = earlier_snapshots() %}
 
 -- depends_on: {{ ref("int_usage_by_account_features") }}
--- The as-of dates whose feature rows this run writes: those of the calendar that earlier runs have not written under the same
--- definition, and the run's own date, which is scored. The run's own date is written again by every run of that date, since
--- a source may have come in late; all other rows stay as they were when they were scored.
+-- The as-of dates whose metrics this run computes: its own date, which the customer 360 shows and the model scores, and the dates
+-- of the calendar whose features earlier runs have not kept under the same definition.
 
 with
 
@@ -57,7 +56,7 @@ calendar as (
 
 wanted as (
 
-    {% if not is_replay() %}
+    {% if not is_replay() and var("features_enabled", true) %}
 
         select
             as_of_date,

@@ -4,7 +4,7 @@ with
 
 periods as (
 
-    select * from {{ ref("ftr_usage_periods") }}
+    select * from {{ ref("met_usage_periods") }}
     where family = 'level'
 
 ),
@@ -46,8 +46,8 @@ counted as (
         cast(sum(days.events) as double) as events,
         cast(sum(days.active_users) as double) as user_days,
         cast(count(*) as double) as active_days,
-        max(days.activity_date) as last_active_date
-    from {{ ref("account_days") }} as days
+        max(days.last_event_at) as last_event_at
+    from {{ ref("int_usage_days_united") }} as days
     inner join calendar on days.activity_date = calendar.activity_date
     where days.activity_date >= (select min(pieces.period_date) from pieces)
     group by days.account_id, calendar.period_date
@@ -61,14 +61,14 @@ windowed as (
         periods.as_of_date,
         {% for days in [7, 28, 56] -%}
             {% set is_inside = "periods.begins_days_before <= " ~ days -%}
-            sum(case when {{ is_inside }} then counted.events else 0 end) as events_{{ days }}d,
-            cast(sum(case when {{ is_inside }} then counted.active_days else 0 end) as bigint) as active_days_{{ days }}d,
+            sum(case when {{ is_inside }} then counted.events else 0 end) as uses_{{ days }}d,
+            cast(sum(case when {{ is_inside }} then counted.active_days else 0 end) as bigint) as used_days_{{ days }}d,
             cast(sum(case when {{ is_inside }} then counted.user_days else 0 end) as bigint) as user_days_{{ days }}d,
         {% endfor -%}
-        sum(counted.events) as events_112d,
-        cast(sum(counted.active_days) as bigint) as active_days_112d,
+        sum(counted.events) as uses_112d,
+        cast(sum(counted.active_days) as bigint) as used_days_112d,
         cast(sum(counted.user_days) as bigint) as user_days_112d,
-        max(counted.last_active_date) as last_active_date
+        max(counted.last_event_at) as last_event_at
     from counted
     inner join periods on counted.period_date = periods.period_date
     group by counted.account_id, periods.as_of_date
