@@ -882,16 +882,70 @@ revenue as (
     group by account_id
 ),
 
+yearly as (
+    select
+        account_id, product, started_at::date as started, ended_at::date as ended,
+        max(coalesce(ended_at::date, date '9999-12-31')) over (
+            partition by account_id, product order by started_at, ended_at rows between unbounded preceding and 1 preceding
+        ) as ended_before
+    from marts.subscriptions
+    where billing_interval = 'year' and not is_trial
+),
+
+terms as (
+    select
+        account_id, ended,
+        max(started) filter (ended_before is null or ended_before < started) over (
+            partition by account_id, product order by started rows between unbounded preceding and current row
+        ) as began
+    from yearly
+),
+
+anniversaries as (
+    select account_id, began, date_diff('year', began, getvariable('as_of')::date) as years
+    from terms
+    where ended is null
+),
+
+renewals as (
+    select
+        account_id,
+        min(days_between(getvariable('as_of'), (
+            began + to_years(years + (began + to_years(years) < getvariable('as_of'))::int)
+        )::timestamp)) as days_to_renewal
+    from anniversaries
+    group by account_id
+),
+
+-- What became of a bill is known when it is paid, or two weeks after it was issued.
+standing as (
+    select
+        *, days_between(issued_at, getvariable('as_of')) as age, paid_at is not null as is_paid,
+        amount > 0 and paid_at is null and coalesce(status, 'open') <> 'paid'
+        and not (coalesce(status in ('void', 'uncollectible'), false) and days_between(issued_at, getvariable('as_of')) > 14) as is_owed,
+        coalesce(due_at < getvariable('as_of'), false) as is_due
+    from marts.invoices
+),
+
 bills as (
     select
-        account_id, sum(amount) as invoiced_amount,
-        coalesce(sum(amount) filter (is_unpaid), 0) as unpaid_amount,
-        coalesce(sum(amount) filter (is_overdue), 0) as overdue_amount,
-        coalesce(sum(failed_payments) filter (issued_at >= getvariable('as_of') - interval 90 days), 0)::bigint as failed_payments_90d,
-        avg(late_days::double) filter (issued_at >= getvariable('as_of') - interval 365 days) as late_days_avg_365d,
+        account_id,
+        coalesce(sum(amount) filter (coalesce(status, 'open') <> 'void' or age <= 14), 0) as invoiced_amount,
+        coalesce(sum(amount) filter (is_owed), 0) as unpaid_amount,
+        coalesce(sum(amount) filter (is_owed and is_due), 0) as overdue_amount,
+        coalesce(sum(failed_payments) filter (age <= 90 and (is_paid or age > 14)), 0)::bigint as failed_payments_90d,
+        avg(case
+            when is_paid then greatest(days_between(due_at, paid_at), 0)
+            when is_owed and is_due then days_between(due_at, getvariable('as_of'))
+        end::double) filter (amount > 0 and issued_at >= getvariable('as_of') - interval 365 days) as late_days_avg_365d,
         max(issued_at) filter (amount > 0) as last_invoice_at
-    from marts.invoices
-    where coalesce(status, 'open') <> 'void'
+    from standing
+    group by account_id
+),
+
+first_used as (
+    select account_id, days_between(min(activity_date)::timestamp, getvariable('as_of')) as used_for_days
+    from marts.account_days
     group by account_id
 ),
 
@@ -900,7 +954,9 @@ support as (
         account_id, count(*) filter (is_open) as tickets_open,
         count(*) filter (opened_at >= getvariable('as_of') - interval 90 days) as tickets_opened_90d,
         min(opened_at) filter (is_open) as oldest_open_ticket_at,
-        avg(csat) filter (opened_at >= getvariable('as_of') - interval 180 days) as csat_avg_180d
+        avg(csat) filter (
+            opened_at >= getvariable('as_of') - interval 180 days and solved_at < getvariable('as_of') - interval 3 days
+        ) as csat_avg_180d
     from marts.tickets
     group by account_id
 ),
@@ -937,6 +993,8 @@ joined as (
     left join bills using (account_id)
     left join touched using (account_id)
     left join people using (account_id)
+    left join renewals using (account_id)
+    left join first_used using (account_id)
 )
 
 select
@@ -955,7 +1013,7 @@ select
     plan, products,
     coalesce(mrr, no_money)::decimal(18, 2) as mrr, (coalesce(mrr, no_money) * 12)::decimal(18, 2) as arr,
     coalesce(subscriptions, no_money) as running_subscriptions, renews_at,
-    days_between(getvariable('as_of'), renews_at) as days_to_renewal,
+    days_to_renewal,
     -- The sandbox company sells nothing ahead.
     no_money > 0 as has_signed_renewal, null::timestamp as next_started_at, null::decimal(18, 2) as next_mrr, seats,
     pct(coalesce(active_users_28d, no_usage), seats) as seat_use_28d_pct,
@@ -963,10 +1021,10 @@ select
     coalesce(active_users_28d, no_usage) as active_users_28d, coalesce(active_users_prev_28d, no_usage) as active_users_prev_28d,
     coalesce(active_days_28d, no_usage) as active_days_28d, coalesce(features_used_28d, no_usage) as features_used_28d,
     coalesce(features_used_ever, no_usage) as features_used_ever,
-    pct(coalesce(events_28d, 0) - events_prev_28d, events_prev_28d) as events_trend_28d_pct,
+    case when used_for_days >= 56 then pct(coalesce(events_28d, 0) - events_prev_28d, events_prev_28d) end as events_trend_28d_pct,
     last_seen_at, days_between(last_seen_at, getvariable('as_of')) as days_since_last_seen,
     coalesce(tickets_open, no_tickets) as tickets_open, coalesce(tickets_opened_90d, no_tickets) as tickets_opened_90d,
-    days_between(oldest_open_ticket_at, getvariable('as_of')) as oldest_open_ticket_days, csat_avg_180d, nps_last_score, nps_last_at,
+    coalesce(days_between(oldest_open_ticket_at, getvariable('as_of')), no_tickets) as oldest_open_ticket_days, csat_avg_180d, nps_last_score, nps_last_at,
     coalesce(invoiced_amount, no_money)::decimal(18, 2) as invoiced_amount, coalesce(unpaid_amount, no_money)::decimal(18, 2) as unpaid_amount,
     coalesce(overdue_amount, no_money)::decimal(18, 2) as overdue_amount,
     coalesce(failed_payments_90d, no_money) as failed_payments_90d, late_days_avg_365d, last_invoice_at,

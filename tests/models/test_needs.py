@@ -1,4 +1,4 @@
-"""What cannot be measured is NULL, in every mart and every feature: 0 is a measurement.
+"""What cannot be measured is NULL, in every mart and every metric: 0 is a measurement.
 
 Each metric says in the `meta` of its column what the sources of an account must deliver (`needs`). Here each of these is taken away from
 a company that has everything: no metric that needs it may be a number, and all others stay as they were.
@@ -28,7 +28,7 @@ def ago(days: float) -> datetime:
 def _needs() -> dict[tuple[str, str], tuple[frozenset[str], ...]]:
     """What each metric needs, by table and column: of each group of columns one is enough."""
     found = {}
-    for step, only in (("marts", None), ("features", "ftr_account_snapshots")):
+    for step, only in (("marts", None), ("metrics", "met_accounts")):
         document = yaml.safe_load((PROJECT_ROOT / "models" / step / f"_{step}__models.yml").read_text(encoding="utf-8"))
         for model in document["models"]:
             for column in model["columns"] if only in (None, model["name"]) else ():
@@ -50,9 +50,8 @@ QUICK = {
     "contacts.role",
     "survey_responses.kind",
 }
-UNSEEN = {"country", "industry", "segment", "employees", "next_started_at", "next_mrr"}
-"""Features that are read from the snapshots of earlier runs, attributes rather than measures, and the next contract, which no account
-here has signed."""
+UNSEEN = {"next_started_at", "next_mrr", "churned_date"}
+"""The next contract, which no account here has signed, and the day of a loss, which none had."""
 INFLUENCE = {
     # How long a subscription runs decides what MRR there is, and what it pays at any time.
     "subscriptions.ended_at": {"subscriptions"},
@@ -160,7 +159,7 @@ def test_every_number_says_what_it_needs(built: Any) -> None:
     numbers = ("bigint", "double", "decimal(18,2)")
     of_no_source = {"tenure_days", "account_sources", "employees", "coverage_pct"}
     nodes = {node["name"]: node for node in built.manifest()["nodes"].values() if node["resource_type"] == "model"}
-    for step, table in (("marts", "accounts"), ("marts", "months"), ("features", "ftr_account_snapshots")):
+    for step, table in (("marts", "accounts"), ("marts", "months"), ("metrics", "met_accounts")):
         columns = nodes[table]["columns"].values()
         given = {c["name"] for c in columns if c["data_type"] in numbers} - of_no_source
         assert given - {name for at, name in NEEDS if at == f"{step}.{table}"} == set(), table
@@ -215,6 +214,6 @@ def test_a_date_that_is_mapped_and_still_empty_says_that_nothing_happened(built:
     facts = company()
     for row in facts["contacts"]:
         row["left_at"] = None
-    found = measured(built, facts)["features.ftr_account_snapshots", "contacts_left_90d"]
+    found = measured(built, facts)["metrics.met_accounts", "contacts_left_90d"]
     assert {value for value in found if value is not None} == {0}
     assert 0 in found
