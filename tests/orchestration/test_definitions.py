@@ -53,7 +53,7 @@ def test_assets_are_called_schema_and_table_and_say_what_they_are(graph: Any) ->
         assert node.kinds, key
     groups = {graph.get(key).group_name for key in graph.executable_asset_keys}
     assert groups == {
-        *("sandbox", "extract", "staging", "intermediate", "marts"),
+        *("sandbox", "extract", "staging", "intermediate", "metrics", "marts"),
         *("predict", "activation", "publish"),
     }
 
