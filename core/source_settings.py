@@ -11,6 +11,7 @@ from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, model_validator
@@ -99,6 +100,16 @@ class StreamConfig(Strict):
                 if isinstance(data.get(key), str):
                     data = {**data, key: (data[key],)}
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_names(cls, data: Any) -> Any:
+        """`mrr_usd` and `amount_usd` are what `mrr` and `amount` were called."""
+        columns = data.get("columns") if isinstance(data, dict) else None
+        if not isinstance(columns, dict):
+            return data
+        names = {f"{name}_usd": name for name in ("mrr", "amount")}
+        return {**data, "columns": {names.get(name, name): value for name, value in columns.items()}}
 
     @model_validator(mode="before")
     @classmethod
@@ -209,6 +220,9 @@ class BucketConfig(Strict):
         return self
 
 
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
+
 class SourceConfig(Strict):
     """A system that data comes from, read through a connector: what all of them have. `null_words` are those of its streams that
     name none themselves."""
@@ -257,6 +271,12 @@ class SourceConfig(Strict):
     def entities(self) -> frozenset[str]:
         """What its streams fill."""
         return frozenset(stream.entity for stream in self.streams.values())
+
+    @property
+    def origin(self) -> str | None:
+        """Whose data it reads, in words and without secrets: what was loaded is from there, and so is the cursor that it goes on from.
+        None where the configuration does not say, as of a folder, which may be moved."""
+        return None
 
 
 class FilesSource(SourceConfig):
@@ -327,6 +347,19 @@ class DatabaseSource(SourceConfig):
             raise ValueError("a database source needs `url`, such as ${PRODUCT_DB_URL}")
         return self
 
+    @property
+    def origin(self) -> str | None:
+        """A server's database. The file of a SQLite database may be moved, and so may this machine's ports."""
+        assert self.url is not None
+        found = urlsplit(self.url.get_secret_value())
+        dialect, name = found.scheme.partition("+")[0], found.path.strip("/")
+        if dialect == "sqlite":
+            return None
+        host = found.hostname or dict(parse_qsl(found.query)).get("host") or "localhost"
+        is_here = host in _THIS_MACHINE or host.startswith("/")
+        at = "this machine" if is_here else host if found.port is None else f"{host}:{found.port}"
+        return f"{dialect} database {name} on {at}"
+
 
 class ApiSource(SourceConfig):
     """A vendor's API: what all of them have. `streams` left out means all that the connector knows and reads by default,
@@ -357,6 +390,18 @@ class ApiSource(SourceConfig):
             raise ValueError(f"a source of {self.connector} has neither `path` nor `url`; its address is `base_url`")
         return self
 
+    @property
+    def origin(self) -> str | None:
+        """The account at the vendor, as far as the configuration says, or the sandbox's stand-in for it."""
+        return (
+            f"the sandbox's {self.connector}" if self.stand_in else " ".join((self.connector, *self._account)).strip()
+        )
+
+    @property
+    def _account(self) -> tuple[str, ...]:
+        """What tells accounts at the vendor apart."""
+        return ()
+
 
 class ZendeskSource(ApiSource):
     """Zendesk Support. `email` is the agent whose API token it is; without it, `token` is an OAuth access token.
@@ -375,6 +420,10 @@ class ZendeskSource(ApiSource):
         if self.subdomain is None and self.base_url is None and not self.stand_in:
             raise ValueError("a source of zendesk needs `subdomain`: the part before .zendesk.com")
         return self
+
+    @property
+    def _account(self) -> tuple[str, ...]:
+        return () if self.subdomain is None else (self.subdomain,)
 
 
 class HubSpotSource(ApiSource):
@@ -403,6 +452,11 @@ class SalesforceSource(ApiSource):
             raise ValueError("a source of salesforce needs `login_url`: that of My Domain, https://….my.salesforce.com")
         return self
 
+    @property
+    def _account(self) -> tuple[str, ...]:
+        host = urlsplit(self.login_url or "").hostname
+        return () if host is None or host in _THIS_MACHINE else (host,)
+
 
 class StripeSource(ApiSource):
     """Stripe. `key` is a secret or, better, a restricted key that may only read.
@@ -419,6 +473,11 @@ class StripeSource(ApiSource):
     changes: Literal["events", "lists"] = "events"
     requests_per_second: int = Field(default=25, ge=1)
 
+    @property
+    def _account(self) -> tuple[str, ...]:
+        """A key says whether it reads what was paid or what was tried: `sk_live_…`, `rk_test_…`."""
+        return ("in test mode",) if self.key.get_secret_value()[2:].startswith("_test_") else ()
+
 
 class PostHogSource(ApiSource):
     """PostHog's API. `project` is the number of the project, `key` a personal API key that may read queries; `region` is that of
@@ -432,6 +491,10 @@ class PostHogSource(ApiSource):
     group_type: int = Field(default=0, ge=0, le=4)
     queries_per_hour: int = Field(default=1200, ge=1)
     page_rows: int = Field(default=10_000, ge=1, le=50_000)
+
+    @property
+    def _account(self) -> tuple[str, ...]:
+        return (self.region, f"project {self.project}")
 
 
 def _kind_of_source(block: Any) -> str:

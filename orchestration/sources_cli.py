@@ -1,4 +1,4 @@
-"""`tenure sources`: what is loaded of sources, and taking out what tenure.yml no longer has.
+"""`tenure sources`: what is loaded of sources, taking out what tenure.yml no longer has, and sources that moved.
 
 Lives here: the sub-commands, their options and what they show. Must not live here: what is left over and how it goes
 (`sources/leftovers.py`). Imports stay inside the commands: `tenure --help` answers at once.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,14 +17,14 @@ from core.errors import UserError
 from core.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from core.settings import Tenure
     from sources.leftovers import Leftover
 
 app = typer.Typer(
-    help="Sources that tenure.yml no longer has, whose rows are still there.",
-    epilog="Examples: tenure sources list · tenure sources remove old_crm --dry-run · tenure sources remove old_crm --yes",
+    help="Sources that tenure.yml no longer has, whose rows are still there, and sources that lead elsewhere now.",
+    epilog="Examples: tenure sources list · tenure sources remove old_crm --dry-run · tenure sources rebind crm",
     no_args_is_help=True,
 )
 AsJson = Annotated[
@@ -68,34 +69,27 @@ def remove(
     from rich.markup import escape
 
     from core import settings, warehouse
-    from core.locks import RunLock
     from orchestration import console
     from sources import leftovers
 
     tenure = _loaded(context)
-    lock = RunLock(tenure.home / "run.lock")
-    lock.acquire(
-        f"sources remove {os.getpid()}",
-        wait_seconds=3600.0,
-        on_wait=lambda holder: console.ERR.print(f"waiting for run {holder} to end"),
-    )
-    try:
-        with warehouse.warehouse(
+    with (
+        _writing(tenure, "sources remove"),
+        warehouse.warehouse(
             tenure.warehouse_path,
             memory_limit=tenure.memory_limit,
             threads=tenure.threads,
             temp_directory=tenure.temp_directory,
-        ) as connection:
-            found = leftovers.find(connection, tenure.config)
-            wanted = [one for one in found if name in (one.source, one.label)]
-            if not wanted:
-                _check_name(tenure, name, found, was_loaded=leftovers.was_loaded(connection, name.partition("/")[0]))
-            if wanted and not dry_run:
-                if not yes:
-                    _ask(wanted, as_json=as_json)
-                leftovers.remove(connection, tenure.config, wanted, now=settings.utc_now())
-    finally:
-        lock.release()
+        ) as connection,
+    ):
+        found = leftovers.find(connection, tenure.config)
+        wanted = [one for one in found if name in (one.source, one.label)]
+        if not wanted:
+            _check_name(tenure, name, found, was_loaded=leftovers.was_loaded(connection, name.partition("/")[0]))
+        if wanted and not dry_run:
+            if not yes:
+                _ask(wanted, as_json=as_json)
+            leftovers.remove(connection, tenure.config, wanted, now=settings.utc_now())
     if as_json:
         status = "nothing to do" if not wanted else "would be removed" if dry_run else "removed"
         console.print_json({"status": status, "streams": [asdict(one) for one in wanted]})
@@ -109,6 +103,62 @@ def remove(
     else:
         console.OUT.print("They were removed. What is published has them until the next run.")
         console.show_next("tenure run", config=context.obj)
+
+
+@app.command("rebind", epilog="Examples: tenure sources rebind crm --dry-run · tenure sources rebind crm")
+def rebind(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="SOURCE", help="A source of tenure.yml.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would be noted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say that a source leads to the same data as before, such as a database that moved to another host: the next run goes on there."""
+    from rich.markup import escape
+
+    from core import settings, warehouse
+    from orchestration import console
+    from sources import origins
+
+    tenure = _loaded(context)
+    if name not in tenure.config.sources:
+        raise UserError(f"There is no source {name!r}.", hint=f"There are {', '.join(tenure.config.sources)}.")
+    if dry_run:
+        moved = sorted(label for label in origins.moved_streams(tenure) if label.startswith(f"{name}/"))
+    else:
+        with (
+            _writing(tenure, "sources rebind"),
+            warehouse.warehouse(tenure.warehouse_path, temp_directory=tenure.temp_directory) as connection,
+        ):
+            moved = [label for label, _ in origins.rebind(connection, tenure.config, name, settings.utc_now())]
+    if as_json:
+        console.print_json({"status": "would be rebound" if dry_run else "rebound", "streams": moved})
+    elif not moved:
+        console.OUT.print(f"What is loaded of {escape(name)} is from where it leads: there is nothing to rebind.")
+    elif dry_run:
+        console.OUT.print(
+            f"{escape(', '.join(moved))} would go on where the last run ended. Nothing was changed: --dry-run."
+        )
+    else:
+        console.OUT.print(f"{escape(', '.join(moved))} will go on where the last run ended.")
+        console.show_next("tenure run", config=context.obj)
+
+
+@contextmanager
+def _writing(tenure: Tenure, what: str) -> Iterator[None]:
+    """The lock of a run, so that nothing else writes meanwhile."""
+    from core.locks import RunLock
+    from orchestration import console
+
+    lock = RunLock(tenure.home / "run.lock")
+    lock.acquire(
+        f"{what} {os.getpid()}",
+        wait_seconds=3600.0,
+        on_wait=lambda holder: console.ERR.print(f"waiting for run {holder} to end"),
+    )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check_name(tenure: Tenure, name: str, found: Sequence[Leftover], *, was_loaded: bool) -> None:

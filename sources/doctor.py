@@ -23,7 +23,7 @@ from core.settings import Tenure
 from core.source_settings import ApiSource, StreamConfig
 from core.warehouse import Connection, identifier, literal, rows
 from core.words import counted
-from sources import ledger
+from sources import ledger, origins
 from sources.api import ApiStream
 from sources.base import StreamId, open_stream, stream_ids
 from sources.faults import UNREAD
@@ -162,6 +162,7 @@ def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS, so
         local = {name for name in others if not isinstance(tenure.config.sources[name], ApiSource)}
         asked_beside = [stream for stream in streams if stream.entity_name == "accounts" and stream.source in local]
         findings: list[StreamFinding] = []
+        moved = origins.moved_streams(tenure)
         for stream in streams:
             if source is not None and stream.source != source and stream not in asked_beside:
                 continue
@@ -173,6 +174,8 @@ def examine(tenure: Tenure, *, now: datetime, sample_rows: int = SAMPLE_ROWS, so
                 for finding in findings
             )
             finding = _examine_stream(connection, tenure, stream, now, sample_rows)
+            if finding.message is None and stream.label in moved:
+                finding = replace(finding, status="broken", message=str(moved[stream.label]))
             findings.append(finding if whole_accounts else _without_unknown_accounts(finding, tenure))
         told = [finding for finding in findings if source in (None, finding.source)]
         return Examination(tuple(told), _accounts_by_source(connection, streams))

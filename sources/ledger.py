@@ -104,6 +104,12 @@ LEDGER = {
         "reading": "varchar",
         "noted_at": "timestamp",
     },
+    "origins": {
+        "source": "varchar",
+        "stream": "varchar",
+        "origin": "varchar",
+        "noted_at": "timestamp",
+    },
     "marks": {
         "source": "varchar",
         "stream": "varchar",
@@ -328,6 +334,23 @@ def changed_mapping(
         [*mine, json.dumps(dict(reading), sort_keys=True), now],
     )
     return []
+
+
+def origin_of(connection: Connection, stream: StreamId) -> str | None:
+    """Whose data the stream's rows and cursor are from; None where that was never noted."""
+    asked = "select max(origin) from ledger.origins where source = ? and stream = ?"
+    found: str | None = scalar(connection, asked, [stream.source, stream.stream])
+    return found
+
+
+def note_origin(connection: Connection, stream: StreamId, origin: str | None, now: datetime) -> None:
+    """Note whose data the stream's rows and cursor are from; takes part in the caller's transaction."""
+    if origin == origin_of(connection, stream):
+        return
+    mine = [stream.source, stream.stream]
+    connection.execute("delete from ledger.origins where source = ? and stream = ?", mine)
+    if origin is not None:
+        connection.execute("insert into ledger.origins values (?, ?, ?, ?)", [*mine, origin, now])
 
 
 def known_marks(connection: Connection, stream: StreamId) -> dict[str, Evidence]:

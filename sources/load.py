@@ -24,7 +24,7 @@ from core.errors import Fatal, Retriable, in_short, says_full
 from core.http import tell
 from core.settings import Tenure
 from core.warehouse import Connection, Error, Interrupted, identifier, literal, rows, scalar, transaction
-from sources import ledger, numbers, periods, quarantine, users, versions
+from sources import ledger, numbers, origins, periods, quarantine, users, versions
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.faults import disordered
 from sources.ledger import LoadReport
@@ -156,11 +156,16 @@ class _Loader:
     def begin(self, *, full: bool) -> None:
         """What is done once, before the first stretch: accounts and users are loaded by then, and stay as they are."""
         self.is_full = full
+        before = origins.moved_from(self.connection, self.tenure.config, self.id)
+        if before is not None and not full:
+            raise origins.refusal(self.tenure.config, self.id, before)
+        ledger.note_origin(self.connection, self.id, self.tenure.config.sources[self.id.source].origin, self.now)
         self._note_known_accounts()
         if self.users is not None:
             self.users.note_known()
         if full:
-            self._forget_rows(f"not {periods.are_over(self.now)}" if self.stream.config.periods else "true")
+            keeps_ended = self.stream.config.periods and before is None
+            self._forget_rows(f"not {periods.are_over(self.now)}" if keeps_ended else "true")
             self.connection.execute(f"delete from {self.id.quarantine} where {self.id.mine()}")
             ledger.forget_files(self.connection, self.id, sorted(ledger.known_files(self.connection, self.id)))
             ledger.forget_marks(self.connection, self.id)

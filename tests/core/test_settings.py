@@ -49,7 +49,10 @@ def test_the_good_one_is_read(tmp_path: Path) -> None:
         (crm(streams={"accounts": STREAM}), "at least one stream must fill one of"),
         (crm(streams={"subscriptions": FACTS}), "no stream fills accounts"),
         (crm(streams={"customers": FACTS}), "no entity is called 'customers'"),
-        (crm(streams={"subscriptions": {**FACTS, "columns": {"price": "x"}}}), "subscriptions has no column price; it has"),
+        (
+            crm(streams={"subscriptions": {**FACTS, "columns": {"price": "x"}}}),
+            "subscriptions has no column price; it has",
+        ),
         (
             crm(streams={"accounts": STREAM, "subscriptions": {**FACTS, "columns": {"subscription_id": False}}}),
             "subscription_id: YAML reads no, off or false as a truth value",
