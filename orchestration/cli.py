@@ -136,7 +136,7 @@ def _tenure(context: typer.Context) -> Tenure:
 
 
 @app.command(
-    epilog="Examples: tenure run · tenure run --full · tenure run --full crm/accounts · tenure run --as-of 2024-03-01"
+    epilog="Examples: tenure run · tenure run --full crm/accounts · tenure run --rebuild · tenure run --as-of 2024-03-01"
     " · tenure --config my.yml run --json"
 )
 def run(
@@ -159,6 +159,9 @@ def run(
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train the churn model now, due or not; the gate decides about it.")
     ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build, check and publish although nothing is new.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Extract what is new, build the customer 360, check it, score who may leave, publish it."""
@@ -166,14 +169,18 @@ def run(
 
     tenure = _tenure(context)
     again = _streams(tenure, streams or (), full=full)
-    if as_of is not None and (full or retrain):
-        raise UserError("--as-of rebuilds from what is loaded; it cannot be combined with --full or --retrain.")
+    if as_of is not None and (full or retrain or rebuild):
+        raise UserError(
+            "--as-of rebuilds from what is loaded; it cannot be combined with --full, --retrain or --rebuild."
+        )
     day = _past_day(as_of) if as_of is not None else None
     if day is not None and not tenure.warehouse_path.exists():
         raise UserError("Nothing has been loaded yet that could be replayed.", hint="Run `tenure run` first.")
     job = "customer_360" if day is None else "replay"
     with console.progress_display() as listener:
-        outcome = runs.execute(tenure, job, full=again, retrain=retrain, partition=day, on_progress=listener)
+        outcome = runs.execute(
+            tenure, job, full=again, retrain=retrain, rebuild=rebuild, partition=day, on_progress=listener
+        )
     path = tenure.home / "replays" / f"{day}.duckdb" if day else tenure.serving_path
     _end(context, tenure, outcome, path, as_json=as_json)
 

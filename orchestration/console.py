@@ -179,6 +179,8 @@ def show_outcome(outcome: runs.RunOutcome, company: str) -> None:
         f"\n[bold]{escape(company)}[/]: {words}  [dim]run {outcome.run_id[:8]}, {outcome.seconds:.1f} s[/]",
         soft_wrap=True,
     )
+    if outcome.nothing_new is not None:
+        OUT.print(f"  {escape(outcome.nothing_new)} [dim](tenure run --rebuild)[/]", soft_wrap=True)
     _sentences(outcome.problems, "[red]✗[/]")
     _sentences([_of_one_kind(kind, alike) for kind, alike in outcome.warnings_by_kind.items()], "[yellow]![/]")
 

@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from core import settings, telemetry, threads
+from orchestration.instance import WHOLE_JOB
 
 if TYPE_CHECKING:
     from core.settings import Tenure
 
-JOB = "customer_360"
 PUBLISH_JOB = "publish"
 REPLAY_JOB = "replay"
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What differs from production: the configuration, streams (by their labels) of which everything is read again, training anew, or
-    resources by name."""
+    """What differs from production: the configuration, streams (by their labels) of which everything is read again, training again, going
+    on although nothing is new, or resources by name."""
 
     tenure: Tenure | None = None
     full: Collection[str] = ()
     retrain: bool = False
+    rebuild: bool = False
     resources: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -48,7 +49,7 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
     everything = dg.AssetSelection.all()
     replays = dg.AssetSelection.assets(serve.REPLAY)
     job = dg.define_asset_job(
-        JOB, everything - replays, description="The whole job: extract, build, check, predict, publish, sync."
+        WHOLE_JOB, everything - replays, description="The whole job: extract, build, check, predict, publish, sync."
     )
     publish = dg.define_asset_job(
         PUBLISH_JOB,
@@ -60,7 +61,7 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
     )
     return dg.Definitions(
         assets=[
-            *extract.assets(tenure, full=chosen.full),
+            *extract.assets(tenure, full=chosen.full, rebuild=chosen.rebuild or chosen.retrain or bool(chosen.full)),
             *transform.assets(tenure, manifest, full=bool(chosen.full)),
             *predict.assets(tenure, manifest, retrain=chosen.retrain),
             *serve.assets(tenure, manifest),
@@ -68,8 +69,8 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
         ],
         asset_checks=guard.checks(tenure),
         jobs=[job, publish, replay],
-        schedules=triggers.schedules(tenure, JOB),
-        sensors=triggers.sensors(tenure, JOB),
+        schedules=triggers.schedules(tenure, WHOLE_JOB),
+        sensors=triggers.sensors(tenure, WHOLE_JOB),
         executor=dg.in_process_executor,
         resources={
             "warehouse": resources.warehouse(tenure),

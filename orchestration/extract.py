@@ -17,9 +17,9 @@ from core.errors import Retriable
 from core.settings import Tenure
 from core.warehouse import Connection, merge_parts, rows, side_by_side
 from core.words import counted
-from orchestration import stand_ins
+from orchestration import nothing_new, stand_ins
 from orchestration.erasure.receipt import pending
-from orchestration.instance import WRITERS, mark_with_errors
+from orchestration.instance import WHOLE_JOB, WRITERS, mark_with_errors
 from orchestration.resources import Warehouse
 from sources import base, ledger, leftovers
 from sources.base import StreamId
@@ -39,11 +39,12 @@ ATTEMPTS = 4
 """How often a stream is tried that may be there a moment later: at once, then after 2, 4 and 8 seconds."""
 
 
-def assets(tenure: Tenure, *, full: Collection[str]) -> list[dg.AssetsDefinition]:
-    """The assets of extraction. Of streams whose labels are in `full`, everything is read again instead of what is new."""
+def assets(tenure: Tenure, *, full: Collection[str], rebuild: bool) -> list[dg.AssetsDefinition]:
+    """The assets of extraction. Of streams whose labels are in `full`, everything is read again instead of what is new. With `rebuild`, the
+    run goes on even if nothing is new."""
     streams = base.stream_ids(tenure.config)
     company = [_sandbox_company(tenure)] if tenure.config.sandbox else []
-    return [*company, _raw_tables(tenure, streams, full=full), _clock(tenure, streams)]
+    return [*company, _raw_tables(tenure, streams, full=full), _clock(tenure, streams, rebuild=rebuild)]
 
 
 def raw_key(stream: StreamId) -> dg.AssetKey:
@@ -245,7 +246,9 @@ def _utc(moment: datetime) -> dg.TimestampMetadataValue:
     return dg.MetadataValue.timestamp(moment.replace(tzinfo=UTC))
 
 
-def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
+def _clock(tenure: Tenure, streams: list[StreamId], *, rebuild: bool) -> dg.AssetsDefinition:
+    """The first step after the extraction, which all others wait for. Where nothing is new it makes nothing, and they are skipped."""
+
     @dg.multi_asset(
         specs=[
             dg.AssetSpec(
@@ -256,6 +259,7 @@ def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
                 owners=[DATA_TEAM],
                 metadata={"dagster/table_name": ".".join(key.path)},
                 description=description,
+                skippable=True,
             )
             for key, description in (
                 (CLOCK, "One row: the instant that facts must precede in this run."),
@@ -268,9 +272,16 @@ def _clock(tenure: Tenure, streams: list[StreamId]) -> dg.AssetsDefinition:
         name="clock",
         pool=WRITERS,
     )
-    def set_clock(warehouse: dg.ResourceParam[Warehouse]) -> Any:
+    def set_clock(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> Iterator[Any]:
         with warehouse.open() as connection:
             as_of = clock.as_of(connection, clock=tenure.config.clock, now=settings.utc_now(), replay=None)
+            may_end = context.run.job_name == WHOLE_JOB and not rebuild
+            if may_end and (since := nothing_new.since(connection, tenure, as_of, context.run_id)) is not None:
+                context.log.info(
+                    f"{nothing_new.BEGINS} since {since:%Y-%m-%d %H:%M} UTC: the published tables stay as they are."
+                )
+                return
+            nothing_new.begin(connection, as_of, context.run_id)
             clock.write(connection, as_of, is_replay=False)
             identity.write(connection, tenure.config.identity.shared_domains)
             kept = (RESTATED_DAYS, IDENTITY_LISTS, MAPPED_COLUMNS, OWNER_KEYS)

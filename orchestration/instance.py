@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 PROCESS = "tenure/process"
 """Tag of runs that the command started: the id of the process that they live in."""
 
+WHOLE_JOB = "customer_360"
+"""The job of an ordinary run."""
+
 WAITING = "Waiting for run"
 """Begins what is logged while another run holds the lock."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from core import settings
 from core.errors import TenureError
 from core.words import counted
-from orchestration import dbt
+from orchestration import dbt, nothing_new
 from orchestration.instance import PROCESS, WAITING, end_killed_runs, open_instance
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Progress:
 
 @dataclass
 class RunOutcome:
-    """What a run came to. `done`; `stopped`: published, but a stream was broken; `refused` by a check; `failed`."""
+    """What a run came to. `done`; `stopped`: published, but a stream was broken; `refused` by a check; `failed`. `nothing_new` says of a
+    run that was done since when there was nothing to do."""
 
     run_id: str
     job: str
@@ -57,6 +58,7 @@ class RunOutcome:
     checks_failed: int = 0
     warnings_by_kind: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    nothing_new: str | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -79,11 +81,12 @@ def execute(
     *,
     full: Collection[str] = (),
     retrain: bool = False,
+    rebuild: bool = False,
     partition: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> RunOutcome:
     """Run `job` to its end and tell `on_progress` what happens; a failure is an outcome, not an exception. `full` are the labels of the
-    streams of which everything is read again.
+    streams of which everything is read again; with `rebuild` the run goes on although nothing is new.
 
     Raises `TenureError` when the run cannot begin (a mistake in the configuration, models that do not parse).
     """
@@ -97,7 +100,7 @@ def execute(
     from orchestration.definitions import Overrides, build_defs
 
     parsing.join()
-    definitions = build_defs(Overrides(tenure=tenure, full=full, retrain=retrain))
+    definitions = build_defs(Overrides(tenure=tenure, full=full, retrain=retrain, rebuild=rebuild))
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
     outcome.warn("erasures", *unfinished)
@@ -201,6 +204,8 @@ class _Watcher:
                     self.waits = entry.user_message
                 self.on_progress(Progress("log", entry.step_key or "run", entry.user_message, ok=False))
             elif level == logging.INFO and entry.step_key:
+                if entry.user_message.startswith(nothing_new.BEGINS):
+                    self.outcome.nothing_new = entry.user_message
                 self.on_progress(Progress("log", entry.step_key, entry.user_message))
         elif event.is_step_start:
             self.waits = None

@@ -17,7 +17,7 @@ from core import clock, identity, settings
 from core.errors import TenureError
 from core.settings import Tenure
 from core.warehouse import Connection, scalar
-from orchestration import dbt, transform
+from orchestration import dbt, nothing_new, transform
 from orchestration.extract import DATA_TEAM, raw_key
 from orchestration.instance import WRITERS
 from orchestration.publish import Publication, git_commit, publish
@@ -60,11 +60,14 @@ def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
         with warehouse.open() as connection:
             if scalar(connection, "select is_replay from ledger.clock"):
                 raise TenureError("The working warehouse stands at a replayed day.", hint="Run `tenure run` first.")
-            counts = write_copy(connection, tenure, tenure.serving_path, context.run_id, tables)
+            made = publication_of(connection, context.run_id)
+            counts = write_copy(connection, tenure, tenure.serving_path, made, tables)
         if tenure.config.publish.postgres_url is not None:
             from orchestration.postgres import copy_to_postgres
 
             copy_to_postgres(tenure.serving_path, tenure.config.publish.postgres_url.get_secret_value())
+        with warehouse.open() as connection:
+            nothing_new.note_published(connection, tenure, context.run_id, made.publication_id, made.published_at)
         for name in sorted(views):
             context.log_event(dg.AssetObservation(name.split("."), metadata={"dagster/row_count": counts[name]}))
         rows = {f"rows of {name}": n for name, n in counts.items()}
@@ -91,11 +94,13 @@ def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
     def replay(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult[Any]:
         day = context.partition_key
         with warehouse.open() as connection:
+            nothing_new.forget(connection)
             clock.write(connection, datetime.fromisoformat(day), is_replay=True)
             identity.write(connection, tenure.config.identity.shared_domains)
         transform.build_without_assets(tenure)
         with warehouse.open() as connection:
-            counts = write_copy(connection, tenure, replay_path(tenure, day), context.run_id, tables)
+            made = publication_of(connection, context.run_id)
+            counts = write_copy(connection, tenure, replay_path(tenure, day), made, tables)
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(str(replay_path(tenure, day))),
@@ -106,17 +111,21 @@ def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
     return replay
 
 
-def write_copy(
-    connection: Connection, tenure: Tenure, path: Path, run_id: str, tables: dict[str, dict[str, Any]]
-) -> dict[str, int]:
-    """Publish the working warehouse to `path` as what `run_id` made of it; the rows of each table."""
-    publication = Publication(
+def publication_of(connection: Connection, run_id: str) -> Publication:
+    """A publication of the working warehouse as what `run_id` made of it."""
+    return Publication(
         publication_id=str(uuid.uuid4()),
         run_id=run_id,
         published_at=settings.utc_now(),
         as_of_at=scalar(connection, "select as_of_at from ledger.clock"),
         git_commit=git_commit(),
     )
+
+
+def write_copy(
+    connection: Connection, tenure: Tenure, path: Path, publication: Publication, tables: dict[str, dict[str, Any]]
+) -> dict[str, int]:
+    """Publish the working warehouse to `path`; the rows of each table."""
     ledger = Ledger(tenure.ledger_url, create=False)
     try:
         return publish(

@@ -334,14 +334,14 @@ print(json.dumps({"seen": seen, "opens": opens, "mixed": mixed}))
 
 @pytest.fixture(scope="session")
 def lived(new_home: Callable[..., Home], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A company with a model through three runs: one, the same again, and eight days later; a second process reads the
-    published copy all the time. What each run said, what was published, and the scores. Do not change it."""
+    """A company with a model through four runs: one, one with nothing new, the same built again, and eight days later; a second
+    process reads the published copy all the time. What each run said, what was published, and the scores. Do not change it."""
     home = new_home("lived", GATE, model=True, accounts=400, months=18)
     told: dict[str, Any] = {"home": home}
     stop = tmp_path_factory.mktemp("reader") / "stop"
 
-    def live(name: str) -> None:
-        told[name] = home.must("run")
+    def live(name: str, *options: str) -> None:
+        told[name] = home.must("run", *options)
         told[f"{name}_rows"] = published_rows(home.path / "serving.duckdb")
         told[f"{name}_scores"] = home.scores()
 
@@ -353,7 +353,8 @@ def lived(new_home: Callable[..., Home], tmp_path_factory: pytest.TempPathFactor
         text=True,
     )
     try:
-        live("second")
+        live("again")
+        live("second", "--rebuild")
         told["advanced"] = home.must("sandbox", "advance", "--days", "8")
         live("third")
     finally:

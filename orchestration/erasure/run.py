@@ -255,7 +255,8 @@ def _built_and_published(tenure: Tenure, run_id: str, *, has_scores: bool) -> li
                 transform.build_without_assets(tenure, after_scores=True)
         tables = dbt.published_tables(json.loads(manifest.read_text(encoding="utf-8")))
         with _writing(tenure) as connection:
-            serve.write_copy(connection, tenure, tenure.serving_path, run_id, tables)
+            made = serve.publication_of(connection, run_id)
+            serve.write_copy(connection, tenure, tenure.serving_path, made, tables)
     except TenureError as error:
         said = " ".join(error.message.split())
         return [

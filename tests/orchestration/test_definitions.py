@@ -16,8 +16,8 @@ import pytest
 from core import settings
 from core.locks import RunLock
 from orchestration import dbt, triggers
-from orchestration.definitions import JOB, Overrides, build_defs
-from orchestration.instance import WRITERS
+from orchestration.definitions import Overrides, build_defs
+from orchestration.instance import WHOLE_JOB, WRITERS
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_assets_are_called_schema_and_table_and_say_what_they_are(graph: Any) ->
 
 
 def test_everything_that_writes_to_the_warehouse_is_in_one_pool(defs: dg.Definitions) -> None:
-    job = defs.resolve_job_def(JOB)
+    job = defs.resolve_job_def(WHOLE_JOB)
     pools = {node.name: node.definition.pools for node in job.graph.nodes}
     assert pools.pop("sandbox__company") == set()
     assert pools.pop("sync__hubspot") == set()  # reads the published copy
