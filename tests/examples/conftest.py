@@ -172,7 +172,7 @@ OULAD_DUE_BY_MONTH = f"""
 OULAD_OWED = f"""
     with dates as (select cast(unnest(generate_series(date '2013-03-01', date '2015-05-01', interval 1 month)) as date) as day)
     select day as month, count(*) as value from dates
-    join ({OULAD_DUE}) on due_on < day and due_on >= day - 365 and (handed_in_on is null or handed_in_on >= day)
+    join ({OULAD_DUE}) on due_on < day and (handed_in_on is null or handed_in_on >= day)
     group by day order by day
 """
 
