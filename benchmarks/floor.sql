@@ -15,9 +15,9 @@ create temp macro from_epoch(seconds) as make_timestamp(seconds * 1000000);
 -- Whether a value was given that cannot be read; whether a moment is one at which nothing can have happened, or be planned.
 create temp macro lost(given, typed) as given is not null and typed is null;
 create temp macro impossible(moment) as
-    coalesce(moment < timestamp '1970-01-01' or moment > getvariable('latest'), false);
+    coalesce(moment < timestamp '1980-01-01' or moment > getvariable('latest'), false);
 create temp macro unplannable(moment) as
-    coalesce(moment < timestamp '1970-01-01' or moment > getvariable('latest_planned'), false);
+    coalesce(moment < timestamp '1980-01-01' or moment > getvariable('latest_planned'), false);
 create temp macro pct(part, whole) as case when whole <> 0 then 100.0 * (part::double / whole::double) end;
 create temp macro days_between(earlier, later) as date_diff('day', earlier::date, later::date);
 
