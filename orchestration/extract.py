@@ -281,7 +281,7 @@ def _clock(tenure: Tenure, streams: list[StreamId], *, rebuild: bool) -> dg.Asse
                     f"{nothing_new.BEGINS} since {since:%Y-%m-%d %H:%M} UTC: the published tables stay as they are."
                 )
                 return
-            nothing_new.begin(connection, as_of, context.run_id)
+            nothing_new.begin(connection, tenure, as_of, context.run_id)
             clock.write(connection, as_of, is_replay=False)
             identity.write(connection, tenure.config.identity.shared_domains)
             kept = (RESTATED_DAYS, IDENTITY_LISTS, MAPPED_COLUMNS, OWNER_KEYS)

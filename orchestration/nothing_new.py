@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -28,6 +27,7 @@ BEGINS = "Nothing is new"
 _TABLE = {
     "run_id": "varchar",
     "as_of_at": "timestamp",
+    "built_from": "varchar",
     "fingerprint": "varchar",
     "publication_id": "varchar",
     "published_at": "timestamp",
@@ -49,12 +49,13 @@ _CODE = ("core", "sources", "data_quality", "ml", "activation", "orchestration",
 _LIBRARIES = ("duckdb", "dbt-core", "dbt-duckdb", "great-expectations", "xgboost-cpu", "mlflow")
 
 
-def begin(connection: Connection, as_of: datetime, run_id: str) -> None:
-    """Note that a run begins to build: until it has published, nothing that is published can be relied on."""
+def begin(connection: Connection, tenure: Tenure, as_of: datetime, run_id: str) -> None:
+    """Note that a run begins to build, and from what: until it has published, nothing that is published can be relied on."""
     ensure_table(connection, "ledger", "published_from", _TABLE)
+    begun = [run_id, as_of, _named(_built_from(connection, tenure, as_of))]
     connection.execute("begin transaction")
     connection.execute("delete from ledger.published_from")
-    connection.execute("insert into ledger.published_from (run_id, as_of_at) values (?, ?)", [run_id, as_of])
+    connection.execute("insert into ledger.published_from (run_id, as_of_at, built_from) values (?, ?, ?)", begun)
     connection.execute("commit")
 
 
@@ -67,11 +68,16 @@ def forget(connection: Connection) -> None:
 def note_published(
     connection: Connection, tenure: Tenure, run_id: str, publication_id: str, published_at: datetime
 ) -> None:
-    """Note what was published, if `run_id` is the run that built it, with every stream."""
+    """Note what was published, if `run_id` is the run that built it, with every stream, and nothing that it is made of has changed since it
+    began; a training of the run itself is no such change."""
     ensure_table(connection, "ledger", "published_from", _TABLE)
     stopped = scalar(connection, "select 1 from ledger.loads where run_id = ? and status = 'stopped' limit 1", [run_id])
-    found = rows(connection, "select as_of_at from ledger.published_from where run_id = ?", [run_id])
-    if found and not stopped:
+    found = rows(connection, "select as_of_at, built_from from ledger.published_from where run_id = ?", [run_id])
+    if (
+        found
+        and not stopped
+        and found[0]["built_from"] == _named(_built_from(connection, tenure, found[0]["as_of_at"]))
+    ):
         connection.execute(
             "update ledger.published_from set fingerprint = ?, publication_id = ?, published_at = ? where run_id = ?",
             [fingerprint(connection, tenure, found[0]["as_of_at"]), publication_id, published_at, run_id],
@@ -101,15 +107,22 @@ def since(connection: Connection, tenure: Tenure, as_of: datetime, run_id: str) 
 
 def fingerprint(connection: Connection, tenure: Tenure, as_of: datetime) -> str:
     """A name for everything that the published tables are made of."""
-    made_of = [
+    return _named([*_built_from(connection, tenure, as_of), *_registry(tenure)])
+
+
+def _named(made_of: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(made_of).encode()).hexdigest()
+
+
+def _built_from(connection: Connection, tenure: Tenure, as_of: datetime) -> list[str]:
+    """What a run has in hand when it begins to build."""
+    return [
         str(as_of.date()),
         json.dumps(tenure.config.model_dump(mode="json"), sort_keys=True),
         _code(),
-        *_registry(tenure),
         *_loaded(connection),
         json.dumps(sorted(suppression.load(tenure.home).hashes)),
     ]
-    return hashlib.sha256("\n".join(made_of).encode()).hexdigest()
 
 
 def _loaded(connection: Connection) -> Iterator[str]:
@@ -139,9 +152,8 @@ def _registry(tenure: Tenure) -> Iterator[str]:
         yield f"models {found.st_size} {found.st_mtime_ns}"
 
 
-@lru_cache(maxsize=1)
 def _code() -> str:
-    """The program, as it was when this process first asked, and the libraries that make the tables."""
+    """The program as it stands in its files, and the libraries that make the tables."""
     digest = hashlib.sha256()
     for folder in _CODE:
         for path in sorted((PROJECT_ROOT / folder).rglob("*")):

@@ -101,6 +101,7 @@ class PostHogStandIn(StandIn):
                 told = (
                     "select uuid, event, distinct_id, properties, timestamp::timestamptz as timestamp,"
                     f" created_at::timestamptz as created_at from events where cast(created_at as date) = date '{day}'"
+                    " order by events.created_at, uuid"
                 )
                 if format_ == "jsonl":
                     told = f"select * replace (properties::json as properties) from ({told})"

@@ -344,13 +344,13 @@ def origin_of(connection: Connection, stream: StreamId) -> str | None:
 
 
 def note_origin(connection: Connection, stream: StreamId, origin: str | None, now: datetime) -> None:
-    """Note whose data the stream's rows and cursor are from; takes part in the caller's transaction."""
-    if origin == origin_of(connection, stream):
+    """Note whose data the stream's rows and cursor are from; what was noted stays where that is not known. Takes part in the caller's
+    transaction."""
+    if origin is None or origin == origin_of(connection, stream):
         return
     mine = [stream.source, stream.stream]
     connection.execute("delete from ledger.origins where source = ? and stream = ?", mine)
-    if origin is not None:
-        connection.execute("insert into ledger.origins values (?, ?, ?, ?)", [*mine, origin, now])
+    connection.execute("insert into ledger.origins values (?, ?, ?, ?)", [*mine, origin, now])
 
 
 def known_marks(connection: Connection, stream: StreamId) -> dict[str, Evidence]:

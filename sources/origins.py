@@ -23,8 +23,10 @@ def moved_from(connection: Connection, config: Config, stream: StreamId) -> str 
     before, now = ledger.origin_of(connection, stream), config.sources[stream.source].origin
     if None in (before, now) or before == now:
         return None
-    read = f"select 1 from {stream.table} where {stream.mine()} limit 1"
-    was_read = ledger.saved_cursor(connection, stream) is not None or scalar(connection, read) is not None
+    was_read = ledger.saved_cursor(connection, stream) is not None or any(
+        scalar(connection, f"select 1 from {table} where {stream.mine()} limit 1") is not None
+        for table in (stream.table, stream.quarantine)
+    )
     return before if was_read else None
 
 
@@ -48,6 +50,7 @@ def moved_streams(tenure: Tenure) -> dict[str, Fatal]:
             for stream in stream_ids(tenure.config)
             if table_exists(connection, "ledger", "origins")
             and table_exists(connection, *stream.table.split("."))
+            and table_exists(connection, *stream.quarantine.split("."))
             and (before := moved_from(connection, tenure.config, stream)) is not None
         }
 

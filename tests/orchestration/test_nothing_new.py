@@ -27,7 +27,7 @@ class Copy:
         with warehouse(self.tenure.serving_path, read_only=True) as connection:
             (made,) = rows(connection, "from publication")
         with warehouse(self.tenure.warehouse_path) as connection:
-            nothing_new.begin(connection, made["as_of_at"], made["run_id"])
+            nothing_new.begin(connection, self.tenure, made["as_of_at"], made["run_id"])
             said = made["run_id"], made["publication_id"], made["published_at"]
             nothing_new.note_published(connection, self.tenure, *said)
 
@@ -98,7 +98,7 @@ def test_a_stream_that_was_stopped_is_built_now_and_the_next_time(copy: Copy, co
         "insert into ledger.loads by name select * replace ('stopped' as status, 'next' as run_id) from ledger.loads limit 1"
     )
     assert nothing_new.since(connection, copy.tenure, as_of, "next") is None
-    nothing_new.begin(connection, as_of, "next")
+    nothing_new.begin(connection, copy.tenure, as_of, "next")
     nothing_new.note_published(connection, copy.tenure, "next", "p", as_of)
     assert rows(connection, "select fingerprint from ledger.published_from") == [{"fingerprint": None}]
 
@@ -150,7 +150,7 @@ def test_what_a_destination_has_not_received_is_sent(lived: Any, tmp_path: Path,
 def test_until_a_run_has_published_the_next_one_builds(copy: Copy, connection: Connection) -> None:
     """As after a kill, or a check that refused."""
     as_of = scalar(connection, "select as_of_at from ledger.clock")
-    nothing_new.begin(connection, as_of, "killed")
+    nothing_new.begin(connection, copy.tenure, as_of, "killed")
     assert nothing_new.since(connection, copy.tenure, as_of, "next") is None
     publication = rows(connection, "select 'p' as id, timestamp '2024-01-01' as at")[0]
     nothing_new.note_published(connection, copy.tenure, "another run", publication["id"], publication["at"])
@@ -159,6 +159,16 @@ def test_until_a_run_has_published_the_next_one_builds(copy: Copy, connection: C
         id_ = scalar(published, "select publication_id from publication")
     nothing_new.note_published(connection, copy.tenure, "killed", id_, publication["at"])
     assert nothing_new.since(connection, copy.tenure, as_of, "next") == publication["at"]
+
+
+def test_what_changed_while_a_run_built_is_built_by_the_next(copy: Copy, connection: Connection) -> None:
+    as_of = scalar(connection, "select as_of_at from ledger.clock")
+    nothing_new.begin(connection, copy.tenure, as_of, "long")
+    connection.execute(ROW)
+    with warehouse(copy.tenure.serving_path, read_only=True) as published:
+        id_ = scalar(published, "select publication_id from publication")
+    nothing_new.note_published(connection, copy.tenure, "long", id_, as_of)
+    assert nothing_new.since(connection, copy.tenure, as_of, "next") is None
 
 
 def test_the_registry_of_models_counts(lived: Any, tmp_path: Path) -> None:

@@ -199,3 +199,19 @@ def test_periods_of_another_database_do_not_stay(shop: Any) -> None:
     shop.load(full=True)
     plans = "select distinct plan from raw_database.subscriptions order by 1"
     assert shop.query(plans) == [("second one",), ("second two",)]
+
+
+def test_a_stream_whose_rows_all_wait_in_quarantine_is_bound_too(company: Any, databases: tuple[str, str]) -> None:
+    unknown = {**PERIODS, "account_id": "name"}
+    both = {**streams(), "subscriptions": {"table": "accounts", "periods": True, "columns": unknown}}
+    company.sources(shop={"connector": "database", "url": databases[0], "streams": both})
+    assert company.load()["subscriptions"].rows_quarantined == 2
+    company.document["sources"]["shop"]["url"] = databases[1]
+    assert company.load()["subscriptions"].status == "stopped"
+
+
+def test_what_was_noted_stays_where_a_source_does_not_say_where_it_leads(shop: Any, databases: tuple[str, str]) -> None:
+    shop.document["sources"]["shop"]["url"] = f"sqlite:///{shop.folder / 'app.sqlite'}"
+    shop.load()
+    shop.document["sources"]["shop"]["url"] = databases[1]
+    assert shop.load()["accounts"].status == "stopped"
