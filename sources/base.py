@@ -114,8 +114,8 @@ class Chunk:
     `told` names the files in what DuckDB says, where it reads copies of them.
     `names` are those of the source's columns, with what they are called in `relation` (`names.sql_names`); None where they are called
     the same. It may have more than `relation`, which need not have columns that no mapping reads.
-    `has_unreadable` says that `relation` has a column `_unreadable`: for a row with a value that no text or number can hold, which
-    column, value and why.
+    `has_unreadable` says that `relation` has a column `_unreadable`: a list of the row's values that no text or number can hold, each
+    with the `name` of its column in `relation` and a `detail` that says what is there and why not; NULL where there are none.
     `quoted`, where values keep their type (JSON), says whether a key has texts among its values.
     """
 

@@ -91,6 +91,16 @@ class Checks:
         return f"case when {anything} then nullif(cast({noted} as varchar), '[]') end"
 
 
+def binding_columns(entity: Entity, unasked: Collection[str]) -> frozenset[str]:
+    """The columns whose values break their row where they cannot be read; `unasked` ones may be empty."""
+    return frozenset(
+        column.name
+        for column in entity.columns
+        if (column.required and column.name not in unasked)
+        or column.name in (entity.key, entity.ended_at, "account_id")
+    )
+
+
 def checks(
     entity: Entity,
     mappings: Mapping[str, ColumnMapping],
@@ -99,14 +109,11 @@ def checks(
     now: datetime,
     earliest: datetime,
     unasked: Collection[str],
+    unheld: Mapping[str, Sequence[str]],
 ) -> Checks:
-    """The checks of rows of `entity` that are mapped by `mappings`; `unasked` columns may be empty though the contract requires them."""
-    binding = {
-        column.name
-        for column in entity.columns
-        if (column.required and column.name not in unasked)
-        or column.name in (entity.key, entity.ended_at, "account_id")
-    }
+    """The checks of rows of `entity` that are mapped by `mappings`; `unasked` columns may be empty though the contract requires them.
+    `unheld` are the source's columns that an optional column is read from and whose values `_unreadable` may list."""
+    binding = binding_columns(entity, unasked)
     unreadable = {
         column.name: _unreadable(column, mappings.get(column.name), readings.get(column.name))
         for column in entity.columns
@@ -123,7 +130,12 @@ def checks(
         if (column.required or column.name == entity.key) and column.name not in may_be_empty
     ]
     values = {
-        name: (*unreadable[name], *implausible[name], *(fault for later, fault in disordered if later == name))
+        name: (
+            *(_unheld(entity.column(name), names) for names in [unheld.get(name)] if names),
+            *unreadable[name],
+            *implausible[name],
+            *(fault for later, fault in disordered if later == name),
+        )
         for name in entity.column_names
     }
     return Checks(
@@ -134,13 +146,32 @@ def checks(
             *(fault for later, fault in disordered if later in binding),
         ),
         values=values,
-        binding=frozenset(binding),
+        binding=binding,
         timestamps=frozenset(
             column.name
             for column in entity.columns
             if column.type == "timestamp" and not column.required and column.name in mappings
         ),
     )
+
+
+def unheld_row(optional: Collection[str], personal: Collection[str]) -> Fault:
+    """The row has a value that no text or number can hold, in a column of its source that is not among those that only `optional`
+    columns of the contract are read from. Values of `personal` ones are not repeated."""
+    others = f"list_filter(_unreadable, lambda u: not list_contains({_list(optional)}, u.name))"
+    first = f"{others}[1]"
+    shown = f"case when list_contains({_list(personal)}, {first}.name) then {first}.name || ' cannot be read' else {first}.detail end"
+    return Fault(f"_unreadable is not null and len({others}) > 0", "'unreadable_value'", shown)
+
+
+def _unheld(column: Column, names: Collection[str]) -> Fault:
+    found = f"list_filter(_unreadable, lambda u: list_contains({_list(names)}, u.name))"
+    detail = literal(f"{column.name} cannot be read") if column.personal else f"{found}[1].detail"
+    return Fault(f"_unreadable is not null and len({found}) > 0", "'unreadable_value'", detail)
+
+
+def _list(names: Collection[str]) -> str:
+    return f"cast([{', '.join(literal(name) for name in sorted(names))}] as varchar[])"
 
 
 def _unreadable(column: Column, mapping: ColumnMapping | None, reading: Reading | None) -> list[Fault]:

@@ -12,7 +12,7 @@ broken, in 0.05 s instead of 0.6 s).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -170,6 +170,7 @@ def compile_mapping(
     columns, group = compiler.columns()
     unasked = {"created_at"} if derived_accounts else set[str]()
     unasked |= {"account_id"} if by_user else set()
+    unheld = compiler.unheld(faults.binding_columns(stream.entity, unasked)) if chunk.has_unreadable else {}
     checks = faults.checks(
         stream.entity,
         effective_columns(stream.entity, config),
@@ -177,10 +178,12 @@ def compile_mapping(
         now=now,
         earliest=earliest,
         unasked=unasked,
+        unheld=unheld,
     )
     said = []
     if chunk.has_unreadable:
-        said.append(Fault("_unreadable is not null", "'unreadable_value'", "_unreadable"))
+        optional = {name for names in unheld.values() for name in names}
+        said.append(faults.unheld_row(optional, compiler.read_by(c.name for c in stream.entity.columns if c.personal)))
     if chunk.has_incomplete:
         said.append(Fault("_incomplete is not null", "'incomplete_record'", "_incomplete"))
     if chunk.has_malformed:
@@ -290,6 +293,26 @@ class _Compiler:
         types = {name: self._type_of(name, mapping, source) for name, mapping in mappings.items()}
         self._stop()
         return tuple(self._column(column, mappings, types, source) for column in entity.columns), group
+
+    def read_by(self, columns: Iterable[str]) -> set[str]:
+        """The source's columns, by their names in SQL, that the mappings of `columns` name."""
+        return {name for column in columns for name in self.mentioned.get(column, ())}
+
+    def unheld(self, binding: Collection[str]) -> dict[str, list[str]]:
+        """Of each column that the row can do without, the source's columns that it is read from, but for those that anything else of
+        the stream needs too. A group's values are not told apart: there, nothing."""
+        if self.config.group_by:
+            return {}
+        config, names = self.config, list(self.names.values())
+        others = filter(None, (config.where, config.join, config.unnest, config.deleted_at, self.join))
+        needed = self.read_by(binding) | {name for sql in others for name in _mentioned(sql, names)}
+        keys = (*config.primary_key, *filter(None, (config.cursor,)))
+        needed |= {self.names.get(key, key) for key in keys}
+        return {
+            column: [name for name in mentioned if name not in needed]
+            for column, mentioned in self.mentioned.items()
+            if column not in binding
+        }
 
     def _check_list(self, unnest: str, joined: str) -> None:
         kind = self._type_of("`unnest`", ColumnMapping(sql=unnest), joined)

@@ -93,13 +93,18 @@ def _parquet_columns(shape: Shape, selected: Mapping[str, str]) -> list[str]:
         f"{f'try(decode({identifier(read_as[name])}))' if name in as_bytes else identifier(read_as[name])} as {identifier(sql)}"
         for name, sql in selected.items()
     ]
-    unreadable = " ".join(
-        f"when {column} is not null and try(decode({column})) is null then {literal(f'{name} is not text but bytes: ')}"
-        f" || left(hex({column}), 60)"
+    found = {
+        name: f"{column} is not null and try(decode({column})) is null"
         for name in as_bytes
         for column in [identifier(read_as[name])]
+    }
+    listed = ", ".join(
+        f"case when {is_bad} then {{'name': {literal(selected[name])}, 'detail': {literal(f'{name} is not text but bytes: ')}"
+        f" || left(hex({identifier(read_as[name])}), 60)}} end"
+        for name, is_bad in found.items()
     )
-    return [*columns, f"case {unreadable} end as _unreadable"] if unreadable else columns
+    unreadable = f"case when {' or '.join(found.values())} then list_filter([{listed}], lambda u: u is not null) end"
+    return [*columns, f"{unreadable} as _unreadable"] if found else columns
 
 
 def bytes_in(shape: Shape, selected: Mapping[str, str]) -> list[str]:

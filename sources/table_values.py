@@ -29,18 +29,20 @@ def to_arrow(
     columns: Mapping[str, tuple[type | None, Sequence[Any]]], null_words: Collection[str]
 ) -> tuple[pa.Table, bool]:
     """A table of `columns`, which are Python types (None: no declared one) with values, and whether it has `_unreadable`: of each row the
-    first value that its column cannot hold, in words."""
+    values that their columns cannot hold, by the column's name and in words."""
     arrays: dict[str, pa.Array] = {}
-    unreadable: dict[int, str] = {}
+    unreadable: dict[int, list[dict[str, str]]] = {}
     size = 0
     for name, (kind, values) in columns.items():
         size = len(values)
         arrays[name], bad = _array(kind, values, null_words)
         for row in bad:
             shown = as_text(_plain(values[row])) or ""
-            unreadable.setdefault(row, f"{name} '{shown[:_SHOWN]}' is not a value of its type ({_NAMES[kind]})")
+            said = f"{name} '{shown[:_SHOWN]}' is not a value of its type ({_NAMES[kind]})"
+            unreadable.setdefault(row, []).append({"name": name, "detail": said})
     if unreadable:
-        arrays["_unreadable"] = pa.array([unreadable.get(row) for row in range(size)], pa.string())
+        listed = pa.list_(pa.struct({"name": pa.string(), "detail": pa.string()}))
+        arrays["_unreadable"] = pa.array([unreadable.get(row) for row in range(size)], listed)
     return pa.table(arrays), bool(unreadable)
 
 

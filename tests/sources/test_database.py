@@ -469,12 +469,13 @@ def test_times_that_python_cannot_hold_break_their_row_only(company, pg, cursor)
     )
     connected(company, pg, accounts={**ACCOUNTS, "cursor": cursor}, usage_events=EVENTS)
     report = company.load()["accounts"]
-    assert (report.status, report.rows_quarantined) == ("loaded", 2), report.message
+    roman = "created '0044-03-15 00:00:00 BC' is not a value of its type (timestamp)"
+    forever = "changed 'infinity' is not a value of its type (timestamp)"
+    assert report.status == "loaded", report.message
+    # Without a cursor nobody needs to know when a row changed.
+    assert company.details("accounts") == ([forever, roman] if cursor else [roman])
+    assert report.values_unread == (0 if cursor else 1)
     assert {reason for *_, reason in company.quarantined("accounts")} == {"unreadable_value"}
-    assert company.details("accounts") == [
-        "changed 'infinity' is not a value of its type (timestamp)",
-        "created '0044-03-15 00:00:00 BC' is not a value of its type (timestamp)",
-    ]
 
 
 def test_numbers_of_any_size_break_their_row_or_keep_their_digits(company, pg):
@@ -498,12 +499,10 @@ def test_numbers_of_any_size_break_their_row_or_keep_their_digits(company, pg):
     company.load()
     assert company.query("select account_id, name from raw_database.accounts order by 1") == [
         ("12345678901234567890123456789012345678", "Aé"),
+        ("5012", None),
         ("7", None),
     ]
-    assert company.details("accounts") == [
-        f"id '1{'0' * 50}' is not a value of its type (number)",
-        "name 'b'\\xc3'' is not a value of its type (text)",
-    ]
+    assert company.details("accounts") == [f"id '1{'0' * 50}' is not a value of its type (number)"]
     found = company.query("select invoice_id, cast(amount as varchar) from raw_database.invoices order by 1")
     assert found == [("1", "12.30"), ("3", "0.00")]
     assert company.details("invoices") == [f"amount '1{'0' * 59}' is not a value of its type (number)"]
@@ -540,7 +539,10 @@ def test_what_a_column_of_sqlite_does_not_promise_breaks_its_row_and_words_for_n
         }
     )
     reports = company.load()
-    assert company.query("select account_id, name from raw_database.accounts") == [("1", "One")], reports
+    assert company.query("select account_id, name from raw_database.accounts order by 1") == [
+        ("1", "One"),
+        ("2", None),
+    ], reports
     assert company.query("select invoice_id, due_at, failed_payments from raw_database.invoices") == [("1", None, None)]
     assert company.details("invoices") == [
         "account 'one' is not a value of its type (whole number)",

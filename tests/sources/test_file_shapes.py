@@ -205,10 +205,31 @@ def test_text_without_a_mark_in_parquet_is_decoded_and_what_is_no_text_is_quaran
     }
     pq.write_table(pa.table(table), shop.data / "acc.parquet")
     report = shop.load()["accounts"]
-    assert report.rows_read == 4, report.message
-    assert shop.query(FOUND) == [("A1", "Café"), ("Kö1", None)]
-    assert shop.quarantined("accounts") == [("acc.parquet", 3, "unreadable_value"), ("acc.parquet", 4, "null_key")]
-    assert shop.details("accounts") == ["name is not text but bytes: C328", "account_id is empty"]
+    assert (report.rows_read, report.values_unread) == (4, 1), report.message
+    assert shop.query(FOUND) == [("A1", "Café"), ("A3", None), ("Kö1", None)]
+    assert shop.unread("accounts") == ["name cannot be read"]
+    assert shop.quarantined("accounts") == [("acc.parquet", 4, "null_key")]
+    assert shop.details("accounts") == ["account_id is empty"]
+
+
+def test_bytes_break_their_row_where_it_cannot_do_without_them_and_are_never_a_default(shop):
+    columns = {**ACCOUNTS, "name": "coalesce(name, 'nobody')", "owner_email": "mail", "segment": "size"}
+    shop = with_accounts(shop, files="acc*", columns=columns, where="size is distinct from 'none'")
+    bad = b"\xc3\x28"
+    table = {
+        "id": [b"1", b"2", b"3", bad],
+        "name": [bad, b"Two", b"Three", b"Four"],
+        "mail": [b"a@x.com", bad, b"c@x.com", b"d@x.com"],
+        "size": [b"small", b"small", bad, b"small"],
+        "created": [datetime(2024, 1, 1)] * 4,
+    }
+    pq.write_table(pa.table(table), shop.data / "acc.parquet")
+    report = shop.load()["accounts"]
+    assert (report.rows_inserted, report.rows_quarantined, report.values_unread) == (2, 2, 2), report.message
+    found = shop.query("select account_id, name, owner_email from raw_files.accounts order by 1")
+    assert found == [("1", None, "a@x.com"), ("2", "Two", None)]
+    assert shop.unread("accounts") == ["name cannot be read", "owner_email cannot be read"]
+    assert shop.details("accounts") == ["size is not text but bytes: C328", "id is not text but bytes: C328"]
 
 
 # --- workbooks -----------------------------------------------------------------------------------------------------
