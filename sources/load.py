@@ -342,7 +342,7 @@ class _Loader:
             by_user=self.users is not None,
         )
         if self.stream.config.join:
-            self._check_join(chunk, self.stream.config.join)
+            self._check_join(chunk, mapped.joined)
         if self.is_first and not self.has_items:
             self._look_for_items(chunk, mapped)
         if not self.is_first:

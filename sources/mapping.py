@@ -24,7 +24,7 @@ from core.warehouse import BinderError, Connection, Error, identifier, literal
 from sources import faults, numbers, timestamps
 from sources.base import Chunk, StreamId
 from sources.faults import Checks, Fault, Reading
-from sources.names import exact
+from sources.names import exact, exact_join
 from sources.numbers import Evidence
 from sources.texts import FLOATS, ID_TEXT, id_of, is_inexact, null_words, once, shown_id, trimmed, without_null_words
 from sources.timestamps import Word
@@ -86,7 +86,10 @@ class Mapped:
     columns: tuple[MappedColumn, ...]
     said: tuple[Fault, ...]
     checks: Checks
+    joined: str
+    """What the configuration joins to the source."""
     join: str
+    """The same with the items of the source's lists."""
     group: tuple[tuple[str, str], ...] | None
     group_by: tuple[str, ...]
 
@@ -188,7 +191,7 @@ def compile_mapping(
         said.append(Fault("_incomplete is not null", "'incomplete_record'", "_incomplete"))
     if chunk.has_malformed:
         said.append(Fault("_malformed", "'malformed_row'", "'the line is not a JSON object'"))
-    return Mapped(columns, tuple(said), checks, compiler.join, group, compiler.group_by)
+    return Mapped(columns, tuple(said), checks, compiler.joined, compiler.join, group, compiler.group_by)
 
 
 def texts_of_numbers(connection: Connection, entity: Entity, config: StreamConfig, chunk: Chunk) -> dict[str, str]:
@@ -255,14 +258,18 @@ class _Compiler:
         self.names = _given_names(connection, chunk)
         self.unclear = {name: found.advice for name, found in evidence.items() if found.is_unclear}
         self.problems: list[str] = []
+        self.joined, problem = exact_join(connection, config.join or "", self.names)
+        if problem is not None:
+            self.problems.append(f"`join`: {problem}")
         self.unnest = self._exact("`unnest`", config.unnest) if config.unnest else None
-        self.join = " ".join(filter(None, (config.join, _each_item(self.unnest, chunk) if self.unnest else None)))
+        self.join = " ".join(filter(None, (self.joined, _each_item(self.unnest, chunk) if self.unnest else None)))
         self.group_by: tuple[str, ...] = ()
 
     def columns(self) -> tuple[tuple[MappedColumn, ...], tuple[tuple[str, str], ...] | None]:
         entity = self.stream.entity
         source = f"{self.chunk.relation} {self.join}"
-        joined = f"{self.chunk.relation} {self.config.join or ''}"
+        joined = f"{self.chunk.relation} {self.joined}"
+        self._stop()
         problem = self._try(f"select 1 from {joined} limit 0")
         if problem is not None:
             self.problems.append(f"`join`: {problem}")
@@ -441,7 +448,7 @@ class _Compiler:
 
     def _exact(self, name: str, sql: str, joins: Sequence[str] = ()) -> str:
         """SQL that names the columns as they are called in the chunk."""
-        named, problem = exact(self.connection, sql, {**{one: one for one in joins}, **self.names}, joins)
+        named, problem = exact(self.connection, sql, self.names, self.joined, joins)
         if problem is not None:
             self.problems.append(f"{name} ← {sql}: {problem}")
         return named

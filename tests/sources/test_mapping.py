@@ -144,3 +144,63 @@ def test_a_sum_over_text_says_how_to_make_it_a_number(company):
     company.document["sources"]["app"]["streams"]["subscriptions"]["columns"] = columns
     report = company.load()["subscriptions"]
     assert (report.rows_inserted, report.rows_quarantined) == (1, 1)
+
+
+LOOKED_UP = {"lookups": {"extra": "extra.csv"}, "join": "as a left join extra as e on e.account = a.id"}
+
+
+def looked_up(company, header="account,plan,kind", **stream):
+    """Accounts with what a second file says of them."""
+    company.write("extra.csv", f"{header}\n1,gold,x\n")
+    company.write("accounts.csv", "id,ID,created\n1,A1,2024-01-01\n")
+    columns = {"account_id": "a.id", "created_at": "created", **stream.pop("columns", {})}
+    company.streams(
+        accounts={"files": "accounts*", "columns": columns, **LOOKED_UP, **stream},
+        invoices={"files": "none", "columns": {"invoice_id": "id"}},
+    )
+    return company.load()["accounts"]
+
+
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        ({"columns": {"segment": "e.PLAN"}}, "extra has no column PLAN, but plan"),
+        ({"columns": {"segment": "upper(Plan)"}}, "extra has no column Plan, but plan"),
+        ({"columns": {"segment": "(select max(PLAN) from extra)"}}, "extra has no column PLAN, but plan"),
+        ({"columns": {"segment": "a.CREATED"}}, "the source has no column CREATED, but created"),
+        ({"join": "as a left join extra as e on e.ACCOUNT = a.id"}, "extra has no column ACCOUNT, but account"),
+        ({"join": "as a left join extra as e on e.account = a.Id"}, "the source has no column Id, but id"),
+        (
+            {"join": "as a left join (select account as id, plan, kind from extra where PLAN > '') as e using (id)"},
+            "extra has no column PLAN, but plan",
+        ),
+        (
+            {"join": "as a left join (select account as id, plan, kind from extra) as e using (ID)"},
+            "`using (ID)` cannot tell",
+        ),
+    ],
+)
+def test_names_are_matched_exactly_in_lookups_joins_and_subqueries(company, stream, said):
+    report = looked_up(company, **stream)
+    assert report.status == "stopped"
+    assert said in report.message
+
+
+def test_a_column_of_the_source_that_differs_in_case_only_can_be_joined_by(company):
+    join = "as a left join extra as e on e.account = a.ID"
+    company.write("extra.csv", "")
+    report = looked_up(company, join=join, columns={"segment": "e.plan", "name": "a.ID", "industry": "ID || kind"})
+    assert report.status == "loaded", report.message
+    found = company.query("select account_id, segment, name, industry from raw_files.accounts")
+    assert found == [("1", None, "A1", None)]
+    company.write("extra.csv", "account,plan,kind\nA1,gold,x\n")
+    assert company.load(full=True)["accounts"].status == "loaded"
+    found = company.query("select account_id, segment, name, industry from raw_files.accounts")
+    assert found == [("1", "gold", "A1", "A1x")]
+
+
+def test_columns_of_a_lookup_that_differ_in_case_only_are_numbered_and_never_confused(company):
+    report = looked_up(company, header="account,plan,PLAN", columns={"segment": "e.PLAN"})
+    assert "those after the first are numbered" in report.message
+    report = looked_up(company, header="account,plan,PLAN", columns={"segment": "e.plan || e.PLAN_1"})
+    assert company.query("select segment from raw_files.accounts") == [("goldx",)]
