@@ -9,11 +9,13 @@ The lists of mail providers and of public suffixes are two packages' data, renew
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
 from core.placeholders import PLACEHOLDERS
+from core.salesforce import full_id, full_id_sql
 from core.warehouse import Connection, ensure_table
 
 MORE_SHARED = (
@@ -54,6 +56,27 @@ MORE_SUFFIXES = (
     *("zendesk.com", "freshdesk.com", "atlassian.net", "onmicrosoft.com", "sharepoint.com", "my.salesforce.com"),
 )
 """Hosts that rent out names below theirs and that the public suffix list lacks: the host is shared, a name below it is not."""
+
+
+_WHOLE = re.compile("[0-9]+[.]0+")
+_GUID = re.compile("[{]?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}[}]?")
+
+
+def canonical_id(key: str) -> str:
+    """An id in the one form in which it is compared: `5012.0` is 5012, GUIDs lose case and braces, an id of Salesforce's with 15
+    characters is written with 18. The macro `canonical_id` of the models says the same."""
+    if _WHOLE.fullmatch(key):
+        return key.partition(".")[0]
+    return key.lower().strip("{}") if _GUID.fullmatch(key) else full_id(key)
+
+
+def canonical_id_sql(text: str) -> str:
+    """SQL of `canonical_id` of a text, for DuckDB."""
+    return (
+        f"case when regexp_full_match({text}, '{_WHOLE.pattern}') then split_part({text}, '.', 1)"
+        f" when regexp_full_match({text}, '{_GUID.pattern}') then trim(lower({text}), '{{}}')"
+        f" else {full_id_sql(text)} end"
+    )
 
 
 @cache

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import UserError
+from core.identity import canonical_id, canonical_id_sql
 from core.warehouse import literal
 
 Kind = Literal["account", "person", "address"]
@@ -50,21 +51,27 @@ class Suppression:
         return frozenset(one for erasure in self.erasures for one in erasure.hashes)
 
     def hash_of(self, kind: Kind, source: str, value: str) -> str:
-        """The salted hash of an identifier. Addresses have no source, and no capitals."""
-        told = value.strip().lower() if kind == "address" else value
+        """The salted hash of an identifier. Addresses have no source, and no capitals; ids of accounts have one form."""
+        told = value.strip().lower() if kind == "address" else canonical_id(value) if kind == "account" else value
+        return self._hash_as_told(kind, source, told)
+
+    def _hash_as_told(self, kind: Kind, source: str, told: str) -> str:
         return hashlib.sha256(f"{self.salt}|{kind}|{source}|{told}".encode()).hexdigest()
 
     def matches(self, kind: Kind, source: str, value: str) -> bool:
         """Whether an identifier was erased."""
-        return bool(self.erasures) and self.hash_of(kind, source, value) in self.hashes
+        return not self.hashes.isdisjoint({self.hash_of(kind, source, value), self._hash_as_told(kind, source, value)})
 
     def matches_sql(self, kind: Kind, source: str, value: str) -> str:
         """The same of an SQL expression of type text; false for NULL."""
         if not self.erasures:
             return "false"
-        told = f"lower(trim({value}))" if kind == "address" else value
+        # Lists of earlier versions have ids of accounts as they were written.
+        forms = {"address": [f"lower(trim({value}))"], "account": [value, canonical_id_sql(value)], "person": [value]}
         listed = ", ".join(literal(one) for one in sorted(self.hashes))
-        return f"coalesce(sha256({literal(f'{self.salt}|{kind}|{source}|')} || {told}) in ({listed}), false)"
+        before = literal(f"{self.salt}|{kind}|{source}|")
+        found = " or ".join(f"sha256({before} || {told}) in ({listed})" for told in forms[kind])
+        return f"coalesce({found}, false)"
 
 
 def path_of(home: Path) -> Path:

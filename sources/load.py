@@ -22,6 +22,7 @@ from datetime import datetime
 from core import suppression
 from core.errors import Fatal, Retriable, in_short, says_full
 from core.http import tell
+from core.identity import canonical_id_sql
 from core.settings import Tenure
 from core.warehouse import Connection, Error, Interrupted, identifier, literal, rows, scalar, transaction
 from sources import ledger, numbers, origins, periods, quarantine, users, versions
@@ -36,7 +37,7 @@ from sources.users import USER_COLUMNS, Users
 from sources.versions import RENEWED, Versions
 
 _LOG = logging.getLogger(__name__)
-_TEMPORARY = ("batch", "broken", "accounts_known", "doubtful", "gone")
+_TEMPORARY = ("batch", "broken", "accounts_known", "accounts_by_id", "doubtful", "gone")
 _OF_ANY_ORIGIN = ("files", "database")
 """Connectors whose texts may be written in any way. Vendors' numbers have a decimal point."""
 _BAD = "_fault is not null or not _account_known"
@@ -57,6 +58,20 @@ class _Counts:
     released: int = 0
     reassigned: int = 0
     withdrawn: int = 0
+
+
+def _as_its_account_writes(relation: str) -> str:
+    """SQL: the rows of `relation` with the ids of their accounts as these write them, and `_is_known`: whether there is such an account.
+
+    Ids are compared as they are written, and else in one form: a report of Salesforce's shows 15 of the API's 18 characters.
+    """
+    other = f"case when k.account_id is null then {canonical_id_sql('r.account_id')} end"
+    return (
+        "(select r.* replace (coalesce(k.account_id, o.account_id, r.account_id) as account_id),"
+        f" coalesce(k.account_id, o.account_id) is not null as _is_known from {relation} as r"
+        " left join temp.accounts_known as k on k.account_id = r.account_id"
+        f" left join temp.accounts_by_id as o on o.canonical_id = {other})"
+    )
 
 
 def prepare(connection: Connection) -> None:
@@ -306,6 +321,11 @@ class _Loader:
             f"create or replace temp table accounts_known as select distinct account_id from raw_{connector}.accounts"
             f" where _source = {literal(self.id.account_source)}"
         )
+        # Where a source lists two forms of an id as two accounts, each is known as it is written only.
+        self.connection.execute(
+            f"create or replace temp table accounts_by_id as select {canonical_id_sql('account_id')} as canonical_id,"
+            " any_value(account_id) as account_id from temp.accounts_known group by 1 having count(*) = 1"
+        )
 
     def _judged(self, mapped: Mapped, relation: str, *, numbered: bool) -> str:
         """SQL of the mapped rows with `_account_known`, without what was erased."""
@@ -319,11 +339,8 @@ class _Loader:
             known = "r.account_id is not null" if self.users is not None else "true"
             return f"(select r.*, {known} as _account_known from {checked} as r)"
         # Who a visitor turned out to be says nothing of an account.
-        unsaid = " or r.account_id is null" if self.entity.name == "memberships" else ""
-        return (
-            f"(select r.*, k.account_id is not null{unsaid} as _account_known from {checked} as r"
-            " left join temp.accounts_known as k on k.account_id = r.account_id)"
-        )
+        unsaid = " or account_id is null" if self.entity.name == "memberships" else ""
+        return f"(select * exclude (_is_known), _is_known{unsaid} as _account_known from {_as_its_account_writes(checked)})"
 
     # --- one chunk ---------------------------------------------------------------------------------------------
 
@@ -715,10 +732,14 @@ class _Loader:
         """Load rows that waited in quarantine for an account that is known by now, or for a user whose account is."""
         if not self._checks_accounts and self.users is None:
             return
-        known = "account_id in (select account_id from temp.accounts_known)" if self._checks_accounts else "true"
-        waited = self.quarantine.take_waiting(known)
+        known = f"({canonical_id_sql('account_id')}) in (select canonical_id from temp.accounts_by_id)"
+        known = f"(account_id in (select account_id from temp.accounts_known) or {known})"
+        waited = self.quarantine.take_waiting(known if self._checks_accounts else "true")
         if not waited:
             return
+        if self._checks_accounts:
+            released = f"select * exclude (_is_known) from {_as_its_account_writes('temp.batch')}"
+            self.connection.execute(f"create or replace temp table batch as {released}")
         before = self.counts
         self._upsert(released=True)
         self.counts = replace(before, released=waited)

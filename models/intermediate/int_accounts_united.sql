@@ -90,6 +90,18 @@ listed_sources as (
 
 ),
 
+same_ids as (
+    -- An id in another form than the parent's own, where it can only be that one.
+    select
+        source,
+        {{ canonical_id("source_account_id") }} as canonical_id,
+        min(account_id) as account_id
+    from matched
+    group by source, {{ canonical_id("source_account_id") }}
+    having count(*) = 1
+
+),
+
 with_parents as (
 
     select
@@ -104,7 +116,7 @@ with_parents as (
         owner_records.owner_name,
         owner_records.owner_email,
         united.leading_source,
-        case when parent.account_id <> united.account_id then parent.account_id end as parent_account_id,
+        nullif(coalesce(parent.account_id, same_id.account_id), united.account_id) as parent_account_id,
         united.crm_account_id,
         united.match_rule,
         united.account_sources,
@@ -123,6 +135,10 @@ with_parents as (
         on
             united.parent_source = parent.source
             and united.source_parent_account_id = parent.source_account_id
+    left join same_ids as same_id
+        on
+            united.parent_source = same_id.source
+            and {{ canonical_id("united.source_parent_account_id") }} = same_id.canonical_id
 
 )
 

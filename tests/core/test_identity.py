@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core import identity
+from core.identity import canonical_id, canonical_id_sql
 from core.placeholders import PLACEHOLDERS
 from core.settings import IdentityConfig
 from core.warehouse import rows, scratch
@@ -64,3 +68,28 @@ def test_shared_domains_of_the_configuration_are_domains() -> None:
     for wrong in ("https://club.example", "club", "jo@club.example", "club.example/about"):
         with pytest.raises(ValueError, match="is no domain; write it like"):
             IdentityConfig(shared_domains=(wrong,))
+
+
+IDS = st.one_of(
+    st.text(max_size=20),
+    st.from_regex(r"[0-9a-zA-Z]{15}", fullmatch=True),
+    st.from_regex(r"[0-9]{1,20}[.]0{1,3}", fullmatch=True),
+    st.uuids().map(lambda one: "{" + str(one).upper() + "}"),
+)
+
+
+@settings(deadline=None)
+@given(texts=st.lists(IDS.filter(lambda text: "\0" not in text), max_size=20))
+def test_an_id_has_one_form_in_python_and_in_sql_and_keeps_it(texts):
+    with duckdb.connect() as connection:
+        asked = f"select list_transform($1::varchar[], lambda x: {canonical_id_sql('x')})"
+        assert connection.execute(asked, [texts]).fetchone()[0] == [canonical_id(text) for text in texts]
+    assert [canonical_id(canonical_id(text)) for text in texts] == [canonical_id(text) for text in texts]
+
+
+def test_forms_of_one_id_are_one():
+    guid = "0a1b2c3d-0000-1111-2222-333344445555"
+    assert {canonical_id(text) for text in (guid, guid.upper(), "{" + guid + "}")} == {guid}
+    assert {canonical_id(text) for text in ("5012", "5012.0", "5012.000")} == {"5012"}
+    assert canonical_id("001A0000006Vm9r") == canonical_id("001A0000006Vm9rIAC")
+    assert canonical_id("001a0000006Vm9r") != canonical_id("001A0000006Vm9r")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import datetime
 from decimal import Decimal
 
 import duckdb
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import placeholders
+from core import placeholders, suppression
 from core.contract import ENTITIES
 from sources.texts import id_of, is_inexact
 
@@ -282,3 +283,54 @@ def test_parts_of_a_key_are_written_as_ids_are(company):
         database.execute("insert into events values (7, 1)")
     company.load()
     assert company.query("select event_id, account_id from raw_database.usage_events") == [("7-1", "7")]
+
+
+SHORT, LONG = "001A0000006Vm9r", "001A0000006Vm9rIAC"
+GUID = "0a1b2c3d-0000-1111-2222-333344445555"
+OF_ACCOUNTS = {"account_id": "id", "created_at": "'2024-01-01'"}
+
+
+def of_accounts(company):
+    company.streams(
+        accounts={"files": "accounts*", "columns": OF_ACCOUNTS},
+        usage_events={"files": "events*", "columns": EVENTS},
+    )
+    return company
+
+
+@pytest.mark.parametrize(("listed", "named"), [(LONG, SHORT), (SHORT, LONG), (GUID, "{" + GUID.upper() + "}")])
+@pytest.mark.parametrize("comes_later", [False, True])
+def test_a_fact_finds_its_account_by_another_form_of_its_id(company, listed, named, comes_later):
+    of_accounts(company)
+    company.write("accounts1.csv", "id\nother\n" if comes_later else f"id\n{listed}\n")
+    company.write("events.csv", f"e,a,u\n1,{named},x\n2,{listed},y\n3,x{named[:-1]},z\n")
+    company.load()
+    if comes_later:
+        company.write("accounts2.csv", f"id\n{listed}\n")
+        assert company.load()["usage_events"].rows_released == 2
+    assert company.query("select event_id, account_id from raw_files.usage_events order by 1") == [
+        ("1", listed),
+        ("2", listed),
+    ]
+    assert company.quarantined("usage_events") == [("events.csv", 4, "unknown_account")]
+
+
+def test_two_forms_that_are_listed_as_two_accounts_stay_two(company):
+    of_accounts(company)
+    company.write("accounts.csv", f"id\n{SHORT}\n{LONG}\n")
+    company.write("events.csv", f"e,a,u\n1,{SHORT},x\n2,{LONG},y\n")
+    company.load()
+    assert company.query("select account_id from raw_files.usage_events order by event_id") == [(SHORT,), (LONG,)]
+
+
+def test_a_fact_of_an_erased_account_stays_out_in_each_form_of_its_id(company):
+    of_accounts(company)
+    empty = suppression.Suppression("pepper")
+    hashes = suppression.hashed(empty, [("account", "app", SHORT)])
+    suppression.add(company.home, suppression.Erasure("e", "account", datetime(2024, 6, 1), hashes), new_salt="pepper")
+    company.write("accounts.csv", f"id\n{LONG}\nother\n")
+    company.write("events.csv", f"e,a,u\n1,{SHORT},x\n2,{LONG},y\n3,other,z\n")
+    reports = company.load()
+    assert (reports["accounts"].rows_suppressed, reports["usage_events"].rows_suppressed) == (1, 2)
+    assert company.query("select event_id from raw_files.usage_events") == [("3",)]
+    assert company.quarantined("usage_events") == []
