@@ -130,7 +130,7 @@ def build_features(config: str) -> dict[str, Any]:
     begun = time.perf_counter()
     subprocess.run(
         [
-            *(dbt.executable(), "--quiet", "build", "--project-dir", str(dbt.DBT_PROJECT)),
+            *(sys.executable, "-m", "dbt.cli.main", "--quiet", "build", "--project-dir", str(dbt.DBT_PROJECT)),
             *("--select", "accounts_history", "tag:features", "--exclude", dbt.NOT_IN_A_RUN),
             *("--vars", json.dumps(dbt.variables(tenure.config))),
         ],

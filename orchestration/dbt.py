@@ -17,6 +17,7 @@ from typing import Any
 
 from core.errors import TenureError
 from core.settings import PROJECT_ROOT, Config, Tenure
+from orchestration.dbt_process import DbtProcess
 from sources.base import entities_by_connector
 
 BUILD, ACTIVATE = "dbt_build", "dbt_activate"
@@ -105,6 +106,11 @@ def _fingerprint(tenure: Tenure) -> str:
     return digest.hexdigest()
 
 
+def process(tenure: Tenure) -> DbtProcess:
+    """A process of dbt for a home, which finds the parse of `manifest()` and is spared its own."""
+    return DbtProcess(DBT_PROJECT, target_of(tenure), variables(tenure.config), environment(tenure))
+
+
 def published_tables(parsed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The models that are published, by `schema.table`, from a parsed manifest."""
     nodes = (node for node in parsed["nodes"].values() if node["resource_type"] == "model")
@@ -140,9 +146,3 @@ def failures(tenure: Tenure, step: str) -> list[str]:
     results = json.loads(path.read_text(encoding="utf-8"))["results"]
     failed = [r for r in results if r["status"] in ("error", "fail", "runtime error")]
     return [f"{r['unique_id'].split('.')[2]}: {' '.join((r['message'] or '').split())}" for r in failed]
-
-
-def executable() -> str:
-    """The dbt command beside this Python, or the one on the path."""
-    beside = Path(sys.executable).with_name("dbt")
-    return str(beside) if beside.exists() else "dbt"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from core import settings, telemetry, threads
+from orchestration.dbt_process import DbtProcess
 from orchestration.instance import WHOLE_JOB
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Overrides:
     full: Collection[str] = ()
     retrain: bool = False
     rebuild: bool = False
+    dbt: DbtProcess | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -74,7 +76,7 @@ def build_defs(overrides: Overrides | None = None) -> dg.Definitions:
         executor=dg.in_process_executor,
         resources={
             "warehouse": resources.warehouse(tenure),
-            "dbt": resources.fixed(transform.resource(tenure)),
+            "dbt": resources.fixed(transform.Dbt(tenure, chosen.dbt)),
             "io_manager": resources.no_values(),
             **chosen.resources,
         },

@@ -5,6 +5,7 @@ Lives here: the instance's settings and the end of runs whose process died. Must
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from datetime import UTC, datetime
@@ -35,6 +36,11 @@ KEPT_RUNS = 20
 
 SETTINGS = """\
 # Written by tenure. Runs queue for the pool of warehouse writers, one at a time.
+event_log_storage:
+  module: orchestration.event_log
+  class: KeptSqliteEventLogStorage
+  config:
+    base_dir: {history}
 telemetry:
   enabled: false
 nux:
@@ -61,9 +67,10 @@ def home_of(tenure_home: Path) -> Path:
     folder = tenure_home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
-    if not settings.exists() or settings.read_text(encoding="utf-8") != SETTINGS:
+    wanted = SETTINGS.format(history=json.dumps(str((folder / "history" / "runs").resolve())))
+    if not settings.exists() or settings.read_text(encoding="utf-8") != wanted:
         fresh = folder / "dagster.yaml.new"
-        fresh.write_text(SETTINGS, encoding="utf-8")
+        fresh.write_text(wanted, encoding="utf-8")
         fresh.replace(settings)
     os.environ["DAGSTER_HOME"] = str(folder)
     return folder

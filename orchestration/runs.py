@@ -21,7 +21,8 @@ from core import settings
 from core.errors import TenureError
 from core.words import counted
 from orchestration import dbt, nothing_new
-from orchestration.instance import PROCESS, WAITING, end_killed_runs, open_instance
+from orchestration.dbt_process import DbtProcess
+from orchestration.instance import PROCESS, WAITING, WHOLE_JOB, end_killed_runs, open_instance
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent, DagsterInstance, DagsterRun, EventLogEntry
@@ -91,34 +92,35 @@ def execute(
     Raises `TenureError` when the run cannot begin (a mistake in the configuration, models that do not parse).
     """
     begun = settings.utc_now()
-    unfinished = _finish_erasures(tenure) if job == "customer_360" else []
-    # dbt parses in a process of its own while the heavy libraries are imported here.
-    parsing = Thread(target=_parse_ahead, args=(tenure,))
-    parsing.start()
-    _import_ahead(job)
-    from orchestration import alerts, triggers
-    from orchestration.definitions import Overrides, build_defs
-
-    parsing.join()
-    definitions = build_defs(Overrides(tenure=tenure, full=full, retrain=retrain, rebuild=rebuild))
-    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    unfinished = _finish_erasures(tenure) if job == WHOLE_JOB else []
     outcome = RunOutcome(run_id=str(uuid.uuid4()), job=job, started_at=begun)
     outcome.warn("erasures", *unfinished)
     watcher = _Watcher(outcome, on_progress)
-    with open_instance(tenure.home) as instance:
-        end_killed_runs(instance)
-        instance.add_event_listener(outcome.run_id, watcher.see)
-        job_definition = definitions.resolve_job_def(job)
-        on_progress(Progress("begin", job, total=watcher.nodes_of(job_definition)))
-        with output_to(tenure.home / "logs" / "run.log"):
-            result = job_definition.execute_in_process(
-                instance=instance,
-                run_id=outcome.run_id,
-                raise_on_error=False,
-                partition_key=partition,
-                tags={triggers.STARTED_BY: "command", PROCESS: str(os.getpid())},
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
+    with dbt.process(tenure) as dbt_process:
+        # dbt parses, and makes itself ready, in processes of its own while the heavy libraries are imported here.
+        parsing = Thread(target=_parse_ahead, args=(tenure, dbt_process, job))
+        parsing.start()
+        _import_ahead(job)
+        from orchestration import alerts, triggers
+        from orchestration.definitions import Overrides, build_defs
+
+        parsing.join()
+        definitions = build_defs(Overrides(tenure=tenure, full=full, retrain=retrain, rebuild=rebuild, dbt=dbt_process))
+        logging.getLogger("dagster").setLevel(logging.CRITICAL)
+        with open_instance(tenure.home) as instance:
+            end_killed_runs(instance)
+            instance.add_event_listener(outcome.run_id, watcher.see)
+            job_definition = definitions.resolve_job_def(job)
+            on_progress(Progress("begin", job, total=watcher.nodes_of(job_definition)))
+            with output_to(tenure.home / "logs" / "run.log"):
+                result = job_definition.execute_in_process(
+                    instance=instance,
+                    run_id=outcome.run_id,
+                    raise_on_error=False,
+                    partition_key=partition,
+                    tags={triggers.STARTED_BY: "command", PROCESS: str(os.getpid())},
+                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                )
     outcome.seconds = (settings.utc_now() - begun).total_seconds()
     if watcher.failed_step in DBT_STEPS:
         outcome.problems = dbt.failures(tenure, watcher.failed_step) or outcome.problems
@@ -141,15 +143,17 @@ def _finish_erasures(tenure: Tenure) -> list[str]:
     ]
 
 
-def _parse_ahead(tenure: Tenure) -> None:
+def _parse_ahead(tenure: Tenure, process: DbtProcess, job: str) -> None:
     with suppress(TenureError):  # said by the definitions, which ask again
         dbt.manifest(tenure)
+        if job == WHOLE_JOB:
+            process.start()
 
 
 def _import_ahead(job: str) -> None:
     import dagster_dbt  # noqa: F401
 
-    if job == "customer_360":
+    if job == WHOLE_JOB:
         from data_quality.engine import preload
 
         preload()

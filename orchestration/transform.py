@@ -5,7 +5,6 @@ Lives here: the assets and dbt's one call per run. Must not live here: SQL (`mod
 
 # Dagster reads the annotations of an asset's arguments: they must not be postponed.
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +16,7 @@ from core.errors import TenureError
 from core.settings import Tenure
 from core.warehouse import Connection, identifier
 from orchestration import dbt as project
+from orchestration.dbt_process import DbtProcess
 from orchestration.extract import CLOCK
 from orchestration.instance import WRITERS
 from orchestration.resources import Warehouse
@@ -28,7 +28,7 @@ def assets(tenure: Tenure, manifest_path: Path, *, full: bool) -> list[dg.Assets
 
     With `full`, incremental models are built anew, and so are the features of all dates that models learn from.
     """
-    from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
+    from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
     class Translator(DagsterDbtTranslator):
         """Asset key = schema/table; every staging model also waits for the run's clock."""
@@ -60,7 +60,7 @@ def assets(tenure: Tenure, manifest_path: Path, *, full: bool) -> list[dg.Assets
         def build(
             context: dg.AssetExecutionContext,
             warehouse: dg.ResourceParam[Warehouse],
-            dbt: dg.ResourceParam[DbtCliResource],
+            dbt: dg.ResourceParam[Any],
         ) -> Iterator[Any]:
             anew = ["--full-refresh"] if full and name == project.BUILD else []
             call = ["build", *anew, "--vars", json.dumps(project.variables(tenure.config))]
@@ -94,33 +94,56 @@ def build_without_assets(tenure: Tenure, *, after_scores: bool = False) -> None:
     step = project.ACTIVATE if after_scores else project.BUILD
     before = ["--exclude", project.NOT_BEFORE_SCORES]
     after = ["--select", project.AFTER_SCORES, "--exclude", project.NOT_IN_A_RUN]
-    done = resource(tenure).cli(
-        ["build", *(after if after_scores else before), "--vars", json.dumps(project.variables(tenure.config))],
-        target_path=project.fresh_run_target(tenure, step),
-        raise_on_error=False,
-    )
-    done.wait()
+    with project.process(tenure) as process:
+        done = Dbt(tenure, process).cli(
+            ["build", *(after if after_scores else before), "--vars", json.dumps(project.variables(tenure.config))],
+            target_path=project.fresh_run_target(tenure, step),
+            raise_on_error=False,
+        )
+        done.wait()
     if not done.is_successful():
         raise TenureError("dbt failed:\n" + "\n".join(project.failures(tenure, step)))
 
 
-def resource(tenure: Tenure) -> Any:
-    """dbt, as dagster-dbt calls it."""
-    from dagster_dbt import DbtCliResource
-    from packaging.version import Version
+class Dbt:
+    """dbt, as assets call it: in one process, whose events dagster-dbt reads."""
 
-    class Dbt(DbtCliResource):
-        """Without `dbt --version`, which takes seconds and asks the package index for news, and without an adapter of our own."""
+    def __init__(self, tenure: Tenure, process: DbtProcess | None = None) -> None:
+        self._process = process or project.process(tenure)
 
-        @property
-        def _cli_version(self) -> Version:
-            return Version(metadata.version("dbt-core"))
+    def cli(
+        self,
+        arguments: Sequence[str],
+        *,
+        context: dg.AssetExecutionContext | None = None,
+        target_path: Path,
+        raise_on_error: bool = True,
+    ) -> Any:
+        """Call dbt, for what is selected in `context`; a `DbtCliInvocation`, whose events are to be read."""
+        from dagster_dbt import DagsterDbtTranslator
+        from dagster_dbt.asset_utils import (
+            DBT_INDIRECT_SELECTION_ENV,
+            get_updated_cli_invocation_params_for_context,
+        )
+        from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
+        from packaging.version import Version
 
-        def _initialize_dbt_core_adapter(self, args: Any) -> Any:
-            return None
-
-    # The parse of `manifest()` is found there and spares the run its own.
-    os.environ.update({**project.environment(tenure), "DBT_TARGET_PATH": str(project.target_of(tenure))})
-    return Dbt(
-        project_dir=str(project.DBT_PROJECT), profiles_dir=str(project.DBT_PROJECT), dbt_executable=project.executable()
-    )
+        asked = get_updated_cli_invocation_params_for_context(context, {}, DagsterDbtTranslator())
+        environment = {
+            "DAGSTER_DBT_CLI": "true",
+            "DBT_LOG_FORMAT": "json",
+            "DBT_TARGET_PATH": str(target_path),
+            "DBT_LOG_PATH": str(target_path),
+            DBT_INDIRECT_SELECTION_ENV: asked.indirect_selection or "eager",
+        }
+        target_path.mkdir(parents=True, exist_ok=True)
+        return DbtCliInvocation(
+            process=self._process.call([*arguments, *asked.selection_args], environment),  # type: ignore[arg-type]
+            manifest=asked.manifest,
+            dagster_dbt_translator=asked.dagster_dbt_translator,
+            project_dir=project.DBT_PROJECT,
+            target_path=target_path,
+            raise_on_error=raise_on_error,
+            cli_version=Version(metadata.version("dbt-core")),
+            context=context,
+        )
