@@ -39,7 +39,7 @@ _CASTS: dict[Kind, str] = {
     "date": "date",
     "datetime": "timestamp",
 }
-_ABBREVIATIONS = {"mrr": "MRR", "arr": "ARR", "usd": "USD", "pct": "%", "id": "id", "nps": "NPS", "7d": "7 days"}
+_ABBREVIATIONS = {"mrr": "MRR", "arr": "ARR", "pct": "%", "id": "id", "nps": "NPS", "7d": "7 days"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Mapping:
 
 
 def label_of(name: str) -> str:
-    """A field's name for people: `tenure_mrr_at_risk` is `Tenure MRR at risk USD`."""
+    """A field's name for people: `tenure_mrr_at_risk` is `Tenure MRR at risk`."""
     words = name.removesuffix("__c").lower().split("_")
     told = " ".join(_ABBREVIATIONS.get(word, word) for word in words if word)
     return told[:1].upper() + told[1:]

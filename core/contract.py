@@ -3,8 +3,8 @@
 Lives here: entities, their columns, types, keys and row rules, as data. Must not live here: SQL that loads or models them
 (`sources/`, `models/`), or anything vendor-specific.
 
-Money is in US dollars as DECIMAL(18,2); timestamps are UTC without a zone; an `id` is text, written one way whatever type the source
-keeps it in (`sources/texts.py`), so that the ids of two streams can be compared.
+Money is in the fact's own currency as DECIMAL(18,2); timestamps are UTC without a zone; an `id` is text, written one way whatever type
+the source keeps it in (`sources/texts.py`), so that the ids of two streams can be compared.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ class Entity:
         return tuple(c.name for c in self.columns if c.word)
 
     @property
+    def has_currency(self) -> bool:
+        """Whether it holds money, which has a currency."""
+        return "currency" in self.column_names
+
+    @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)
 
@@ -104,6 +109,7 @@ def _time(name: str, description: str, *, required: bool = False, future: bool =
 
 
 _ACCOUNT = _id("account_id", "The account, by the id of the source whose accounts it refers to", required=True)
+_CURRENCY = Column("currency", "text", "ISO 4217 code of its amount; without one, the reporting currency")
 
 ENTITIES: dict[str, Entity] = {
     entity.name: entity
@@ -166,7 +172,10 @@ ENTITIES: dict[str, Entity] = {
                 _text("product", "Product sold"),
                 _text("plan", "Plan or price name"),
                 Column("seats", "integer", "Seats bought", minimum=0),
-                Column("mrr", "money", "Monthly recurring revenue in US dollars", required=True, minimum=0),
+                Column(
+                    "mrr", "money", "Monthly recurring revenue, in the currency of the row", required=True, minimum=0
+                ),
+                _CURRENCY,
                 _time("started_at", "Start of the period, inclusive", required=True, future=True),
                 _time("ended_at", "End of the period, exclusive; NULL while it runs", future=True),
                 _text("end_reason", "Why it ended; completed and migrated are no churn", word=True),
@@ -197,7 +206,8 @@ ENTITIES: dict[str, Entity] = {
                 _time("issued_at", "When it was issued", required=True),
                 _time("due_at", "When it is due", future=True),
                 _time("paid_at", "When it was paid"),
-                Column("amount", "money", "Amount in US dollars", required=True),
+                Column("amount", "money", "Amount, in the currency of the row", required=True),
+                _CURRENCY,
                 _text("status", "paid, open, void or uncollectible", word=True),
                 Column("failed_payments", "integer", "Payment attempts that failed", minimum=0),
                 _time("updated_at", "When the source last changed the row"),

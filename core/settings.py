@@ -27,6 +27,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from core import yaml_file
 from core.blocks import NAME, Strict
 from core.contract import FACT_ENTITIES
+from core.currency import DEFAULT as DOLLARS
+from core.currency import Code, Rates, is_code
 from core.errors import UserError
 from core.source_settings import CONNECTORS, SOURCE_KINDS, AnySource, ApiSource
 from core.sync_settings import SyncSettings
@@ -254,6 +256,8 @@ class Config(Strict):
     """`tenure.yml`: the company, its sources and its rules."""
 
     company: str
+    currency: Code = DOLLARS
+    exchange_rates: Rates = Field(default_factory=dict)
     clock: Literal["data", "wall"] = "wall"
     schedule: str = "0 5 * * *"
     sandbox: SandboxConfig | None = None
@@ -267,6 +271,15 @@ class Config(Strict):
     sync: SyncSettings = SyncSettings()
     ui: UiConfig = UiConfig()
     runs: RunsConfig = RunsConfig()
+
+    @model_validator(mode="after")
+    def _of_currencies(self) -> Config:
+        for where, code in (("currency", self.currency), *(("exchange_rates", code) for code in self.exchange_rates)):
+            if not is_code(code):
+                raise ValueError(f"{where}: {code} is no currency's code (ISO 4217), such as EUR")
+        if self.currency in self.exchange_rates:
+            raise ValueError(f"exchange_rates: {self.currency} is the reporting currency, whose rate is 1")
+        return self
 
     @model_validator(mode="after")
     def _coherent(self) -> Config:

@@ -461,14 +461,13 @@ class SalesforceSource(ApiSource):
 class StripeSource(ApiSource):
     """Stripe. `key` is a secret or, better, a restricted key that may only read.
 
-    `rates` are dollars for one unit of each other currency, such as `{eur: 1.08}`; `deduct_coupons` are the durations of
-    coupons that lower MRR. `changes` says where they are read: from the events, or by listing all in every run.
+    `deduct_coupons` are the durations of coupons that lower MRR. `changes` says where they are read: from the events, or by listing
+    all in every run.
     """
 
     connector: Literal["stripe"]
     key: SecretStr
     api_version: str = "2025-03-31.basil"
-    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     deduct_coupons: tuple[Literal["forever", "repeating", "once"], ...] = ("forever",)
     changes: Literal["events", "lists"] = "events"
     requests_per_second: int = Field(default=25, ge=1)

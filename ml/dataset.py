@@ -40,7 +40,7 @@ class Dataset:
     as_of: NDArray[np.datetime64] | None = None
     """(n,) datetime64[D]: the date as of which the row is known; None for a table without time."""
     amount: NDArray[np.float64] | None = None
-    """(n,): MRR in USD."""
+    """(n,): MRR in the reporting currency."""
     segment: NDArray[np.object_] | None = None
     """(n,): the part of the business that the account belongs to, for the report by segment."""
 

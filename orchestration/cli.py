@@ -243,7 +243,7 @@ def _end(context: typer.Context, tenure: Tenure, outcome: Any, path: Path, *, as
         console.show_outcome(outcome, tenure.config.company)
         if published:
             console.show_published(published)
-            console.show_worth_a_call(published.worth_a_call)
+            console.show_worth_a_call(published.worth_a_call, published.currency)
             query = 'tenure query "select * from marts.accounts limit 5"'
             console.show_next(query, "tenure status", "tenure ui", config=context.obj)
         else:

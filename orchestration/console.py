@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
+from core.currency import written
 from core.printable import json_safe, printable
 from core.words import counted, percent
 
@@ -206,13 +207,14 @@ def show_published(published: Published) -> None:
     table.add_column()
     table.add_row("Accounts", _accounts(published))
     if published.mrr is not None:
-        table.add_row("MRR", f"${published.mrr:,.2f} (ARR ${published.mrr * 12:,.0f})")
+        mrr = written(published.mrr, published.currency)
+        table.add_row("MRR", f"{mrr} (ARR {written(published.mrr * 12, published.currency, cents=False)})")
     if published.mrr is None and published.invoiced_amount is not None:
-        table.add_row("Invoiced", f"${published.invoiced_amount:,.2f} in all")
+        table.add_row("Invoiced", f"{written(published.invoiced_amount, published.currency)} in all")
     table.add_row("As of", f"{published.as_of:%Y-%m-%d}")
     table.add_row("Quarantined", _quarantined(published.quarantined))
     if published.quarantined_mrr is not None:
-        table.add_row("", f"[yellow]{escape(_mrr_in_quarantine(published.quarantined_mrr))}[/]")
+        table.add_row("", f"[yellow]{escape(_mrr_in_quarantine(published.quarantined_mrr, published.currency))}[/]")
     for line in _unread_values(published.unread_values):
         table.add_row("Not read", escape(line))
     checks = published.checks
@@ -222,7 +224,7 @@ def show_published(published: Published) -> None:
     if any(checks.values()):  # a replay has none
         table.add_row("Checks", ", ".join(told))
     if published.model is not None:
-        _add_model(table, published.model)
+        _add_model(table, published.model, published.currency)
     table.add_row("Published", f"{escape(_short(published.path))}  [dim]{published.published_at:%Y-%m-%d %H:%M} UTC[/]")
     for sync in published.syncs:
         table.add_row("Synced", f"{escape(sync['destination'])}: {_synced(sync)}")
@@ -243,7 +245,7 @@ def _synced(sync: Mapping[str, Any]) -> str:
     return told if sync["status"] == "done" else f"[yellow]{escape(sync['status'])}[/]; {told}"
 
 
-def _add_model(table: Table, model: Mapping[str, Any]) -> None:
+def _add_model(table: Table, model: Mapping[str, Any], currency: str) -> None:
     scores, test = model["published"], model["test"]
     state = "not used" if model["state"] == "refused" else escape(str(model["state"]))
     if test:
@@ -267,7 +269,8 @@ def _add_model(table: Table, model: Mapping[str, Any]) -> None:
     if scores["is_fallback"] or not test or model["state"] == "refused":
         table.add_row("", f"[yellow]{escape(str(model['decision']))}[/]")
     if scores["scored"]:
-        risk = f", ${scores['mrr_at_risk']:,.0f} of MRR at risk" if scores["mrr_at_risk"] is not None else ""
+        at_risk = scores["mrr_at_risk"]
+        risk = "" if at_risk is None else f", {written(at_risk, currency, cents=False)} of MRR at risk"
         table.add_row("Scored", f"{counted(scores['scored'], 'account')}, {scores['high']:,} in tier high{risk}")
 
 
@@ -280,7 +283,7 @@ def _interval(metric: Mapping[str, Any], shape: str) -> str:
     return f"{metric['value']:{shape}} [dim]({metric['low']:{shape}}–{metric['high']:{shape}})[/]"
 
 
-def show_worth_a_call(accounts: Sequence[Mapping[str, Any]]) -> None:
+def show_worth_a_call(accounts: Sequence[Mapping[str, Any]], currency: str) -> None:
     """The accounts with the most to lose, with their reasons."""
     if not accounts:
         return
@@ -294,16 +297,14 @@ def show_worth_a_call(accounts: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(
             escape(str(account["account_name"] or account["account_id"])),
             percent(account["churn_probability"]),
-            _dollars(account["mrr"]),
-            _dollars(account["mrr_at_risk"]),
+            *(
+                "" if amount is None else written(amount, currency, cents=False)
+                for amount in (account["mrr"], account["mrr_at_risk"])
+            ),
             escape("; ".join(reasons)),
         )
     OUT.print()
     OUT.print(table)
-
-
-def _dollars(amount: Any) -> str:
-    return "" if amount is None else f"${amount:,.0f}"
 
 
 def _short(path: str) -> str:
@@ -319,11 +320,12 @@ def _quarantined(counts: Mapping[str, int]) -> str:
     return f"{counted(sum(counts.values()), 'row')}: {reasons}"
 
 
-def _mrr_in_quarantine(found: Mapping[str, Any]) -> str:
-    held = counted(found["subscriptions"], "subscription")
+def _mrr_in_quarantine(found: Mapping[str, Any], currency: str) -> str:
+    held, mrr = counted(found["subscriptions"], "subscription"), written(found["mrr"], currency)
     if found["is_at_least"]:
-        return f"at least ${found['mrr']:,.2f} of MRR stands in quarantine: {held}, {found['unread']:,} of which cannot be read"
-    return f"${found['mrr']:,.2f} of MRR stands in quarantine: {held}"
+        unknown = f"the MRR of {found['unread']:,} of which is not known"
+        return f"at least {mrr} of MRR stands in quarantine: {held}, {unknown}"
+    return f"{mrr} of MRR stands in quarantine: {held}"
 
 
 def _unread_values(values: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -37,6 +37,7 @@ NOT_BEFORE_SCORES = f"{NOT_IN_A_RUN} {AFTER_SCORES}"
 def variables(config: Config) -> dict[str, Any]:
     """dbt's vars: constant for a configuration, so that dbt need not parse anew from run to run."""
     return {
+        "currency": config.currency,
         "staged": dict(entities_by_connector(config)),
         "identity_precedence": list(config.precedence),
         "identity_rules": list(config.identity.rules),

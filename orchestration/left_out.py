@@ -20,7 +20,10 @@ with subscriptions as (
     select distinct on (_source, _stream, coalesce(subscription_id, cast(rowid as varchar)))
         _source as source,
         _stream as stream,
-        case when coalesce(_unread not like '%"column":"mrr"%', true) then try_cast(mrr as decimal(18, 2)) end as mrr,
+        case
+            when coalesce(_unread not like '%"column":"mrr"%', true)
+                then cast(try_cast(mrr as decimal(18, 2)) * ({rate}) as decimal(18, 2))
+        end as mrr,
         try_cast(started_at as timestamp) as started_at,
         try_cast(ended_at as timestamp) as ended_at,
         ended_at is not null and try_cast(ended_at as timestamp) is null as has_unread_end,
@@ -49,12 +52,13 @@ select
 from running
 group by source, stream
 """
-"""MRR of subscriptions in quarantine that would be running at the as-of date. Of `subscriptions_unread`, the amount or the end cannot
-be read: they are not in the sum, so that it is at least so much."""
+"""MRR of subscriptions in quarantine that would be running at the as-of date. Of `subscriptions_unread`, the amount, its rate of exchange
+or the end is not known: they are not in the sum, so that it is at least so much."""
 
 
-def tables(connection: Connection) -> dict[str, str]:
-    """The tables of schema `quality` by name, and the SQL that fills them."""
+def tables(connection: Connection, *, rate: str = "1") -> dict[str, str]:
+    """The tables of schema `quality` by name, and the SQL that fills them. `rate` is SQL of a quarantined subscription's rate into the
+    reporting currency, NULL where there is none."""
     found = rows(
         connection,
         "select table_schema as schema, table_name as entity from information_schema.columns"
@@ -70,7 +74,7 @@ def tables(connection: Connection) -> dict[str, str]:
     nothing = "select '' as source, '' as stream, 0 as subscriptions, cast(0 as decimal(18, 2)) as mrr, 0 as subscriptions_unread"
     return {
         "quarantined": " union all ".join(quarantined),
-        "quarantined_mrr": _MRR if "subscriptions" in held else f"{nothing} where false",
+        "quarantined_mrr": _MRR.replace("{rate}", rate) if "subscriptions" in held else f"{nothing} where false",
         "unread_values": " union all ".join(_unread(schema, entity) for schema, entity in loaded)
         or f"{_unread_of()} where false",
     }

@@ -46,13 +46,15 @@ _LONGEST_PUBLICATION_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Publication:
-    """One published state. `git_commit` is that of the project's code, NULL outside of a repository."""
+    """One published state. `git_commit` is that of the project's code, NULL outside of a repository; `currency` is
+    that of all money, but for the columns that say otherwise."""
 
     publication_id: str
     run_id: str
     published_at: datetime
     as_of_at: datetime
     git_commit: str | None
+    currency: str
 
 
 def publish(
@@ -64,10 +66,13 @@ def publish(
     exclude: tuple[str, ...],
     synced: Iterable[tuple[str, Any]] = (),
     storage_version: str = "v1.0.0",
+    rate: str = "1",
 ) -> dict[str, int]:
     """Write `tables`, schema `quality` and the table `publication` to `path`; return the rows of each table.
 
     `synced` are the tables of the sync ledger, in parts (Arrow), which become schema `sync`.
+
+    `rate` is SQL of a quarantined subscription's rate into the reporting currency.
 
     `storage_version` is the oldest DuckDB that can read the file: BI tools carry drivers that are years old.
 
@@ -89,7 +94,7 @@ def publish(
             with transaction(connection):
                 for table in sorted(tables):
                     _describe(connection, table, tables[table])
-            for name, sql in {**QUALITY, **left_out.tables(connection)}.items():
+            for name, sql in {**QUALITY, **left_out.tables(connection, rate=rate)}.items():
                 connection.execute(f"create table published.quality.{name} as {sql}")
                 counts[f"quality.{name}"] = int(scalar(connection, f"select count(*) from published.quality.{name}"))
             _write_publication(connection, publication)
@@ -204,10 +209,10 @@ def _one_line(text: str | None) -> str:
 def _write_publication(connection: Connection, publication: Publication) -> None:
     connection.execute(
         "create table published.main.publication (publication_id varchar, run_id varchar, published_at timestamp,"
-        " as_of_at timestamp, git_commit varchar)"
+        " as_of_at timestamp, git_commit varchar, currency varchar)"
     )
     connection.execute(
-        "insert into published.main.publication values (?, ?, ?, ?, ?)", list(asdict(publication).values())
+        "insert into published.main.publication values (?, ?, ?, ?, ?, ?)", list(asdict(publication).values())
     )
 
 

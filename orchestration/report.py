@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from core.currency import DEFAULT
 from core.errors import UserError
 from core.warehouse import Connection, rows, scalar, table_exists, warehouse
 
@@ -20,12 +21,13 @@ WORTH_A_CALL = 10
 
 @dataclass(frozen=True)
 class Published:
-    """The published state in a few numbers. Money in US dollars; `mrr` is NULL without subscriptions."""
+    """The published state in a few numbers. Money in `currency`; `mrr` is NULL without subscriptions."""
 
     path: str
     run_id: str
     published_at: datetime
     as_of: datetime
+    currency: str
     accounts: int
     customers: int
     mrr: float | None
@@ -75,6 +77,7 @@ def _read(connection: Connection, path: Path) -> Published:
         run_id=publication["run_id"],
         published_at=publication["published_at"],
         as_of=publication["as_of_at"],
+        currency=publication.get("currency") or DEFAULT,
         accounts=totals["accounts"],
         customers=totals["customers"] or 0,
         mrr=_number(totals["mrr"]),

@@ -14,6 +14,7 @@ import dagster as dg
 
 from activation.ledger import Ledger
 from core import clock, identity, settings
+from core.currency import rate_sql
 from core.errors import TenureError
 from core.settings import Tenure
 from core.warehouse import Connection, scalar
@@ -60,7 +61,7 @@ def _publication(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
         with warehouse.open() as connection:
             if scalar(connection, "select is_replay from ledger.clock"):
                 raise TenureError("The working warehouse stands at a replayed day.", hint="Run `tenure run` first.")
-            made = publication_of(connection, context.run_id)
+            made = publication_of(connection, tenure, context.run_id)
             counts = write_copy(connection, tenure, tenure.serving_path, made, tables)
         if tenure.config.publish.postgres_url is not None:
             from orchestration.postgres import copy_to_postgres
@@ -99,7 +100,7 @@ def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
             identity.write(connection, tenure.config.identity.shared_domains)
         transform.build_without_assets(tenure)
         with warehouse.open() as connection:
-            made = publication_of(connection, context.run_id)
+            made = publication_of(connection, tenure, context.run_id)
             counts = write_copy(connection, tenure, replay_path(tenure, day), made, tables)
         return dg.MaterializeResult(
             metadata={
@@ -111,7 +112,7 @@ def _replay(tenure: Tenure, manifest_path: Path) -> dg.AssetsDefinition:
     return replay
 
 
-def publication_of(connection: Connection, run_id: str) -> Publication:
+def publication_of(connection: Connection, tenure: Tenure, run_id: str) -> Publication:
     """A publication of the working warehouse as what `run_id` made of it."""
     return Publication(
         publication_id=str(uuid.uuid4()),
@@ -119,7 +120,14 @@ def publication_of(connection: Connection, run_id: str) -> Publication:
         published_at=settings.utc_now(),
         as_of_at=scalar(connection, "select as_of_at from ledger.clock"),
         git_commit=git_commit(),
+        currency=tenure.config.currency,
     )
+
+
+def _rate_in_quarantine(tenure: Tenure) -> str:
+    """SQL of the rate of a subscription in quarantine, whose values are text."""
+    config = tenure.config
+    return rate_sql("try_cast(started_at as timestamp)", "currency", config.currency, config.exchange_rates)
 
 
 def write_copy(
@@ -136,6 +144,7 @@ def write_copy(
             exclude=tenure.config.publish.exclude_columns,
             synced=ledger.tables(),
             storage_version=tenure.config.publish.storage_version,
+            rate=_rate_in_quarantine(tenure),
         )
     finally:
         ledger.close()

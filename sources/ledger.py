@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from core.contract import ENTITIES
+from core.currency import BY_CURRENCY
 from core.warehouse import Connection, ensure_table, rows, scalar
 from sources.base import Drift, FileVersion, Progress, StreamId
 from sources.numbers import Evidence
@@ -217,8 +218,8 @@ def ensure_tables(connection: Connection, streams: list[StreamId]) -> None:
         if "user_id" in typed:
             # Half of them differ within a block: its dictionary takes four times as long as writing them out, for half the space.
             typed["user_id"] = "varchar using compression uncompressed"
-        by_user = BY_USER if stream.entity.user else {}
-        ensure_table(connection, stream.raw_schema, stream.entity_name, {**typed, **RAW_META, **by_user})
+        also = (BY_USER if stream.entity.user else {}) | (BY_CURRENCY if stream.entity.has_currency else {})
+        ensure_table(connection, stream.raw_schema, stream.entity_name, {**typed, **RAW_META, **also})
 
 
 def _upgrade_quarantine(connection: Connection, entity: str) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core import suppression
+from core.currency import BY_CURRENCY, DEFAULT, rate_sql
 from core.errors import Fatal, Retriable, in_short, says_full
 from core.http import tell
 from core.identity import canonical_id_sql
@@ -40,7 +41,8 @@ _LOG = logging.getLogger(__name__)
 _TEMPORARY = ("batch", "broken", "accounts_known", "accounts_by_id", "doubtful", "gone")
 _OF_ANY_ORIGIN = ("files", "database")
 """Connectors whose texts may be written in any way. Vendors' numbers have a decimal point."""
-_BAD = "_fault is not null or not _account_known"
+_BAD = "_fault is not null or _waits is not null"
+"""`_waits` is the reason of a row that is whole and waits for another: for its account, its user or its rate of exchange."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class _Loader:
         self.key = identifier(self.entity.key)
         says = self.entity.user is not None and "memberships" in tenure.config.sources[self.id.source].entities
         self.users = Users(connection, self.id, now=now, run_id=run_id) if says else None
-        noted = ("_unread", *(USER_COLUMNS if says else ()))
+        noted = ("_unread", *(USER_COLUMNS if says else ()), *(BY_CURRENCY if self.entity.has_currency else ()))
         content = [identifier(name) for name in (*self.entity.column_names, *noted)]
         self.names = ", ".join(content)
         self.quarantine = Quarantine(connection, stream, self.users, now=now, run_id=run_id)
@@ -174,6 +176,8 @@ class _Loader:
         before = origins.moved_from(self.connection, self.tenure.config, self.id)
         if before is not None and not full:
             raise origins.refusal(self.tenure.config, self.id, before)
+        if self.entity.has_currency and not full:
+            self._check_currency()
         ledger.note_origin(self.connection, self.id, self.tenure.config.sources[self.id.source].origin, self.now)
         self._note_known_accounts()
         if self.users is not None:
@@ -328,19 +332,52 @@ class _Loader:
         )
 
     def _judged(self, mapped: Mapped, relation: str, *, numbered: bool) -> str:
-        """SQL of the mapped rows with `_account_known`, without what was erased."""
+        """SQL of the mapped rows with `_waits`, without what was erased."""
         return self.suppressed.applied(self._checked(mapped, relation, numbered=numbered))
 
     def _checked(self, mapped: Mapped, relation: str, *, numbered: bool) -> str:
         checked = f"({mapped.rows(relation, numbered=numbered)})"
         if self.users is not None:
             checked = self.users.told(checked)
-        if not self._checks_accounts:
-            known = "r.account_id is not null" if self.users is not None else "true"
-            return f"(select r.*, {known} as _account_known from {checked} as r)"
-        # Who a visitor turned out to be says nothing of an account.
-        unsaid = " or account_id is null" if self.entity.name == "memberships" else ""
-        return f"(select * exclude (_is_known), _is_known{unsaid} as _account_known from {_as_its_account_writes(checked)})"
+        waits = []
+        if self._checks_accounts:
+            checked = _as_its_account_writes(checked)
+            # Who a visitor turned out to be says nothing of an account.
+            unsaid = " and account_id is not null" if self.entity.name == "memberships" else ""
+            reason = "case when account_id is null then 'unknown_user' else 'unknown_account' end"
+            waits.append(f"when not _is_known{unsaid} then {reason}")
+        elif self.users is not None:
+            waits.append("when account_id is null then 'unknown_user'")
+        known = " exclude (_is_known)" if self._checks_accounts else ""
+        if self.entity.has_currency:
+            checked = (
+                f"(select *, {self._rate()} as _exchange_rate, {self._reporting} as _reporting_currency from {checked})"
+            )
+            waits.append("when _exchange_rate is null then 'missing_rate'")
+        waiting = f"case {' '.join(waits)} end" if waits else "cast(null as varchar)"
+        return f"(select *{known}, {waiting} as _waits from {checked})"
+
+    def _rate(self, happened_at: str | None = None) -> str:
+        config = self.tenure.config
+        at = happened_at or identifier(self.entity.happened_at)
+        return rate_sql(at, "currency", config.currency, config.exchange_rates)
+
+    @property
+    def _reporting(self) -> str:
+        return literal(self.tenure.config.currency)
+
+    def _check_currency(self) -> None:
+        """Amounts that were converted into another currency than is reported now would be added to those of this run."""
+        now = self.tenure.config.currency
+        before = (
+            f"select coalesce(_reporting_currency, {literal(DEFAULT)}) as code from {self.table} where {self.id.mine()}"
+        )
+        found = scalar(self.connection, f"select min(code) from ({before}) where code <> {literal(now)}")
+        if found is not None:
+            raise Fatal(
+                f"{self.id.label}: its amounts were loaded in {found}, and tenure.yml says `currency: {now}`.",
+                hint=f"Read them again, with the rates of `exchange_rates`: tenure run --full {self.id.label}",
+            )
 
     # --- one chunk ---------------------------------------------------------------------------------------------
 
@@ -491,7 +528,7 @@ class _Loader:
         )
         taken = self._read(
             chunk,
-            f"create or replace temp table batch as select {self.names}, _file, _row, _fault, _account_known, {given}"
+            f"create or replace temp table batch as select {self.names}, _file, _row, _fault, _waits, {given}"
             f" from {judged} where {where}",
         )
         if not scalar(self.connection, f"select 1 from temp.batch where {_BAD} limit 1"):
@@ -507,7 +544,7 @@ class _Loader:
         judged = self._judged(mapped, chunk.relation, numbered=False)
         read = self._read(
             chunk,
-            f"create or replace temp table batch as select {self.names}, _file, _fault, _account_known from {judged}",
+            f"create or replace temp table batch as select {self.names}, _file, _fault, _waits from {judged}",
         )
         bad = scalar(self.connection, f"select count(*) from temp.batch where {_BAD}")
         self._add(read=read, quarantined=bad)
@@ -572,7 +609,7 @@ class _Loader:
         return self._note_broken(
             chunk,
             mapped,
-            f"(select {self.names}, _file, _row, _fault, _account_known, {given} from {numbered} where {_BAD})",
+            f"(select {self.names}, _file, _row, _fault, _waits, {given} from {numbered} where {_BAD})",
         )
 
     def _note_broken(self, chunk: Chunk, mapped: Mapped, relation: str) -> int:
@@ -623,7 +660,9 @@ class _Loader:
             return 0
         which = " ".join(f"when {fault.predicate} then {n}" for n, fault in enumerate(faults, start=1))
         given = ", ".join(f"cast(null as varchar) as _given_{name}" for name in self.entity.column_names)
-        noted = f"{self.names}, _file, cast(null as bigint) as _row, case {which} end as _fault, {given}"
+        noted = (
+            f"{self.names}, _file, cast(null as bigint) as _row, case {which} end as _fault, null as _waits, {given}"
+        )
         records = self.quarantine.records(f"(select {noted} from {relation} where {where})", faults)
         self.connection.execute(f"create or replace temp table broken as {records}")
         self.quarantine.add_broken()
@@ -729,17 +768,23 @@ class _Loader:
             self._forget_rows(its)
 
     def _release(self) -> None:
-        """Load rows that waited in quarantine for an account that is known by now, or for a user whose account is."""
-        if not self._checks_accounts and self.users is None:
+        """Load rows that waited in quarantine for an account or a rate that is known by now, or for a user whose account is."""
+        if not self._checks_accounts and self.users is None and not self.entity.has_currency:
             return
         known = f"({canonical_id_sql('account_id')}) in (select canonical_id from temp.accounts_by_id)"
         known = f"(account_id in (select account_id from temp.accounts_known) or {known})"
-        waited = self.quarantine.take_waiting(known if self._checks_accounts else "true")
+        rate = self._rate(f"try_cast({self.entity.happened_at} as timestamp)") if self.entity.has_currency else "1"
+        waited = self.quarantine.take_waiting(known if self._checks_accounts else "true", f"({rate}) is not null")
         if not waited:
             return
         if self._checks_accounts:
             released = f"select * exclude (_is_known) from {_as_its_account_writes('temp.batch')}"
             self.connection.execute(f"create or replace temp table batch as {released}")
+        if self.entity.has_currency:
+            rated = (
+                f"select *, {self._rate()} as _exchange_rate, {self._reporting} as _reporting_currency from temp.batch"
+            )
+            self.connection.execute(f"create or replace temp table batch as {rated}")
         before = self.counts
         self._upsert(released=True)
         self.counts = replace(before, released=waited)

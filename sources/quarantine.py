@@ -22,8 +22,8 @@ from sources.users import Users
 
 SUPPRESSED = "suppressed"
 """The reason of rows that are counted, and of which nothing is kept."""
-WAITING = "_reason in ('unknown_account', 'unknown_user')"
-"""SQL: which records are whole rows that wait for their account or user."""
+WAITING = "_reason in ('unknown_account', 'unknown_user', 'missing_rate')"
+"""SQL: which records are whole rows that wait for their account, their user or their rate of exchange."""
 TEMPORARY = ("noted", "earlier", "doubted")
 """The temporary tables that are made here."""
 
@@ -65,9 +65,12 @@ class Quarantine:
         unknown = literal("account_id '") + f" || account_id || {among}"
         if self.users is not None:
             unknown = f"case when account_id is null then {self.users.unsaid} else {unknown} end"
-        reason = "case when account_id is null then 'unknown_user' else 'unknown_account' end"
+        if self.entity.has_currency:
+            unrated = literal("currency '") + " || currency || " + literal("' has no rate in `exchange_rates` for ")
+            month = f"strftime({identifier(self.entity.happened_at)}, '%Y-%m')"
+            unknown = f"case when _waits = 'missing_rate' then {unrated} || {month} else {unknown} end"
         return (
-            f"select {given}, _file, _row, _unread, case _fault {codes} else {reason} end as _reason,"
+            f"select {given}, _file, _row, _unread, case _fault {codes} else _waits end as _reason,"
             f" case _fault {details} else {unknown} end as _detail, {self.stamps} from {relation}"
         )
 
@@ -201,9 +204,10 @@ class Quarantine:
             f" and {WAITING}"
         )
 
-    def take_waiting(self, is_known: str) -> int:
-        """Move rows that waited for an account that `is_known` by now, or for a user whose account is, to temp.batch; how many."""
-        waits = f"_reason = 'unknown_account' and {is_known}"
+    def take_waiting(self, is_known: str, is_rated: str) -> int:
+        """Move rows that waited for an account that `is_known` by now, or for a user whose account is, and whose amount `is_rated`, to
+        temp.batch; how many."""
+        waits = f"_reason in ('unknown_account', 'missing_rate') and {is_known} and {is_rated}"
         if self.users is not None:
             waits = f"({waits} or {self.users.found})"
         waiting = f"from {self.table} where {self.stream.mine()} and {waits}"

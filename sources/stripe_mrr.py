@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 from core.errors import Skippable
@@ -54,7 +54,6 @@ _A_MONTH_HAS = {
     "month": Decimal(1),
     "year": Decimal(1) / 12,
 }
-_CENT = Decimal("0.01")
 
 
 def major(amount: Any, currency: str) -> Decimal | None:
@@ -63,15 +62,6 @@ def major(amount: Any, currency: str) -> Decimal | None:
         return None
     digits = 0 if currency.lower() in ZERO_DECIMAL else 3 if currency.lower() in THREE_DECIMAL else 2
     return Decimal(str(amount)).scaleb(-digits)
-
-
-def in_reporting_currency(amount: Decimal | None, currency: str, rates: Mapping[str, float]) -> Decimal | None:
-    """An amount in dollars, to the cent; None for a currency without a rate, which is not a zero."""
-    currency = currency.lower()
-    rate = 1.0 if currency == "usd" else rates.get(currency)
-    if amount is None or rate is None:
-        return None
-    return (amount * Decimal(str(rate))).quantize(_CENT, ROUND_HALF_UP)
 
 
 @dataclass(frozen=True)

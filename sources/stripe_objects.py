@@ -66,7 +66,7 @@ def shown_subscription(ask: Ask, subscription: Record) -> list[Record]:
 
     def period(span: stripe_mrr.Span, amount: Decimal, **more: Any) -> Record:
         name = usual["id"] if span is lived[0] else f"{usual['id']}@{span.start}"
-        mrr = _in_reporting_currency(ask, amount, stripe_mrr.currency_of(subscription))
+        mrr = _as_text(amount)
         told = {
             "id": name,
             "start_date": span.start,
@@ -168,6 +168,10 @@ def _product(ask: Ask, product: Any) -> str | None:
     return str(found.get("name") or found.get("id") or product)
 
 
+def _as_text(amount: Decimal | None) -> str | None:
+    return None if amount is None else str(amount)
+
+
 def shown_invoice(ask: Ask, invoice: Record) -> list[Record]:
     moments = invoice.get("status_transitions") or {}
     currency = str(invoice.get("currency") or "usd")
@@ -177,7 +181,7 @@ def shown_invoice(ask: Ask, invoice: Record) -> list[Record]:
         **invoice,
         "finalized_at": moments.get("finalized_at"),
         "paid_at": moments.get("paid_at"),
-        "amount": _in_reporting_currency(ask, amount, currency),
+        "amount": _as_text(amount),
     }
     return [shown]
 
@@ -194,7 +198,7 @@ def shown_charge(ask: Ask, charge: Record) -> list[Record]:
     shown = {
         **charge,
         "customer": id_of(charge.get("customer")),
-        "amount": _in_reporting_currency(ask, Decimal(0) if status == "failed" else amount, currency),
+        "amount": _as_text(Decimal(0) if status == "failed" else amount),
         "paid_at": charge.get("created") if status == "succeeded" else None,
     }
     return [shown]
@@ -239,7 +243,7 @@ def shown_refund(ask: Ask, refund: Record) -> list[Record]:
         **refund,
         "charge": id_of(refund.get("charge")),
         "customer": id_of(charge.get("customer") or refund.get("customer")),
-        "amount": _in_reporting_currency(ask, without_tax, currency),
+        "amount": _as_text(without_tax),
     }
     return [shown]
 
@@ -321,9 +325,3 @@ def _fetched(ask: Ask, name: str, key: str, **params: Any) -> Record:
     if asked not in kept:
         kept[asked] = ask.api.get(f"/v1/{name}/{key}", holds=None, missing={"id": key}, **params)
     return kept[asked]
-
-
-def _in_reporting_currency(ask: Ask, amount: Decimal | None, currency: str) -> str | None:
-    """An amount in dollars as text; None without a rate."""
-    found = stripe_mrr.in_reporting_currency(amount, currency, settings(ask).rates)
-    return None if found is None else str(found)

@@ -33,11 +33,11 @@ class Suppressed:
         self.earlier = precedence[: precedence.index(stream.source)]
 
     def applied(self, relation: str) -> str:
-        """SQL of `relation`, rows with `_fault` and `_account_known`, in which those that stay out have the fault `ERASED`."""
+        """SQL of `relation`, rows with `_fault` and `_waits`, in which those that stay out have the fault `ERASED`."""
         if not self.suppression.erasures:
             return relation
         touched = " or ".join(f"({sql})" for sql in (*self._named().values(), *self._texts().values())) or "false"
-        broken = "_fault is not null or not coalesce(_account_known, false)"
+        broken = "_fault is not null or _waits is not null"
         stays_out = f"{self._whole()} or (({broken}) and ({touched}))"
         emptied = "".join(
             f", case when {condition} then null else {identifier(name)} end as {identifier(name)}"

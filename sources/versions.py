@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from core.currency import code_sql
 from core.warehouse import Connection, identifier, rows, scalar
 from sources.base import Stream
 from sources.users import Users
@@ -64,6 +65,16 @@ class Versions:
         of_batch = f"select {self.key} from temp.batch"
         self._carry_over("temp.batch", self.table, keys=of_batch)
         self._carry_over(self.table, "temp.batch", keys=of_batch)
+        if self.stream.entity.has_currency:
+            self._keep_rates()
+
+    def _keep_rates(self) -> None:
+        """A fact keeps the rate that it was first loaded with, whatever its month's rate is said to be later."""
+        self.connection.execute(
+            f"update temp.batch as b set _exchange_rate = e._exchange_rate from temp.matched as m, {self.table} as e"
+            f" where m.batch_row = b.rowid and e.rowid = m.table_row and e._exchange_rate is not null"
+            f" and {code_sql('b.currency')} is not distinct from {code_sql('e.currency')}"
+        )
 
     def settle(self, *, released: bool) -> dict[str, int]:
         """Leave in temp.batch what is new and what renews a loaded row (`RENEWED`); how many were updated, unchanged or superseded."""

@@ -17,14 +17,14 @@
         ],
         "subscriptions": [
             ["subscription_id", "string"], ["account_id", "string"], ["product", "string"], ["plan", "string"],
-            ["seats", "bigint"], ["mrr", "decimal(18,2)"], ["started_at", "timestamp"], ["ended_at", "timestamp"],
-            ["end_reason", "string"], ["renews_at", "timestamp"], ["term_ends_at", "timestamp"],
+            ["seats", "bigint"], ["mrr", "decimal(18,2)"], ["currency", "string"], ["started_at", "timestamp"],
+            ["ended_at", "timestamp"], ["end_reason", "string"], ["renews_at", "timestamp"], ["term_ends_at", "timestamp"],
             ["discount_ends_at", "timestamp"], ["billing_interval", "string"], ["is_trial", "boolean"],
             ["updated_at", "timestamp"],
         ],
         "invoices": [
             ["invoice_id", "string"], ["account_id", "string"], ["issued_at", "timestamp"], ["due_at", "timestamp"],
-            ["paid_at", "timestamp"], ["amount", "decimal(18,2)"], ["status", "string"],
+            ["paid_at", "timestamp"], ["amount", "decimal(18,2)"], ["currency", "string"], ["status", "string"],
             ["failed_payments", "bigint"], ["updated_at", "timestamp"],
         ],
         "usage_events": [
@@ -60,8 +60,21 @@
     {%- for name, type in contract(entity) -%}
         {%- do columns.append(["source_account_id" if name == "account_id" else name, type]) -%}
     {%- endfor -%}
+    {%- if has_currency(entity) -%}
+        {%- do columns.append(["exchange_rate", "decimal(18,8)"]) -%}
+    {%- endif -%}
     {%- do columns.append(["loaded_at", "timestamp"]) -%}
     {{ return(columns) }}
+{%- endmacro %}
+
+{# Whether an entity holds money, which has a currency and a rate into the reporting currency. #}
+{% macro has_currency(entity) -%}
+    {{ return(contract(entity) | selectattr(0, "equalto", "currency") | list | length > 0) }}
+{%- endmacro %}
+
+{# An amount in the reporting currency, to the cent. #}
+{% macro converted(amount, rate) -%}
+    cast(round({{ amount }} * {{ rate }}, 2) as decimal(18, 2))
 {%- endmacro %}
 
 {# The columns whose texts have a meaning for the models: `Completed` and ` completed` are one word. #}
@@ -82,10 +95,12 @@
     {%- for name, type in contract(entity) %}
         {%- if name == "account_id" %} account_id as source_account_id,
         {%- elif entity == "subscriptions" and name == "ended_at" %} {{ exclusive_end(name) }} as ended_at,
+        {%- elif name == "currency" %} upper(trim(coalesce(currency, _reporting_currency, '{{ var("currency") }}'))) as currency,
         {%- elif name in words(entity) %} nullif(lower(trim({{ name }})), '') as {{ name }},
         {%- else %} {{ name }},
         {%- endif %}
     {%- endfor %}
+    {% if has_currency(entity) %}coalesce(_exchange_rate, 1) as exchange_rate,{% endif %}
     _loaded_at as loaded_at
 {%- endmacro %}
 

@@ -26,7 +26,10 @@ united as (
         invoices.issued_at,
         invoices.due_at,
         case when invoices.paid_at < {{ as_of() }} then invoices.paid_at end as paid_at,
-        invoices.amount,
+        {{ converted("invoices.amount", "invoices.exchange_rate") }} as amount,
+        invoices.amount as original_amount,
+        invoices.currency,
+        invoices.exchange_rate,
         case when invoices.paid_at >= {{ as_of() }} then 'open' else invoices.status end as status,
         invoices.failed_payments,
         -- Since when its source says which invoices were paid.

@@ -6,12 +6,6 @@
 
 with
 
-accounts as (
-
-    select * from {{ ref("int_accounts_matched") }}
-
-),
-
 covered as (
 
     select account_id
@@ -24,21 +18,17 @@ covered as (
 periods as (
 
     select
-        accounts.account_id,
-        subscriptions.started_at,
-        subscriptions.mrr,
-        subscriptions.started_at >= {{ as_of() }} as is_ahead,
-        coalesce(subscriptions.ended_at, subscriptions.term_ends_at, subscriptions.renews_at) as ends_at,
-        coalesce(subscriptions.term_ends_at, subscriptions.renews_at) as renews_at
-    from {{ union_staged("subscriptions") }} as subscriptions
-    inner join accounts
-        on
-            subscriptions.account_source = accounts.source
-            and subscriptions.source_account_id = accounts.source_account_id
+        account_id,
+        started_at,
+        mrr,
+        started_at >= {{ as_of() }} as is_ahead,
+        coalesce(ended_at, term_ends_at, renews_at) as ends_at,
+        coalesce(term_ends_at, renews_at) as renews_at
+    from {{ ref("int_subscriptions_converted") }}
     where
-        subscriptions.mrr > 0
-        and not coalesce(subscriptions.is_trial, false)
-        and (subscriptions.ended_at is null or subscriptions.ended_at >= {{ as_of() }})
+        mrr > 0
+        and not is_trial
+        and (ended_at is null or ended_at >= {{ as_of() }})
 
 ),
 

@@ -255,7 +255,7 @@ def _built_and_published(tenure: Tenure, run_id: str, *, has_scores: bool) -> li
                 transform.build_without_assets(tenure, after_scores=True)
         tables = dbt.published_tables(json.loads(manifest.read_text(encoding="utf-8")))
         with _writing(tenure) as connection:
-            made = serve.publication_of(connection, run_id)
+            made = serve.publication_of(connection, tenure, run_id)
             serve.write_copy(connection, tenure, tenure.serving_path, made, tables)
     except TenureError as error:
         said = " ".join(error.message.split())

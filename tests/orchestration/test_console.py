@@ -103,7 +103,7 @@ def test_warnings_of_one_kind_are_one_line_with_their_number(shown: io.StringIO)
         ),
         (
             {"subscriptions": 3, "mrr": 10.0, "unread": 1, "is_at_least": True},
-            "at least $10.00 of MRR stands in quarantine: 3 subscriptions, 1 of which cannot be read",
+            "at least $10.00 of MRR stands in quarantine: 3 subscriptions, the MRR of 1 of which is not known",
         ),
     ],
 )

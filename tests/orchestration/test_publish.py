@@ -22,7 +22,7 @@ from ml import tables
 from orchestration.postgres import copy_to_postgres
 from orchestration.publish import Publication, publish, publish_ledger
 
-PUBLICATION = Publication("p1", "r1", datetime(2024, 7, 2), datetime(2024, 7, 1), None)
+PUBLICATION = Publication("p1", "r1", datetime(2024, 7, 2), datetime(2024, 7, 1), None, "EUR")
 TABLES: dict[str, dict[str, Any]] = {
     "marts.accounts": {"description": "One row per account.", "columns": {"account_id": {"description": "The\n id"}}}
 }
@@ -149,7 +149,7 @@ def test_a_reader_that_has_the_old_file_open_goes_on_reading_it(working: Any, tm
     )
     assert reader.stdout is not None
     assert reader.stdout.readline() == "open\n"
-    second = Publication("p2", "r2", datetime(2024, 7, 3), datetime(2024, 7, 2), None)
+    second = Publication("p2", "r2", datetime(2024, 7, 3), datetime(2024, 7, 2), None, "EUR")
     publish(working, path, second, tables=TABLES, exclude=())
     out, _ = reader.communicate("\n", timeout=30)
     assert out == "p1\n"

@@ -264,9 +264,11 @@ def test_the_amount_is_that_of_the_currency_which_the_subscription_bills(company
     ):
         told = subscription(items=items, currency="eur", discounts=discounts)
         billing.put("subscriptions", [{**told, "id": f"sub_{number}"}])
-    company.document["sources"]["billing"]["rates"] = {"eur": 2.0}
+    company.document["exchange_rates"] = {"EUR": 2.0}
     report = company.load()["subscriptions"]
-    assert mrr_of(company) == {"sub_0": "38.00", "sub_1": "60.00", "sub_2": "34.00"}
+    assert mrr_of(company) == {"sub_0": "19.00", "sub_1": "30.00", "sub_2": "17.00"}
+    rates = "select distinct currency, cast(_exchange_rate as double) from raw_stripe.subscriptions"
+    assert company.query(rates) == [("eur", 2.0)]
     assert report.adds_up
     (found,) = company.query("select subscription_id, _reason, _detail, account_id from quarantine.subscriptions")
     assert found == (
@@ -278,7 +280,7 @@ def test_the_amount_is_that_of_the_currency_which_the_subscription_bills(company
     billing.change("subscriptions", {**subscription(items=[item(several)], currency="eur"), "id": "sub_3"}, at=day(5))
     company.load()
     assert company.query("select count(*) from quarantine.subscriptions") == [(0,)]
-    assert mrr_of(company)["sub_3"] == "38.00"
+    assert mrr_of(company)["sub_3"] == "19.00"
 
 
 @pytest.mark.parametrize("count", [10, 11, 15, 120])
@@ -367,12 +369,19 @@ def test_amounts_are_dollars_without_tax_and_a_currency_without_a_rate_is_told(
             invoice("in_4", total_excluding_tax=None, status="open"),
         ],
     )
-    company.document["sources"]["billing"]["rates"] = {"jpy": 0.0067}
+    company.document["exchange_rates"] = {"JPY": 0.0067}
     company.load()
-    amounts = "select invoice_id, cast(amount as varchar), failed_payments from raw_stripe.invoices order by 1"
-    assert company.query(amounts) == [("in_1", "10.00", 2), ("in_2", "6.70", 2), ("in_4", "11.90", 3)]
+    amounts = (
+        "select invoice_id, cast(amount as varchar), currency, cast(_exchange_rate as double), failed_payments"
+        " from raw_stripe.invoices order by 1"
+    )
+    assert company.query(amounts) == [
+        ("in_1", "10.00", "usd", 1.0, 2),
+        ("in_2", "1000.00", "jpy", 0.0067, 2),
+        ("in_4", "11.90", "usd", 1.0, 3),
+    ]
     assert company.query("select invoice_id, _reason, _file from quarantine.invoices") == [
-        ("in_3", "missing_value", "stripe invoices (id=in_3)")
+        ("in_3", "missing_rate", "stripe invoices (id=in_3)")
     ]
 
 
@@ -417,7 +426,7 @@ BILLS = (
 )
 
 
-def test_money_without_an_invoice_is_an_invoice_in_dollars(company: Any, billing: StripeStandIn) -> None:
+def test_money_without_an_invoice_is_an_invoice_in_its_currency(company: Any, billing: StripeStandIn) -> None:
     billing.put(
         "charges",
         [
@@ -427,14 +436,14 @@ def test_money_without_an_invoice_is_an_invoice_in_dollars(company: Any, billing
             charge("ch_4", currency="jpy", amount=1000),
         ],
     )
-    company.document["sources"]["billing"]["rates"] = {"jpy": 0.0067}
+    company.document["exchange_rates"] = {"JPY": 0.0067}
     company.load()
     assert company.query(BILLS) == [
         ("ch_1", "50.00", "paid", "04.03.", "04.03.", 0),
         ("ch_2", "50.00", "open", "04.03.", None, 0),
         # Nobody owes what was tried in vain: it is a failed payment, and no money.
         ("ch_3", "0.00", "uncollectible", "04.03.", None, 1),
-        ("ch_4", "6.70", "paid", "04.03.", "04.03.", 0),
+        ("ch_4", "1000.00", "paid", "04.03.", "04.03.", 0),
     ]
 
 

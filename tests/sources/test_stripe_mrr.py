@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import Skippable
-from sources.stripe_mrr import currency_of, discount_ends, in_reporting_currency, is_trial, items_of, major, mrr
+from sources.stripe_mrr import currency_of, discount_ends, is_trial, items_of, major, mrr
 
 NOW = datetime(2024, 6, 1)
 TIERS = [
@@ -269,13 +269,6 @@ def test_currencies_have_their_own_minor_units() -> None:
 def test_where_a_subscription_does_not_name_its_currency_its_prices_do() -> None:
     assert currency_of(subscription(item(price={"currency": "jpy"}), currency=None)) == "jpy"
     assert currency_of(subscription(currency=None)) == "usd"
-
-
-def test_dollars_need_a_rate_and_none_is_not_a_zero() -> None:
-    assert in_reporting_currency(Decimal(500), "jpy", {"jpy": 0.0067}) == Decimal("3.35")
-    assert in_reporting_currency(Decimal(5), "USD", {}) == Decimal(5)
-    assert in_reporting_currency(Decimal(5), "chf", {}) is None
-    assert in_reporting_currency(None, "usd", {}) is None
 
 
 def test_the_item_that_costs_most_comes_first() -> None:

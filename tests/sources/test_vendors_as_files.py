@@ -18,12 +18,9 @@ NOT_COMPARED = ("updated_at",)
 
 
 def rows(company: Any, connector: str, entity: str, source: str) -> list[tuple[Any, ...]]:
-    # A domain of Stripe's is that of an e-mail address, which is written in small letters.
-    names = [
-        "lower(domain)" if name == "domain" else name
-        for name in ENTITIES[entity].column_names
-        if name not in NOT_COMPARED
-    ]
+    # A domain of Stripe's is that of an e-mail address, which is written in small letters. The exports name no currency.
+    same = {"domain": "lower(domain)", "currency": "upper(coalesce(currency, 'USD'))"}
+    names = [same.get(name, name) for name in ENTITIES[entity].column_names if name not in NOT_COMPARED]
     found: list[tuple[Any, ...]] = company.query(
         f"select {', '.join(names)} from raw_{connector}.{entity} where _source = '{source}' order by all"
     )
