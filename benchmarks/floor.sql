@@ -401,6 +401,7 @@ select
     'billing' as source, 'subscriptions' as stream, periods.id as subscription_id, account_id, product, plan, seats,
     (case when is_trial then 0 else mrr end)::decimal(18, 2) as mrr,
     (case when is_trial then 0 else mrr end * 12)::decimal(18, 2) as arr,
+    mrr as original_mrr, 'USD' as currency, 1::decimal(18, 8) as exchange_rate,
     started_at,
     case when ended_at < getvariable('as_of') then ended_at end as ended_at,
     case when ended_at < getvariable('as_of') then end_reason end as end_reason,
@@ -415,7 +416,7 @@ with standing as (
     select
         bills.id as invoice_id, account_id, issued_at, due_at,
         case when paid_at < getvariable('as_of') then paid_at end as paid_at,
-        amount,
+        amount, amount as original_amount, 'USD' as currency, 1::decimal(18, 8) as exchange_rate,
         case when paid_at >= getvariable('as_of') then 'open' else lower(status) end as status,
         failed_payments
     from billing_invoices as bills

@@ -136,6 +136,12 @@ class WatchConfig(Strict):
     min_lift_kept: float = Field(default=0.5, ge=0, le=1)
 
 
+class MetricsConfig(Strict):
+    """How long the metric layer keeps each day; before that it keeps one date a week."""
+
+    daily_days: int = Field(default=90, ge=1, le=3660)
+
+
 class ModelConfig(Strict):
     """The churn model: which dates it learns from, how often, and what its scores are used for."""
 
@@ -264,6 +270,7 @@ class Config(Strict):
     sources: dict[str, AnySource]
     identity: IdentityConfig = IdentityConfig()
     churn: ChurnConfig = ChurnConfig()
+    metrics: MetricsConfig = MetricsConfig()
     model: ModelConfig = ModelConfig()
     quality: QualityConfig = QualityConfig()
     publish: PublishConfig = PublishConfig()

@@ -107,6 +107,10 @@ def flag_column(name: str, *, required: bool = True) -> ColumnRule:
     return ColumnRule(name, "boolean", required=required)
 
 
+_CURRENCY = (
+    text_column("currency", required=True),
+    ColumnRule("exchange_rate", "decimal(18,8)", required=True, minimum=0),
+)
 ACCOUNT = replace(text_column("account_id", required=True), orphan=ORPHAN)
 _SOURCE = (text_column("source", required=True), text_column("stream", required=True))
 _RULES = ("primary", "id", "domain", "name", "unmatched")
@@ -316,6 +320,8 @@ MARTS: tuple[Mart, ...] = (
             count_column("seats"),
             money_column("mrr", required=True),
             money_column("arr", required=True),
+            money_column("original_mrr", required=True),
+            *_CURRENCY,
             time_column("started_at", required=True, past=True),
             time_column("ended_at", past=True, not_before=("started_at",)),
             text_column("end_reason"),
@@ -345,6 +351,8 @@ MARTS: tuple[Mart, ...] = (
             time_column("due_at"),
             time_column("paid_at", past=True),
             money_column("amount", None, required=True),
+            money_column("original_amount", None, required=True),
+            *_CURRENCY,
             text_column("status"),
             count_column("failed_payments"),
             flag_column("is_unpaid", required=False),

@@ -21,6 +21,8 @@ from ml.reasons import Wording
 
 CATALOGUE = PROJECT_ROOT / "models" / "metrics" / "_metrics__models.yml"
 TABLE = "ftr_account_snapshots"
+MONEY = "currency"
+"""The unit of amounts in the reporting currency."""
 RECENCY = "days_since_last_seen"
 """The rule without learning that a model has to beat: who has not been seen for longest leaves first."""
 FAMILIES = ("usage", "billing", "support", "surveys", "relationship", "account")
@@ -65,11 +67,11 @@ class Feature:
         return Wording(self.name, self.label, self.unit, *texts, is_flag=self.kind == "boolean", theme=self.theme)
 
 
-def catalogue(path: Path = CATALOGUE) -> tuple[Feature, ...]:
-    """All features, in the order of their table."""
+def catalogue(path: Path = CATALOGUE, *, currency: str = MONEY) -> tuple[Feature, ...]:
+    """All features, in the order of their table; reasons speak of money in `currency`."""
     models: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
     table = next(model for model in models if model["name"] == TABLE)
-    return tuple(_feature(column) for column in table["columns"] if "meta" in column.get("config", {}))
+    return tuple(_feature(column, currency) for column in table["columns"] if "meta" in column.get("config", {}))
 
 
 def page(features: tuple[Feature, ...]) -> str:
@@ -104,18 +106,18 @@ def page(features: tuple[Feature, ...]) -> str:
 _ARROWS = {1: "↑", 0: "", -1: "↓"}
 
 
-def _feature(column: Mapping[str, Any]) -> Feature:
+def _feature(column: Mapping[str, Any], currency: str) -> Feature:
     meta = column["config"]["meta"]
     return Feature(
         name=column["name"],
         label=meta["label"],
         description=column["description"],
-        unit=meta["unit"],
+        unit=currency if meta["unit"] == MONEY else meta["unit"],
         family=meta["family"],
         needs=tuple(meta["needs"]),
         direction=meta["direction"],
         kind=KINDS.get(column["data_type"], "numeric"),
-        texts=meta["texts"],
+        texts={when: text.replace("{currency}", currency) for when, text in meta["texts"].items()},
         theme=meta.get("theme"),
         grows=meta.get("grows", False),
     )

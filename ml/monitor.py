@@ -133,7 +133,7 @@ def _drift(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str
 
     store = registry.connect(tenure.home, tenure.config.model.tracking_uri)
     loaded = store.load(store.version(scoring["model_version"]))
-    features = catalogue()
+    features = catalogue(currency=tenure.config.currency)
     frame = source.scoring_frame(connection, features)
     found = drift.drift(
         loaded.documents["profile"],

@@ -91,7 +91,7 @@ def score(connection: Connection, tenure: Tenure, *, now: datetime, run_id: str)
     if champion is None:
         _check_registry(connection, store)
     version = FALLBACK if champion is None else str(champion.number)
-    features = catalogue()
+    features = catalogue(currency=tenure.config.currency)
     features_hash = source.scoring_hash(connection, features)
     tiers = f"{config.tiers.model_dump_json()}, capacity {config.capacity}"
     if _is_done(connection, as_of, version, features_hash, tiers):

@@ -104,7 +104,7 @@ def train(
     data: Dataset | None = None
     data_hash = f"{found.rows} rows"
     if found.churned_accounts >= config.min_churn_events:
-        data = source.training_data(connection, catalogue(), max_rows=config.max_rows)
+        data = source.training_data(connection, catalogue(currency=tenure.config.currency), max_rows=config.max_rows)
         data_hash = data.content_hash()
     if last is not None and not force and last["data_hash"] == data_hash:
         return TrainingOutcome("unchanged", "nothing new has matured since the last training", last["model_version"])
@@ -155,7 +155,7 @@ def _learn(
         report = store.load(known).documents.get("report", {})
         return _outcome(known, found, report)
     champion = store.champion()
-    features = catalogue()
+    features = catalogue(currency=tenure.config.currency)
     try:
         judgement = judge(
             data,

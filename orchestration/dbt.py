@@ -46,6 +46,7 @@ def variables(config: Config) -> dict[str, Any]:
         "inclusive_ends": [list(stream) for stream in config.inclusive_ends],
         "features_enabled": config.model.enabled,
         "sync_models": sorted({destination.model for destination in config.sync.enabled.values()}),
+        "metrics": {"daily_days": config.metrics.daily_days},
         "snapshots": {
             "every": config.model.snapshot_every,
             "from": config.model.snapshots_from and config.model.snapshots_from.isoformat(),

@@ -37,7 +37,10 @@
 
 {# Which dates are built, and what is made of the rows, changes no row. #}
 {% macro not_of_the_feature_set() -%}
-    {{ return(["met_dates", "ftr_account_snapshots", "ftr_account_labels", "ftr_churn_training", "ftr_churn_scoring"]) }}
+    {{ return([
+        "met_dates", "met_account_history", "ftr_account_snapshots", "ftr_account_labels", "ftr_churn_training",
+        "ftr_churn_scoring",
+    ]) }}
 {%- endmacro %}
 
 {# Whether a moment or date lies in the last `days` days before the as-of date. #}

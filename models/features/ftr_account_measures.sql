@@ -51,6 +51,8 @@ final as (
             metrics.account_id = attributes.account_id
             and metrics.as_of_date >= attributes.valid_from
             and metrics.as_of_date < attributes.valid_to
+    -- The other dates are those of the history of metrics.
+    where metrics.is_sampled or metrics.is_scoring_date
 
 )
 

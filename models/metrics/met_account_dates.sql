@@ -15,18 +15,11 @@ dates as (
 -- A source measures a family of facts from its first fact on. What it begins to measure later was unknown, not zero.
 first_facts as (
 
-    {% for entity, happened_at in [
-        ("contacts", "coalesce(created_at, timestamp '1970-01-01 00:00:00')"),
-        ("subscriptions", "started_at"),
-        ("invoices", "issued_at"),
-        ("tickets", "opened_at"),
-        ("survey_responses", "responded_at"),
-        ("interactions", "occurred_at"),
-    ] %}
+    {% for entity in measured_entities() if entity != "usage_events" %}
         select
             account_source,
             '{{ entity }}' as entity,
-            min({{ happened_at }}) as first_fact_at
+            min({{ happened_at(entity) }}) as first_fact_at
         from {{ union_staged(entity) }} as {{ entity }}
         group by account_source
 
@@ -219,6 +212,7 @@ spine as (
         dates.as_of_date,
         dates.is_training_date,
         dates.is_scoring_date,
+        dates.is_new_date or coalesce(dates.as_of_date > restated.restated_from_date, false) as is_to_be_kept,
         accounts.known_from,
         {% for entity in entities -%}
             coalesce(coverage.{{ entity }}_from < dates.as_of_date, false) as has_{{ entity }},
@@ -231,6 +225,7 @@ spine as (
         coalesce(customers.is_customer, false) as is_customer
     from accounts
     inner join dates on accounts.known_from < dates.as_of_date
+    left join {{ ref("int_accounts_restated") }} as restated on accounts.account_id = restated.account_id
     left join coverage on accounts.account_id = coverage.account_id
     left join column_coverage on accounts.account_id = column_coverage.account_id
     left join revenue
@@ -265,6 +260,7 @@ final as (
         account_id,
         as_of_date,
         is_sampled,
+        is_scoring_date,
         is_customer,
         last_active_date,
         cast(known_from as date) as known_from_date,
@@ -279,7 +275,7 @@ final as (
             as double
         ) * 100 / {{ entities | length }} as coverage_pct
     from drawn
-    where is_sampled or is_scoring_date
+    where is_sampled or is_scoring_date or is_to_be_kept
 
 )
 

@@ -44,6 +44,7 @@ final as (
         accounts.account_id,
         accounts.as_of_date,
         accounts.is_sampled,
+        accounts.is_scoring_date,
         accounts.coverage_pct,
         accounts.known_from_date,
         {% for entity in measured_entities() -%}

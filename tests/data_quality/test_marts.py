@@ -54,6 +54,7 @@ def test_every_number_has_a_limit_unless_it_may_be_anything() -> None:
     assert free == {
         "accounts.invoiced_amount",
         "invoices.amount",
+        "invoices.original_amount",
         "mrr_movements.mrr_delta",
         "months.invoiced_amount",
         "account_days.quantity",

@@ -92,7 +92,7 @@ def test_every_column_is_described_and_exists(models: dict[str, Node], built: An
 
 
 def test_marts_and_features_enforce_their_contract_in_portable_types(models: dict[str, Node]) -> None:
-    portable = {"string", "bigint", "double", "boolean", "date", "timestamp", "decimal(18,2)"}
+    portable = {"string", "bigint", "double", "boolean", "date", "timestamp", "decimal(18,2)", "decimal(18,8)"}
     for name, node in models.items():
         if step(node) in ("metrics", "marts", "features", "activation"):
             assert node["config"]["contract"]["enforced"], name
@@ -101,7 +101,7 @@ def test_marts_and_features_enforce_their_contract_in_portable_types(models: dic
 
 def test_every_metric_says_what_it_is(models: dict[str, Node]) -> None:
     """The other columns are keys, and what is measured of an account at all."""
-    others = {"account_id", "as_of_date", "is_sampled", "known_from_date", "coverage_pct"}
+    others = {"account_id", "as_of_date", "is_sampled", "is_scoring_date", "known_from_date", "coverage_pct"}
     others |= {f"has_{entity}" for entity in ENTITIES}
     wanted = {"label", "unit", "family", "needs", "direction"}
     columns = models["met_accounts"]["columns"]
@@ -141,7 +141,8 @@ def test_staging_has_the_columns_of_the_contract(models: dict[str, Node]) -> Non
         entity = ENTITIES.get(name.split("__")[-1])
         if step(node) == "staging" and entity is not None:
             given = ["source_account_id" if c == "account_id" else c for c in entity.column_names]
-            assert list(node["columns"]) == ["source", "stream", "account_source", *given, "loaded_at"], name
+            rate = ["exchange_rate"] if entity.has_currency else []
+            assert list(node["columns"]) == ["source", "stream", "account_source", *given, *rate, "loaded_at"], name
 
 
 def test_an_entity_that_nobody_delivers_has_the_columns_and_types_of_the_contract() -> None:

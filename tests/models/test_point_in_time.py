@@ -207,9 +207,14 @@ def test_the_property_would_notice_a_model_that_looks_ahead(built: Any) -> None:
 
 
 def known_by(connection: Connection, day: datetime) -> list[str]:
-    """All metrics and features of the dates up to `day`, as sorted text."""
-    tables = ("metrics.met_accounts", "features.ftr_account_snapshots")
-    found = (rows(connection, f"from {table} where as_of_date <= date '{day:%Y-%m-%d}'") for table in tables)
+    """All metrics and features of the dates up to `day`, as sorted text; of the days that the history of metrics keeps for a while, those
+    that it still keeps at LATER."""
+    kept = f"(is_sampled or as_of_date > date '{LATER - timedelta(days=90):%Y-%m-%d}')"
+    asked = (
+        f"select * exclude (is_scoring_date) from metrics.met_accounts where {kept}",
+        "from features.ftr_account_snapshots",
+    )
+    found = (rows(connection, f"from ({sql}) where as_of_date <= date '{day:%Y-%m-%d}'") for sql in asked)
     return sorted(str(row) for table in found for row in table)
 
 

@@ -108,7 +108,7 @@ def test_warnings_of_one_kind_are_one_line_with_their_number(shown: io.StringIO)
     ],
 )
 def test_the_mrr_in_quarantine_is_said_in_a_sentence(found: dict[str, object], said: str) -> None:
-    assert console._mrr_in_quarantine(found) == said
+    assert console._mrr_in_quarantine(found, "USD") == said
 
 
 def test_values_left_empty_are_one_line_for_each_reason() -> None:

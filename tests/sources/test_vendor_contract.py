@@ -536,17 +536,18 @@ def counts(report: Any) -> tuple[int, ...]:
 
 def test_an_answer_without_measure_or_end_stops_the_stream_with_what_to_do(account: Account) -> None:
     account.put(1, 2, 3)
-    account.configure(http={"max_body_mb": 5, "deadline_seconds": 0.3}, retry={**PATIENT, "tries": 2})
-    for fault, said in (
-        ("bomb", "answered with more than 5 MB (unpacked)"),
-        ("trickle", "not answered in full within 0.3 s"),
+    for fault, said, limits in (
+        ("bomb", "answered with more than 5 MB (unpacked)", {"max_body_mb": 5}),
+        ("trickle", "not answered in full within 0.3 s", {"deadline_seconds": 0.3}),
     ):
+        account.configure(http=limits, retry={**PATIENT, "tries": 2})
         account.standin.fail(fault, times=2, match=account.case.path)
         report = account.load()
         account.standin.forget()
         assert (report.status, account.keys()) == ("stopped", [])
         assert said in report.message
         assert "raise `http: {" in report.message
+    account.configure(http={})
     assert account.load().rows_inserted == 3
 
 
