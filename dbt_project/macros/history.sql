@@ -45,9 +45,13 @@
 
 {# What the history keeps no longer: days that are too old, and accounts that are no more (merged, erased, deleted). #}
 {% macro forget_metrics() -%}
-    delete from {{ this }}
-    where
-        (not {{ is_weekly_date("as_of_date") }} and not {{ is_daily_date("as_of_date") }})
-        or account_id not in (select account_id from {{ ref("int_accounts_united") }})
-        or metric_set <> '{{ feature_set() }}'
+    {% if is_replay() -%}
+        select 1
+    {%- else -%}
+        delete from {{ this }}
+        where
+            (not {{ is_weekly_date("as_of_date") }} and not {{ is_daily_date("as_of_date") }})
+            or account_id not in (select account_id from {{ ref("int_accounts_united") }})
+            or metric_set <> '{{ feature_set() }}'
+    {%- endif %}
 {%- endmacro %}

@@ -113,7 +113,8 @@ class Company:
         """Every row of every mart, of the history and of what the churn model reads, as sorted text."""
         names = self.records(
             "select table_schema || '.' || table_name as name from information_schema.tables where table_schema in ('marts', 'history')"
-            " or table_name in ('ftr_account_snapshots', 'ftr_account_labels', 'ftr_churn_training', 'ftr_churn_scoring')"
+            " or table_name in ('ftr_account_snapshots', 'ftr_account_labels', 'ftr_churn_training', 'ftr_churn_scoring',"
+            " 'met_account_history')"
         )
         return {n["name"]: sorted(str(list(r.values())) for r in self.records(f"from {n['name']}")) for n in names}
 

@@ -165,7 +165,8 @@ def test_a_replay_sees_the_past_and_leaves_no_trace(third_run: Any) -> None:
     assert (acme["has_ticket_data"], acme["tickets_open"]) == (False, None)
     assert usage(third_run) == {row for row in by_hand(third_run) if row[1] < date(2024, 6, 1)}
     after = third_run.marts()
-    for kept in ("history.accounts_history", "features.ftr_account_snapshots"):
+    assert len(before["metrics.met_account_history"]) > 50
+    for kept in ("history.accounts_history", "features.ftr_account_snapshots", "metrics.met_account_history"):
         assert after[kept] == before[kept]
     scored = third_run.records("select account_id, as_of_date, mrr from features.ftr_churn_scoring")
     assert [tuple(row.values()) for row in scored] == [("1", date(2024, 6, 1), 150)]
