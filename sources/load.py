@@ -1,8 +1,8 @@
 """Loading: one stream, and every row accounted for.
 
 Lives here: the order of what is done with the rows of a stream, which of them are good, the upsert on the contract's key, and the
-counts. Must not live here: reading files or databases (the connectors), what is noted of broken rows (`quarantine.py`), which version
-of a row stands (`versions.py`), who users are (`users.py`), SQL of the models.
+counts. Must not live here: reading files or databases (the connectors), what is noted of broken rows (`quarantine.py`), what rows wait
+for (`waiting.py`), which version of a row stands (`versions.py`), who users are (`users.py`), SQL of the models.
 
 A row that was read is inserted, updated, unchanged, superseded (an older version of a row with the same key),
 quarantined or suppressed (of an erased account or person), or says that a row is gone, which is then deleted; the seven add up to the
@@ -20,13 +20,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core import suppression
-from core.currency import BY_CURRENCY, DEFAULT, rate_sql
+from core.currency import BY_CURRENCY
 from core.errors import Fatal, Retriable, in_short, says_full
 from core.http import tell
-from core.identity import canonical_id_sql
 from core.settings import Tenure
 from core.warehouse import Connection, Error, Interrupted, identifier, literal, rows, scalar, transaction
-from sources import ledger, numbers, origins, periods, quarantine, users, versions
+from sources import ledger, numbers, origins, periods, quarantine, users, versions, waiting
 from sources.base import Chunk, Drift, Stream, StreamId
 from sources.faults import disordered
 from sources.ledger import LoadReport
@@ -36,13 +35,13 @@ from sources.quarantine import Quarantine
 from sources.suppressed import Suppressed
 from sources.users import USER_COLUMNS, Users
 from sources.versions import RENEWED, Versions
+from sources.waiting import Waiting
 
 _LOG = logging.getLogger(__name__)
-_TEMPORARY = ("batch", "broken", "accounts_known", "accounts_by_id", "doubtful", "gone")
+_TEMPORARY = ("batch", "broken", "doubtful", "gone")
 _OF_ANY_ORIGIN = ("files", "database")
 """Connectors whose texts may be written in any way. Vendors' numbers have a decimal point."""
 _BAD = "_fault is not null or _waits is not null"
-"""`_waits` is the reason of a row that is whole and waits for another: for its account, its user or its rate of exchange."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,6 @@ class _Counts:
     released: int = 0
     reassigned: int = 0
     withdrawn: int = 0
-
-
-def _as_its_account_writes(relation: str) -> str:
-    """SQL: the rows of `relation` with the ids of their accounts as these write them, and `_is_known`: whether there is such an account.
-
-    Ids are compared as they are written, and else in one form: a report of Salesforce's shows 15 of the API's 18 characters.
-    """
-    other = f"case when k.account_id is null then {canonical_id_sql('r.account_id')} end"
-    return (
-        "(select r.* replace (coalesce(k.account_id, o.account_id, r.account_id) as account_id),"
-        f" coalesce(k.account_id, o.account_id) is not null as _is_known from {relation} as r"
-        " left join temp.accounts_known as k on k.account_id = r.account_id"
-        f" left join temp.accounts_by_id as o on o.canonical_id = {other})"
-    )
 
 
 def prepare(connection: Connection) -> None:
@@ -132,7 +117,7 @@ def load_stream(
         said = tell(in_short(error), *tenure.config.sources[stream.id.source].secrets)
         return loader.stop(f"{stream.id.label}: {loader.reading} cannot be read: {said}")
     finally:
-        made = (periods.TEMPORARY, quarantine.TEMPORARY, users.TEMPORARY, versions.TEMPORARY)
+        made = (periods.TEMPORARY, quarantine.TEMPORARY, users.TEMPORARY, versions.TEMPORARY, waiting.TEMPORARY)
         for name in (*_TEMPORARY, *(name for names in made for name in names)):
             connection.execute(f"drop table if exists temp.{name}")
 
@@ -158,6 +143,7 @@ class _Loader:
         content = [identifier(name) for name in (*self.entity.column_names, *noted)]
         self.names = ", ".join(content)
         self.quarantine = Quarantine(connection, stream, self.users, now=now, run_id=run_id)
+        self.waiting = Waiting(connection, self.id, tenure.config, self.users)
         self.suppressed = Suppressed(suppression.load(tenure.home), self.id, tenure.config.precedence)
         self.versions = Versions(connection, stream, content, self.users, now=now)
         self.has_key = self.entity.key in effective_columns(self.entity, stream.config)
@@ -176,10 +162,10 @@ class _Loader:
         before = origins.moved_from(self.connection, self.tenure.config, self.id)
         if before is not None and not full:
             raise origins.refusal(self.tenure.config, self.id, before)
-        if self.entity.has_currency and not full:
-            self._check_currency()
+        if not full:
+            self.waiting.check_currency()
         ledger.note_origin(self.connection, self.id, self.tenure.config.sources[self.id.source].origin, self.now)
-        self._note_known_accounts()
+        self.waiting.note_known()
         if self.users is not None:
             self.users.note_known()
         if full:
@@ -309,75 +295,9 @@ class _Loader:
     def _add(self, **counted: int) -> None:
         self.counts = replace(self.counts, **{name: getattr(self.counts, name) + n for name, n in counted.items()})
 
-    # --- what a row is checked against -------------------------------------------------------------------------
-
-    @property
-    def _checks_accounts(self) -> bool:
-        return (
-            self.entity.name != "accounts" and "accounts" in self.tenure.config.sources[self.id.account_source].entities
-        )
-
-    def _note_known_accounts(self) -> None:
-        if not self._checks_accounts:
-            return
-        connector = self.tenure.config.sources[self.id.account_source].connector
-        self.connection.execute(
-            f"create or replace temp table accounts_known as select distinct account_id from raw_{connector}.accounts"
-            f" where _source = {literal(self.id.account_source)}"
-        )
-        # Where a source lists two forms of an id as two accounts, each is known as it is written only.
-        self.connection.execute(
-            f"create or replace temp table accounts_by_id as select {canonical_id_sql('account_id')} as canonical_id,"
-            " any_value(account_id) as account_id from temp.accounts_known group by 1 having count(*) = 1"
-        )
-
     def _judged(self, mapped: Mapped, relation: str, *, numbered: bool) -> str:
         """SQL of the mapped rows with `_waits`, without what was erased."""
-        return self.suppressed.applied(self._checked(mapped, relation, numbered=numbered))
-
-    def _checked(self, mapped: Mapped, relation: str, *, numbered: bool) -> str:
-        checked = f"({mapped.rows(relation, numbered=numbered)})"
-        if self.users is not None:
-            checked = self.users.told(checked)
-        waits = []
-        if self._checks_accounts:
-            checked = _as_its_account_writes(checked)
-            # Who a visitor turned out to be says nothing of an account.
-            unsaid = " and account_id is not null" if self.entity.name == "memberships" else ""
-            reason = "case when account_id is null then 'unknown_user' else 'unknown_account' end"
-            waits.append(f"when not _is_known{unsaid} then {reason}")
-        elif self.users is not None:
-            waits.append("when account_id is null then 'unknown_user'")
-        known = " exclude (_is_known)" if self._checks_accounts else ""
-        if self.entity.has_currency:
-            checked = (
-                f"(select *, {self._rate()} as _exchange_rate, {self._reporting} as _reporting_currency from {checked})"
-            )
-            waits.append("when _exchange_rate is null then 'missing_rate'")
-        waiting = f"case {' '.join(waits)} end" if waits else "cast(null as varchar)"
-        return f"(select *{known}, {waiting} as _waits from {checked})"
-
-    def _rate(self, happened_at: str | None = None) -> str:
-        config = self.tenure.config
-        at = happened_at or identifier(self.entity.happened_at)
-        return rate_sql(at, "currency", config.currency, config.exchange_rates)
-
-    @property
-    def _reporting(self) -> str:
-        return literal(self.tenure.config.currency)
-
-    def _check_currency(self) -> None:
-        """Amounts that were converted into another currency than is reported now would be added to those of this run."""
-        now = self.tenure.config.currency
-        before = (
-            f"select coalesce(_reporting_currency, {literal(DEFAULT)}) as code from {self.table} where {self.id.mine()}"
-        )
-        found = scalar(self.connection, f"select min(code) from ({before}) where code <> {literal(now)}")
-        if found is not None:
-            raise Fatal(
-                f"{self.id.label}: its amounts were loaded in {found}, and tenure.yml says `currency: {now}`.",
-                hint=f"Read them again, with the rates of `exchange_rates`: tenure run --full {self.id.label}",
-            )
+        return self.suppressed.applied(self.waiting.checked(f"({mapped.rows(relation, numbered=numbered)})"))
 
     # --- one chunk ---------------------------------------------------------------------------------------------
 
@@ -768,23 +688,10 @@ class _Loader:
             self._forget_rows(its)
 
     def _release(self) -> None:
-        """Load rows that waited in quarantine for an account or a rate that is known by now, or for a user whose account is."""
-        if not self._checks_accounts and self.users is None and not self.entity.has_currency:
-            return
-        known = f"({canonical_id_sql('account_id')}) in (select canonical_id from temp.accounts_by_id)"
-        known = f"(account_id in (select account_id from temp.accounts_known) or {known})"
-        rate = self._rate(f"try_cast({self.entity.happened_at} as timestamp)") if self.entity.has_currency else "1"
-        waited = self.quarantine.take_waiting(known if self._checks_accounts else "true", f"({rate}) is not null")
+        """Load rows that waited in quarantine for what is known by now."""
+        waited = self.waiting.release(self.quarantine)
         if not waited:
             return
-        if self._checks_accounts:
-            released = f"select * exclude (_is_known) from {_as_its_account_writes('temp.batch')}"
-            self.connection.execute(f"create or replace temp table batch as {released}")
-        if self.entity.has_currency:
-            rated = (
-                f"select *, {self._rate()} as _exchange_rate, {self._reporting} as _reporting_currency from temp.batch"
-            )
-            self.connection.execute(f"create or replace temp table batch as {rated}")
         before = self.counts
         self._upsert(released=True)
         self.counts = replace(before, released=waited)
