@@ -1,4 +1,4 @@
-"""Stripe's objects as the records that are kept: with what only other objects tell, and with amounts in dollars.
+"""Stripe's objects as the records that are kept: with what only other objects tell, and with amounts in the currency that Stripe bills.
 
 Lives here: what an object is shown as, what else has to be asked for that, and which charges and refunds are none. Must not live
 here: lists, events and fields (`stripe.py`), the rules of MRR (`stripe_mrr.py`), which field becomes which column (`stripe.yml`).
