@@ -1,0 +1,164 @@
+"""A company's own metrics equal what pandas counts, use nothing that comes later, and are NULL where nobody measures them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from core.metric_settings import MetricConfig
+from core.warehouse import rows
+
+AS_OF = datetime(2024, 7, 1)
+Facts = dict[str, list[dict[str, Any]]]
+
+DEFINITIONS: tuple[dict[str, Any], ...] = (
+    {"name": "exports", "kind": "count", "from": "usage_events", "where": {"event_name": "export"}, "window": 28},
+    {"name": "volume", "kind": "sum", "from": "usage_events", "where": {"product": ["core"]}, "window": 30},
+    {"name": "users_14d", "kind": "unique_users", "from": "usage_events", "window": 14},
+    {"name": "days_active", "kind": "active_days", "from": "usage_events", "window": 14},
+    {"name": "export_silence", "kind": "days_since_last", "from": "usage_events", "where": {"event_name": "export"}},
+    {"name": "core_users_pct", "kind": "share_of_active_users", "from": "usage_events", "where": {"product": "core"}}
+    | {"window": 14},
+    {"name": "seats_pct", "kind": "share_of_seats", "from": "usage_events", "window": 28},
+    {"name": "volume_change", "kind": "sum", "from": "usage_events", "where": {"product": "core"}, "window": 30}
+    | {"compare": "previous_window"},
+    {"name": "level_change", "kind": "count", "from": "usage_events", "window": 14, "compare": "own_level"},
+    {"name": "urgent_open", "kind": "count", "from": "tickets", "where": {"priority": ["Urgent"], "open": True}},
+    {"name": "tickets_30", "kind": "count", "from": "tickets", "window": 30},
+    {"name": "meetings_60", "kind": "count", "from": "interactions", "where": {"channel": "meeting"}, "window": 60},
+    {"name": "nps_sum", "kind": "sum", "from": "survey_responses", "where": {"kind": "nps"}, "window": 365},
+    {"name": "billed", "kind": "sum", "from": "invoices", "window": 90},
+)
+
+
+def defined(definition: dict[str, Any]) -> MetricConfig:
+    return MetricConfig.model_validate({"label": "A label", "description": "A description."} | definition)
+
+
+@pytest.fixture(scope="session")
+def built_with(built: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Makes the same companies with the SQL of some definitions."""
+
+    def make(*definitions: dict[str, Any]) -> Any:
+        folder = tmp_path_factory.mktemp("custom")
+        shutil.copytree(built.folder, folder, dirs_exist_ok=True)
+        variables = {**built.variables, "custom_metrics": [defined(d).variable for d in definitions]}
+        company = type(built)(folder, variables)
+        company.dbt("compile", "--full-refresh")
+        company.remember_sql()
+        return company
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def measuring(built_with: Any) -> Any:
+    return built_with(*DEFINITIONS)
+
+
+def ago(days: float) -> datetime:
+    return AS_OF - timedelta(days=days)
+
+
+def company() -> Facts:
+    """Two accounts whose every fact is filled; the first is busy, the second only knows the other product."""
+    usage = [
+        {"event_id": f"{account}-{day}-{user}", "account_id": account, "user_id": f"{user}{account}"}
+        | {"event_name": ("login", "export")[(day + user) % 3 == 0], "occurred_at": ago(day - 0.4 + user / 100)}
+        | {"quantity": 1.0 + (day * 7 + user) % 5, "event_count": 1.0 + day % 2}
+        | {"product": "core" if account == "1" and user < 2 else "insights"}
+        for account in ("1", "2")
+        for day in range(1, 130)
+        for user in range(3)
+        if (day * 5 + user * 11) % 4
+    ]
+    tickets = [
+        {"ticket_id": f"{account}{n}", "account_id": account, "opened_at": ago(opened), "priority": priority}
+        | {"solved_at": solved and ago(solved), "status": "solved" if solved else "open"}
+        for account in ("1",)
+        for n, (opened, solved, priority) in enumerate(
+            [(300, None, "urgent"), (80, 60, "urgent"), (29, 2, "low"), (10, None, "urgent"), (5, None, "low")]
+        )
+    ]
+    return {
+        "accounts": [{"account_id": a, "created_at": ago(400), "name": f"Company {a}"} for a in ("1", "2")],
+        "subscriptions": [
+            {"subscription_id": a, "account_id": a, "product": "core", "plan": "p", "seats": 5, "mrr": 9}
+            | {"started_at": ago(300)}
+            for a in ("1", "2")
+        ],
+        "usage_events": usage,
+        "tickets": tickets,
+        "interactions": [
+            {"interaction_id": f"{d}", "account_id": "1", "channel": c, "direction": "outbound", "occurred_at": ago(d)}
+            for d, c in ((5, "meeting"), (59, "Meeting"), (61, "meeting"), (4, "email"))
+        ],
+        "survey_responses": [
+            {"response_id": f"{d}", "account_id": "2", "kind": k, "score": s, "responded_at": ago(d)}
+            for d, k, s in ((5, "nps", 4), (300, "nps", 9), (20, "csat", 3))
+        ],
+        "invoices": [
+            {"invoice_id": f"{d}", "account_id": "2", "amount": 50 + d, "issued_at": ago(d), "status": "paid"}
+            for d in (1, 31, 61, 91)
+        ],
+    }
+
+
+def measured(built: Any, facts: Facts, as_of: datetime = AS_OF) -> dict[tuple[str, Any], dict[str, Any]]:
+    mapped = {entity: sorted({name for row in found for name in row}) for entity, found in facts.items()}
+    with built.modelled(facts, as_of, mapped=mapped) as connection:
+        found = rows(connection, "from metrics.met_custom")
+    return {(row.pop("account_id"), row.pop("as_of_date")): row for row in found}
+
+
+def by_pandas(facts: Facts, account: str, as_of: datetime) -> dict[str, Any]:
+    def of(entity: str, at: str) -> pd.DataFrame:
+        frame = pd.DataFrame(facts[entity])
+        frame["days_ago"] = (pd.Timestamp(as_of) - frame[at].dt.normalize()).dt.days
+        return frame[(frame["account_id"] == account) & (frame["days_ago"] > 0)]
+
+    usage = of("usage_events", "occurred_at")
+    core, exports = usage[usage["product"] == "core"], usage[usage["event_name"] == "export"]
+
+    def last(frame: pd.DataFrame, days: int, skip: int = 0) -> pd.DataFrame:
+        return frame[(frame["days_ago"] > skip) & (frame["days_ago"] <= skip + days)]
+
+    def change(now: float, before: float) -> float | None:
+        return 100 * (now - before) / before if before else None
+
+    tickets, meetings = of("tickets", "opened_at"), of("interactions", "occurred_at")
+    is_open = ~(tickets["solved_at"] < pd.Timestamp(as_of))
+    answers, invoices = of("survey_responses", "responded_at"), of("invoices", "issued_at")
+    active = last(usage, 14)["user_id"].nunique()
+    return {
+        "exports": last(exports, 28)["event_count"].sum(),
+        "volume": last(core, 30)["quantity"].sum(),
+        "users_14d": active,
+        "days_active": last(usage, 14)["days_ago"].nunique(),
+        "export_silence": exports["days_ago"].min(),
+        "core_users_pct": 100 * last(core, 14)["user_id"].nunique() / active,
+        "seats_pct": 100 * last(usage, 28)["user_id"].nunique() / 5,
+        "volume_change": change(last(core, 30)["quantity"].sum(), last(core, 30, 30)["quantity"].sum()),
+        "level_change": change(last(usage, 14)["event_count"].sum(), last(usage, 42, 14)["event_count"].sum() / 3),
+        "urgent_open": ((tickets["priority"] == "urgent") & is_open).sum(),
+        "tickets_30": len(last(tickets, 30)),
+        "meetings_60": (last(meetings, 60)["channel"].str.lower() == "meeting").sum(),
+        "nps_sum": last(answers, 365).query("kind == 'nps'")["score"].sum(),
+        "billed": float(last(invoices, 90)["amount"].sum()),
+    }
+
+
+def test_metrics_equal_an_independent_computation(measuring: Any) -> None:
+    facts = company()
+    found = measured(measuring, facts)
+    for account in ("1", "2"):
+        for as_of in (AS_OF, *sorted({datetime.combine(day, datetime.min.time()) for _, day in found})[-2:]):
+            row, wanted = found[account, as_of.date()], by_pandas(facts, account, as_of)
+            assert row.keys() == wanted.keys()
+            for name, value in wanted.items():
+                assert row[name] == (None if value is None else pytest.approx(value, abs=1e-6)), (account, name)
