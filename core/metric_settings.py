@@ -58,7 +58,9 @@ class MetricConfig(Strict):
     @classmethod
     def _identifier(cls, name: str) -> str:
         if not NAME.fullmatch(name) or len(name) > 60:
-            raise ValueError(f"{name!r} is no name for a column: lower case letters, digits and underscores, at most 60")
+            raise ValueError(
+                f"{name!r} is no name for a column: lower case letters, digits and underscores, at most 60"
+            )
         return name
 
     @field_validator("window")
@@ -164,11 +166,15 @@ def read(config_path: Path, models: Path, variables: Mapping[str, str]) -> tuple
     try:
         metrics = MetricsFile.model_validate(document.content).metrics
     except ValidationError as error:
-        raise UserError(f"{path} has mistakes:\n{document.without_values(_sentences(error, document.content))}") from None
+        raise UserError(
+            f"{path} has mistakes:\n{document.without_values(_sentences(error, document.content))}"
+        ) from None
     taken = _taken(models)
     for metric in metrics:
         if metric.name in taken:
-            raise UserError(f"{path}: {metric.name} is the name of a column that Tenure has.", hint="Choose another name.")
+            raise UserError(
+                f"{path}: {metric.name} is the name of a column that Tenure has.", hint="Choose another name."
+            )
     return metrics
 
 

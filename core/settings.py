@@ -279,7 +279,7 @@ class Config(Strict):
     sync: SyncSettings = SyncSettings()
     ui: UiConfig = UiConfig()
     runs: RunsConfig = RunsConfig()
-    metrics: tuple[MetricConfig, ...] = ()
+    custom_metrics: tuple[MetricConfig, ...] = ()
     """The company's own, which stand in a file beside `tenure.yml`."""
 
     @model_validator(mode="after")
@@ -429,13 +429,16 @@ def load(config_path: Path | None = None, home: Path | None = None) -> Tenure:
     if not isinstance(document.content, dict):
         raise UserError(f"{path} holds no settings.", hint="Start from config/tenure.yml.")
     try:
-        if "metrics" in document.content:
-            raise UserError(f"{path}: metrics stand in a file of their own, {metric_settings.FILE} beside this one.")
+        if "custom_metrics" in document.content:
+            raise UserError(
+                f"{path}: custom_metrics is not a known setting; a company's own metrics stand in {metric_settings.FILE} beside"
+                " this file."
+            )
         config = Config.model_validate(document.content)
     except ValidationError as error:
         raise UserError(f"{path} has mistakes:\n{document.without_values(_sentences(error))}") from None
-    metrics = metric_settings.read(path, PROJECT_ROOT / "models", variables)
-    config = config.model_copy(update={"metrics": metrics})
+    custom = metric_settings.read(path, PROJECT_ROOT / "models", variables)
+    config = config.model_copy(update={"custom_metrics": custom})
     _of_one_company(state, config.company, path)
     return Tenure(
         home=state,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from core.metric_settings import MetricConfig
+from core.metric_settings import OF_USERS, MetricConfig
 from core.warehouse import rows
 
 AS_OF = datetime(2024, 7, 1)
@@ -162,3 +164,120 @@ def test_metrics_equal_an_independent_computation(measuring: Any) -> None:
             assert row.keys() == wanted.keys()
             for name, value in wanted.items():
                 assert row[name] == (None if value is None else pytest.approx(value, abs=1e-6)), (account, name)
+
+
+NEEDS = {
+    "usage_events": {d["name"] for d in DEFINITIONS if d["from"] == "usage_events"},
+    "usage_events.user_id": {"users_14d", "core_users_pct", "seats_pct"},
+    "usage_events.product": {"volume", "core_users_pct", "volume_change"},
+    "usage_events.quantity": {"volume", "volume_change"},
+    "subscriptions.seats": {"seats_pct"},
+    "tickets": {"urgent_open", "tickets_30"},
+    "tickets.priority": {"urgent_open"},
+    "interactions": {"meetings_60"},
+    "interactions.channel": {"meetings_60"},
+    "survey_responses": {"nps_sum"},
+    "survey_responses.kind": {"nps_sum"},
+    "invoices": {"billed"},
+}
+
+
+@pytest.mark.parametrize("taken", NEEDS)
+def test_a_metric_is_null_without_what_it_is_made_of_and_no_other_is(measuring: Any, taken: str) -> None:
+    entity, _, column = taken.partition(".")
+    facts = company()
+    kept = {
+        name: [{key: value for key, value in row.items() if (name, key) != (entity, column)} for row in found]
+        for name, found in facts.items()
+        if column or name != entity
+    }
+    before, after = measured(measuring, facts), measured(measuring, kept)
+    assert {name for row in after.values() for name, value in row.items() if value is not None} == set(
+        before["1", AS_OF.date()]
+    ) - NEEDS[taken]
+
+
+def definitions() -> st.SearchStrategy[dict[str, Any]]:
+    def of(
+        kinds: list[str], entity: str, where: dict[str, st.SearchStrategy[Any]]
+    ) -> st.SearchStrategy[dict[str, Any]]:
+        return st.fixed_dictionaries(
+            {
+                "kind": st.sampled_from(kinds),
+                "from": st.just(entity),
+                "where": st.fixed_dictionaries({}, optional=where),
+                "window": st.none() | st.integers(1, 120),
+                "compare": st.sampled_from([None, None, "previous_window", "own_level"]),
+            }
+        ).filter(is_valid)
+
+    usage = {"event_name": st.sampled_from(["login", "export", "it's"]), "product": st.just(["core", "insights"])}
+    of_usage = ["count", "sum", "active_days", "days_since_last", *OF_USERS]
+    return st.one_of(
+        of(of_usage, "usage_events", usage),
+        of(["count", "days_since_last"], "tickets", {"priority": st.just("urgent"), "open": st.just(True)}),
+        of(["count", "sum"], "invoices", {}),
+        of(["count", "days_since_last"], "interactions", {"channel": st.just("meeting")}),
+        of(["count", "sum"], "survey_responses", {"kind": st.just("nps")}),
+    )
+
+
+def is_valid(definition: dict[str, Any]) -> bool:
+    try:
+        defined({"name": "any"} | definition)
+    except ValidationError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def random_metrics(built_with: Any) -> Any:
+    """The models with thirty definitions that hypothesis drew; their SQL is compiled once."""
+    drawn: list[dict[str, Any]] = []
+
+    @seed(11)
+    @settings(max_examples=30, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(definitions())
+    def draw(definition: dict[str, Any]) -> None:
+        drawn.append({"name": f"metric_{len(drawn)}"} | definition)
+
+    draw()
+    return built_with(*drawn)
+
+
+happenings = st.lists(
+    st.tuples(
+        st.sampled_from(["usage_events", "tickets", "interactions", "invoices", "survey_responses"]),
+        st.sampled_from(["1", "2"]),
+        st.integers(0, 30),
+        st.integers(0, 2),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def later_row(entity: str, account: str, days: int, n: int, key: str) -> dict[str, Any]:
+    at = AS_OF + timedelta(days=days)
+    return {"account_id": account} | {
+        "usage_events": {"event_id": key, "user_id": f"new{n}", "event_name": "export", "occurred_at": at}
+        | {"quantity": 5.0, "event_count": 2.0, "product": "core"},
+        "tickets": {"ticket_id": key, "opened_at": at, "priority": "urgent", "status": "open"},
+        "interactions": {"interaction_id": key, "channel": "meeting", "direction": "inbound", "occurred_at": at},
+        "invoices": {"invoice_id": key, "amount": 70, "issued_at": at, "status": "open"},
+        "survey_responses": {"response_id": key, "kind": "nps", "score": n, "responded_at": at},
+    }[entity]
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(news=happenings)
+def test_future_rows_change_no_past_value_of_any_definition(random_metrics: Any, news: list[Any]) -> None:
+    facts = company()
+    past = measured(random_metrics, facts)
+    for place, (entity, account, days, n) in enumerate(news):
+        facts[entity].append(later_row(entity, account, days, n, f"new-{place}"))
+    facts["tickets"][3] |= {"solved_at": AS_OF + timedelta(days=1), "status": "solved"}
+    found = measured(random_metrics, facts, AS_OF + timedelta(days=40))
+    shared = {key: row for key, row in past.items() if key in found}
+    assert len(shared) > 4
+    assert {key: found[key] for key in shared} == shared
