@@ -119,7 +119,7 @@
             dates.as_of_date,
             {{ days_between("facts.fact_date", "dates.as_of_date") }} as days_ago
         from {{ metric.name }}_facts as facts
-        inner join {{ ref("met_dates") }} as dates
+        inner join dates
             on
                 facts.fact_date < dates.as_of_date
                 {% if metric.window -%}
