@@ -77,8 +77,8 @@ def _hits(connection: Connection, metric: MetricConfig, tables: list[str]) -> Me
     )
     if not found["loaded"]:
         return MetricHits(metric.name, metric.from_, None, None)
-    reason = None if found["hits"] else _reason(connection, metric, union, filters)
-    return MetricHits(metric.name, metric.from_, found["hits"], found["accounts"], reason)
+    why = None if found["hits"] else _reason(connection, metric, union, filters)
+    return MetricHits(metric.name, metric.from_, found["hits"], found["accounts"], why)
 
 
 def _compared(column: str) -> str:
