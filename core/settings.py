@@ -24,12 +24,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from core import yaml_file
+from core import metric_settings, yaml_file
 from core.blocks import NAME, Strict
 from core.contract import FACT_ENTITIES
 from core.currency import DEFAULT as DOLLARS
 from core.currency import Code, Rates, is_code
 from core.errors import UserError
+from core.metric_settings import MetricConfig
 from core.source_settings import CONNECTORS, SOURCE_KINDS, AnySource, ApiSource
 from core.sync_settings import SyncSettings
 
@@ -278,6 +279,8 @@ class Config(Strict):
     sync: SyncSettings = SyncSettings()
     ui: UiConfig = UiConfig()
     runs: RunsConfig = RunsConfig()
+    custom_metrics: tuple[MetricConfig, ...] = ()
+    """The company's own, which stand in a file beside `tenure.yml`."""
 
     @model_validator(mode="after")
     def _of_currencies(self) -> Config:
@@ -426,9 +429,16 @@ def load(config_path: Path | None = None, home: Path | None = None) -> Tenure:
     if not isinstance(document.content, dict):
         raise UserError(f"{path} holds no settings.", hint="Start from config/tenure.yml.")
     try:
+        if "custom_metrics" in document.content:
+            raise UserError(
+                f"{path}: custom_metrics is not a known setting; a company's own metrics stand in {metric_settings.FILE} beside"
+                " this file."
+            )
         config = Config.model_validate(document.content)
     except ValidationError as error:
         raise UserError(f"{path} has mistakes:\n{document.without_values(_sentences(error))}") from None
+    custom = metric_settings.read(path, PROJECT_ROOT / "models", variables)
+    config = config.model_copy(update={"custom_metrics": custom})
     _of_one_company(state, config.company, path)
     return Tenure(
         home=state,

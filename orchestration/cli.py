@@ -275,7 +275,7 @@ def doctor(
     from dataclasses import asdict
 
     from core.settings import utc_now
-    from orchestration import console, stand_ins
+    from orchestration import console, metric_hits, stand_ins
     from sources.doctor import examine
 
     tenure = _tenure(context)
@@ -290,11 +290,15 @@ def doctor(
         stand_ins.sources_reachable(tenure, names) as reached,
     ):
         found = examine(reached, now=utc_now(), source=source)
+    hits = metric_hits.measure(tenure) if source is None else ()
+    is_healthy = found.is_healthy and not any(hit.reason for hit in hits)
     if as_json:
-        console.print_json({"healthy": found.is_healthy, "next": found.next_step, **asdict(found)})
+        metrics = [asdict(hit) for hit in hits]
+        console.print_json({"healthy": is_healthy, "next": found.next_step, **asdict(found), "metrics": metrics})
     else:
+        console.show_metric_hits(hits)
         console.show_examination(tenure.config.company, found, config=context.obj)
-    raise typer.Exit(0 if found.is_healthy else 1)
+    raise typer.Exit(0 if is_healthy else 1)
 
 
 @app.command(epilog="Examples: tenure status · tenure status --json")

@@ -31,6 +31,7 @@ from core.words import counted, percent
 if TYPE_CHECKING:
     from core.errors import TenureError
     from orchestration import runs
+    from orchestration.metric_hits import MetricHits
     from orchestration.report import Published
     from sources.doctor import Examination, StreamFinding
 
@@ -467,6 +468,20 @@ def show_examination(company: str, found: Examination, *, config: Path | None) -
         mark = "[yellow]![/]" if found.is_healthy else "[red]✗[/]"
         OUT.print(f"{mark} {escape(sentence)}.", soft_wrap=True)
     show_next(command, config=config)
+
+
+def show_metric_hits(hits: Sequence[MetricHits]) -> None:
+    """What each of the company's own metrics finds in what is loaded."""
+    if not hits:
+        return
+    show_table(
+        "Metrics of metrics.yml, in what is loaded",
+        [{"metric": hit.name, "from": hit.entity, "rows": hit.rows, "accounts": hit.accounts} for hit in hits],
+    )
+    for hit in hits:
+        if hit.reason:
+            OUT.print(f"[red]✗[/] {escape(f'{hit.name}: {hit.reason}')}.", soft_wrap=True)
+    OUT.print()
 
 
 def _show_access(found: Examination) -> None:

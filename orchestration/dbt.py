@@ -45,6 +45,7 @@ def variables(config: Config) -> dict[str, Any]:
         "churn": config.churn.model_dump(mode="json"),
         "inclusive_ends": [list(stream) for stream in config.inclusive_ends],
         "features_enabled": config.model.enabled,
+        "custom_metrics": [metric.variable for metric in config.custom_metrics],
         "sync_models": sorted({destination.model for destination in config.sync.enabled.values()}),
         "metrics": {"daily_days": config.metrics.daily_days},
         "snapshots": {

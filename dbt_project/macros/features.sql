@@ -38,7 +38,7 @@
 {# Which dates are built, and what is made of the rows, changes no row. #}
 {% macro not_of_the_feature_set() -%}
     {{ return([
-        "met_dates", "met_account_history", "ftr_account_snapshots", "ftr_account_labels", "ftr_churn_training",
+        "met_dates", "met_account_history", "met_custom", "ftr_account_snapshots", "ftr_account_labels", "ftr_churn_training",
         "ftr_churn_scoring",
     ]) }}
 {%- endmacro %}

@@ -1,0 +1,14 @@
+{{ config(enabled=var("custom_metrics", []) | length > 0, contract={"enforced": false}) }}
+
+-- A company's own metrics (metrics.yml) of each account, as of the run.
+
+with
+
+metrics as (
+
+    select * from {{ ref("met_custom") }}
+    where as_of_date = {{ as_of_date() }}
+
+)
+
+select * from metrics
