@@ -36,7 +36,12 @@ def said(results: Iterable[CheckResult]) -> str:
 
 def documented() -> dict[str, dict[str, str]]:
     models = yaml.safe_load(MODELS.read_text(encoding="utf-8"))["models"]
-    return {m["name"]: {c["name"]: c["data_type"].replace("string", "varchar") for c in m["columns"]} for m in models}
+    # A company's own metrics are columns that nobody knows before metrics.yml does: none is promised.
+    return {
+        m["name"]: {c["name"]: c["data_type"].replace("string", "varchar") for c in m["columns"]}
+        for m in models
+        if m["name"] != "account_metrics"
+    }
 
 
 def test_the_promised_columns_are_those_that_the_models_document() -> None:
