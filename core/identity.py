@@ -66,14 +66,15 @@ def canonical_id(key: str) -> str:
     """An id in the one form in which it is compared: `5012.0` is 5012, GUIDs lose case and braces, an id of Salesforce's with 15
     characters is written with 18. The macro `canonical_id` of the models says the same."""
     if _WHOLE.fullmatch(key):
-        return key.partition(".")[0]
+        return full_id(key.partition(".")[0])
     return key.lower().strip("{}") if _GUID.fullmatch(key) else full_id(key)
 
 
 def canonical_id_sql(text: str) -> str:
     """SQL of `canonical_id` of a text, for DuckDB."""
+    digits = f"split_part({text}, '.', 1)"
     return (
-        f"case when regexp_full_match({text}, '{_WHOLE.pattern}') then split_part({text}, '.', 1)"
+        f"case when regexp_full_match({text}, '{_WHOLE.pattern}') then {full_id_sql(digits)}"
         f" when regexp_full_match({text}, '{_GUID.pattern}') then trim(lower({text}), '{{}}')"
         f" else {full_id_sql(text)} end"
     )

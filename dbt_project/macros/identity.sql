@@ -29,6 +29,8 @@
 #}
 {% macro canonical_id(id) -%}
     case
+        when {{ matches("trim(" ~ id ~ ")", "^[0-9]{15}[.]0+$") }}
+            then {{ replace_pattern("trim(" ~ id ~ ")", "[.]0+$", "") }} || 'AAA'
         when {{ matches("trim(" ~ id ~ ")", "^[0-9]+[.]0+$") }} then {{ replace_pattern("trim(" ~ id ~ ")", "[.]0+$", "") }}
         when {{ matches("trim(" ~ id ~ ")", "^[{]?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}[}]?$") }}
             then {{ replace_pattern("lower(trim(" ~ id ~ "))", "[{}]", "") }}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core import identity
@@ -79,6 +79,7 @@ IDS = st.one_of(
 
 
 @settings(deadline=None)
+@example(texts=["000000000000000.0"])
 @given(texts=st.lists(IDS.filter(lambda text: "\0" not in text), max_size=20))
 def test_an_id_has_one_form_in_python_and_in_sql_and_keeps_it(texts):
     with duckdb.connect() as connection:
