@@ -1,7 +1,7 @@
 """The reporting currency, the rates into it, and how money is written.
 
 Lives here: what a code is, which rate a fact has (SQL), amounts as people read them. Must not live here: which columns are money
-(`contract.py`), when a rate is applied (`sources/load.py` notes it, the models multiply by it).
+(`contract.py`), when a rate is applied (`sources/waiting.py` notes it, the models multiply by it).
 
 A fact keeps its own currency and the rate that it had when it was first loaded: a rate that moves later changes nothing that was said
 before. Codes are those of ISO 4217, as Babel has them from Unicode's CLDR.
@@ -24,8 +24,8 @@ Month = Annotated[str, StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
 Rate = Annotated[Decimal, Field(gt=0, lt=1_000_000, decimal_places=8)]
 Rates = Mapping[Code, Rate | Mapping[Month, Rate]]
 """For a currency, what one unit of it is in the reporting currency: always, or by month."""
-RATE_TYPE = "decimal(18, 8)"
-BY_CURRENCY = {"_exchange_rate": "decimal(18,8)", "_reporting_currency": "varchar"}
+RATE_TYPE = "decimal(18,8)"
+BY_CURRENCY = {"_exchange_rate": RATE_TYPE, "_reporting_currency": "varchar"}
 """Columns of raw tables with money: the rate of the row's currency when it was loaded, and the currency that it leads to."""
 
 

@@ -134,6 +134,7 @@ class MetricConfig(Strict):
             "window": self.window,
             "compare": self.compare,
             "windows": _WINDOWS[self.compare],
+            "number": SUMMED.get(self.from_),
         }
 
 
@@ -191,9 +192,9 @@ def _sentences(error: ValidationError, content: Mapping[str, Any]) -> str:
     for problem in error.errors():
         where = list(problem["loc"])
         if where[:1] == ["metrics"] and len(where) > 1:
-            found = content["metrics"][where[1]]
-            named = found.get("name") if isinstance(found, dict) else None
-            where[:2] = [named if isinstance(named, str) else f"metric {int(where[1]) + 1}"]
+            metric = content["metrics"][where[1]]
+            name = metric.get("name") if isinstance(metric, dict) else None
+            where[:2] = [name if isinstance(name, str) else f"metric {int(where[1]) + 1}"]
         text = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             text = "is not a known setting"

@@ -52,15 +52,17 @@ class Suppression:
 
     def hash_of(self, kind: Kind, source: str, value: str) -> str:
         """The salted hash of an identifier. Addresses have no source, and no capitals; ids of accounts have one form."""
-        told = value.strip().lower() if kind == "address" else canonical_id(value) if kind == "account" else value
-        return self._hash_as_told(kind, source, told)
+        compared = value.strip().lower() if kind == "address" else canonical_id(value) if kind == "account" else value
+        return self._hash_as_written(kind, source, compared)
 
-    def _hash_as_told(self, kind: Kind, source: str, told: str) -> str:
-        return hashlib.sha256(f"{self.salt}|{kind}|{source}|{told}".encode()).hexdigest()
+    def _hash_as_written(self, kind: Kind, source: str, value: str) -> str:
+        return hashlib.sha256(f"{self.salt}|{kind}|{source}|{value}".encode()).hexdigest()
 
     def matches(self, kind: Kind, source: str, value: str) -> bool:
         """Whether an identifier was erased."""
-        return not self.hashes.isdisjoint({self.hash_of(kind, source, value), self._hash_as_told(kind, source, value)})
+        return not self.hashes.isdisjoint(
+            {self.hash_of(kind, source, value), self._hash_as_written(kind, source, value)}
+        )
 
     def matches_sql(self, kind: Kind, source: str, value: str) -> str:
         """The same of an SQL expression of type text; false for NULL."""
@@ -70,8 +72,8 @@ class Suppression:
         forms = {"address": [f"lower(trim({value}))"], "account": [value, canonical_id_sql(value)], "person": [value]}
         listed = ", ".join(literal(one) for one in sorted(self.hashes))
         before = literal(f"{self.salt}|{kind}|{source}|")
-        found = " or ".join(f"sha256({before} || {told}) in ({listed})" for told in forms[kind])
-        return f"coalesce({found}, false)"
+        matches = " or ".join(f"sha256({before} || {form}) in ({listed})" for form in forms[kind])
+        return f"coalesce({matches}, false)"
 
 
 def path_of(home: Path) -> Path:

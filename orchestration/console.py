@@ -321,12 +321,13 @@ def _quarantined(counts: Mapping[str, int]) -> str:
     return f"{counted(sum(counts.values()), 'row')}: {reasons}"
 
 
-def _mrr_in_quarantine(found: Mapping[str, Any], currency: str) -> str:
-    held, mrr = counted(found["subscriptions"], "subscription"), written(found["mrr"], currency)
-    if found["is_at_least"]:
-        unknown = f"the MRR of {found['unread']:,} of which is not known"
-        return f"at least {mrr} of MRR stands in quarantine: {held}, {unknown}"
-    return f"{mrr} of MRR stands in quarantine: {held}"
+def _mrr_in_quarantine(quarantined: Mapping[str, Any], currency: str) -> str:
+    subscriptions = counted(quarantined["subscriptions"], "subscription")
+    mrr = written(quarantined["mrr"], currency)
+    if quarantined["is_at_least"]:
+        unknown = f"the MRR of {quarantined['unread']:,} of which is not known"
+        return f"at least {mrr} of MRR stands in quarantine: {subscriptions}, {unknown}"
+    return f"{mrr} of MRR stands in quarantine: {subscriptions}"
 
 
 def _unread_values(values: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -130,7 +130,8 @@ def main() -> None:
         os.environ.update(call["environment"])
         done = runner.invoke([*call["arguments"], "--project-dir", project])
         _let_go()
-        print(f"{_ENDED}{0 if done.success else 1}", flush=True)  # noqa: T201
+        sys.stdout.write(f"{_ENDED}{0 if done.success else 1}\n")
+        sys.stdout.flush()
 
 
 def _read_calls(calls: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -53,7 +53,7 @@ class KeptSqliteEventLogStorage(SqliteEventLogStorage):
                 poolclass=StaticPool,
                 connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
             )
-            event.listen(engine, "connect", _wait_for_no_disk)
+            event.listen(engine, "connect", _commit_without_waiting)
             if shard not in self._initialized_dbs:
                 self._initdb(engine)
                 self._initialized_dbs.add(shard)
@@ -70,5 +70,5 @@ class KeptSqliteEventLogStorage(SqliteEventLogStorage):
                 self._engines.popitem()[1].dispose()
 
 
-def _wait_for_no_disk(connection: Any, record: Any) -> None:
+def _commit_without_waiting(connection: Any, record: Any) -> None:
     connection.execute("pragma synchronous = normal")

@@ -26,7 +26,7 @@ from sources import ledger, timestamps
 from sources.base import Chunk, Progress, StreamId
 from sources.batches import BATCH, Batch, origin
 from sources.cursors import Cursor
-from sources.names import exact, sql_names, wanted
+from sources.names import Names, sql_names, wanted
 from sources.table_values import to_arrow
 
 _CONNECT_SECONDS = 15
@@ -78,7 +78,7 @@ class DatabaseStream:
                 keys = self._keys(table)
                 columns = self._columns(table, keys, wanted(connection, self.config))
                 self._names = sql_names(list(table.c.keys()))
-                self._deleted, problem = exact(connection, self.config.deleted_at or "null", self._names)
+                self._deleted, problem = Names(connection, self._names).exact(self.config.deleted_at or "null")
                 if problem is not None:
                     raise Fatal(f"{self.id.label}: `deleted_at`: {problem}.")
                 result = database.execute(self._query(database, table, columns, saved).limit(sample_rows))

@@ -109,10 +109,10 @@ def checks(
     now: datetime,
     earliest: datetime,
     unasked: Collection[str],
-    unheld: Mapping[str, Sequence[str]],
+    unrepresentable: Mapping[str, Sequence[str]],
 ) -> Checks:
     """The checks of rows of `entity` that are mapped by `mappings`; `unasked` columns may be empty though the contract requires them.
-    `unheld` are the source's columns that an optional column is read from and whose values `_unreadable` may list."""
+    `unrepresentable` are the source's columns that an optional column is read from and whose values `_unreadable` may list."""
     binding = binding_columns(entity, unasked)
     unreadable = {
         column.name: _unreadable(column, mappings.get(column.name), readings.get(column.name))
@@ -131,7 +131,7 @@ def checks(
     ]
     values = {
         name: (
-            *(_unheld(entity.column(name), names) for names in [unheld.get(name)] if names),
+            *(_unrepresentable(entity.column(name), names) for names in [unrepresentable.get(name)] if names),
             *unreadable[name],
             *implausible[name],
             *(fault for later, fault in disordered if later == name),
@@ -155,7 +155,7 @@ def checks(
     )
 
 
-def unheld_row(optional: Collection[str], personal: Collection[str]) -> Fault:
+def unrepresentable_row(optional: Collection[str], personal: Collection[str]) -> Fault:
     """The row has a value that no text or number can hold, in a column of its source that is not among those that only `optional`
     columns of the contract are read from. Values of `personal` ones are not repeated."""
     others = f"list_filter(_unreadable, lambda u: not list_contains({_list(optional)}, u.name))"
@@ -164,7 +164,7 @@ def unheld_row(optional: Collection[str], personal: Collection[str]) -> Fault:
     return Fault(f"_unreadable is not null and len({others}) > 0", "'unreadable_value'", shown)
 
 
-def _unheld(column: Column, names: Collection[str]) -> Fault:
+def _unrepresentable(column: Column, names: Collection[str]) -> Fault:
     found = f"list_filter(_unreadable, lambda u: list_contains({_list(names)}, u.name))"
     detail = literal(f"{column.name} cannot be read") if column.personal else f"{found}[1].detail"
     return Fault(f"_unreadable is not null and len({found}) > 0", "'unreadable_value'", detail)

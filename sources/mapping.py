@@ -24,7 +24,7 @@ from core.warehouse import BinderError, Connection, Error, identifier, literal
 from sources import faults, numbers, timestamps
 from sources.base import Chunk, StreamId
 from sources.faults import Checks, Fault, Reading
-from sources.names import exact, exact_join
+from sources.names import Names
 from sources.numbers import Evidence
 from sources.texts import FLOATS, ID_TEXT, id_of, is_inexact, null_words, once, shown_id, trimmed, without_null_words
 from sources.timestamps import Word
@@ -173,7 +173,9 @@ def compile_mapping(
     columns, group = compiler.columns()
     unasked = {"created_at"} if derived_accounts else set[str]()
     unasked |= {"account_id"} if by_user else set()
-    unheld = compiler.unheld(faults.binding_columns(stream.entity, unasked)) if chunk.has_unreadable else {}
+    unrepresentable = (
+        compiler.unrepresentable(faults.binding_columns(stream.entity, unasked)) if chunk.has_unreadable else {}
+    )
     checks = faults.checks(
         stream.entity,
         effective_columns(stream.entity, config),
@@ -181,12 +183,14 @@ def compile_mapping(
         now=now,
         earliest=earliest,
         unasked=unasked,
-        unheld=unheld,
+        unrepresentable=unrepresentable,
     )
     said = []
     if chunk.has_unreadable:
-        optional = {name for names in unheld.values() for name in names}
-        said.append(faults.unheld_row(optional, compiler.read_by(c.name for c in stream.entity.columns if c.personal)))
+        optional = {name for names in unrepresentable.values() for name in names}
+        said.append(
+            faults.unrepresentable_row(optional, compiler.read_by(c.name for c in stream.entity.columns if c.personal))
+        )
     if chunk.has_incomplete:
         said.append(Fault("_incomplete is not null", "'incomplete_record'", "_incomplete"))
     if chunk.has_malformed:
@@ -198,14 +202,14 @@ def texts_of_numbers(connection: Connection, entity: Entity, config: StreamConfi
     """What the mapping reads as numbers and is text in the chunk: SQL over its rows, by the name or expression in the mapping."""
     mappings = effective_columns(entity, config)
     of_numbers = [m.sql for name, m in mappings.items() if entity.column(name).type in numbers.NUMBERS]
-    names, found = _given_names(connection, chunk), {}
+    names, found = Names(connection, _given_names(connection, chunk)), {}
     for sql in numbers.candidates([mapping.sql for mapping in mappings.values()], of_numbers):
         try:
-            asked, _ = exact(connection, sql, names)
+            asked, _ = names.exact(sql)
             kind = str((connection.execute(f"select {asked} from {chunk.relation} limit 0").description or [])[0][1])
         except Error:
             continue  # Compiling the mapping says what is wrong with it; what joins and lists bring is not looked at.
-        keys = _mentioned(asked, list(names.values()))
+        keys = _mentioned(asked, list(names.names.values()))
         if kind == "VARCHAR" and keys and (chunk.quoted is None or any(map(chunk.quoted, keys))):
             found[keys[0] if asked == identifier(keys[0]) else asked] = asked
     return found
@@ -217,7 +221,7 @@ def only(connection: Connection, stream: StreamId, chunk: Chunk, where: str) -> 
     Raises `Fatal` for a condition that names a column the chunk lacks, or is not valid SQL.
     """
     names = _given_names(connection, chunk)
-    sql, problem = exact(connection, where, names)
+    sql, problem = Names(connection, names).exact(where)
     marks = "".join(f" or {mark}" for mark in _marks(chunk).values())
 
     def wanted(relation: str) -> str:
@@ -258,7 +262,9 @@ class _Compiler:
         self.names = _given_names(connection, chunk)
         self.unclear = {name: found.advice for name, found in evidence.items() if found.is_unclear}
         self.problems: list[str] = []
-        self.joined, problem = exact_join(connection, config.join or "", self.names)
+        self.known = Names(connection, self.names)
+        self.joined, problem = self.known.exact_join(config.join or "")
+        self.known.join = self.joined
         if problem is not None:
             self.problems.append(f"`join`: {problem}")
         self.unnest = self._exact("`unnest`", config.unnest) if config.unnest else None
@@ -276,16 +282,16 @@ class _Compiler:
             self._stop()
         if self.unnest:
             self._check_list(self.unnest, joined)
-        joins = [name for name in _columns(self.connection, source) if name not in self.names.values()]
+        self.known.others = [name for name in _columns(self.connection, source) if name not in self.names.values()]
         mappings: Mapping[str, ColumnMapping] = {
-            name: mapping.model_copy(update={"sql": self._clear(self._exact(name, mapping.sql, joins))})
+            name: mapping.model_copy(update={"sql": self._clear(self._exact(name, mapping.sql))})
             for name, mapping in effective_columns(entity, self.config).items()
         }
         self.mentioned = {
             name: _mentioned(mapping.sql, list(self.names.values())) for name, mapping in mappings.items()
         }
         if self.config.group_by:
-            given = (self._exact("`group_by`", sql, joins) for sql in self.config.group_by)
+            given = (self._exact("`group_by`", sql) for sql in self.config.group_by)
             self.group_by = (*given, *_marks(self.chunk))
         self._stop()
         group = None
@@ -305,16 +311,17 @@ class _Compiler:
         """The source's columns, by their names in SQL, that the mappings of `columns` name."""
         return {name for column in columns for name in self.mentioned.get(column, ())}
 
-    def unheld(self, binding: Collection[str]) -> dict[str, list[str]]:
+    def unrepresentable(self, binding: Collection[str]) -> dict[str, list[str]]:
         """Of each column that the row can do without, the source's columns that it is read from, but for those that anything else of
         the stream needs too. A group's values are not told apart: there, nothing."""
         if self.config.group_by:
             return {}
-        config, names = self.config, list(self.names.values())
-        others = filter(None, (config.where, config.join, config.unnest, config.deleted_at, self.join))
-        needed = self.read_by(binding) | {name for sql in others for name in _mentioned(sql, names)}
-        keys = (*config.primary_key, *filter(None, (config.cursor,)))
-        needed |= {self.names.get(key, key) for key in keys}
+        # What the configuration names by the source's own names; a join has those of SQL by now.
+        config, own = self.config, list(self.names)
+        conditions = [name for sql in (config.where, config.deleted_at) if sql for name in _mentioned(sql, own)]
+        named = (*config.primary_key, *filter(None, (config.cursor,)), *conditions)
+        needed = self.read_by(binding) | set(_mentioned(self.join, list(self.names.values())))
+        needed |= {self.names.get(name, name) for name in named}
         return {
             column: [name for name in mentioned if name not in needed]
             for column, mentioned in self.mentioned.items()
@@ -446,9 +453,9 @@ class _Compiler:
             return _first_line(error)
         return None
 
-    def _exact(self, name: str, sql: str, joins: Sequence[str] = ()) -> str:
+    def _exact(self, name: str, sql: str) -> str:
         """SQL that names the columns as they are called in the chunk."""
-        named, problem = exact(self.connection, sql, self.names, self.joined, joins)
+        named, problem = self.known.exact(sql)
         if problem is not None:
             self.problems.append(f"{name} ← {sql}: {problem}")
         return named

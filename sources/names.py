@@ -73,100 +73,138 @@ def wanted(connection: Connection, config: StreamConfig) -> frozenset[str] | Non
     return frozenset(found)
 
 
-def exact(
-    connection: Connection, sql: str, names: Mapping[str, str], join: str = "", others: Sequence[str] = ()
-) -> tuple[str, str | None]:
-    """`sql`, an expression over columns that are called `names` in SQL, with these names; and what is wrong with it, if it names a
-    column in another case than its table. `join` is what is joined to the source, in SQL, and `others` are the columns that it brings.
+class Names:
+    """The names of a source's columns, with what they are called in SQL, and of the columns of what is joined to it.
 
-    What is just a column's name is quoted, so that names such as `end`, `at` or `Customer ID` need no care.
+    `join` is the SQL of that, and `others` are the columns that it brings. A table that is joined is described once.
     """
-    bare = sql.strip()
-    if bare in names or bare in others:
-        return identifier(names.get(bare, bare)), None
-    text, problem = _exact(connection, f"{_SELECT}{sql}", f"\nfrom {_SOURCE} {join}", names, others)
-    return (text.removeprefix(_SELECT), None) if problem is None else (sql, problem)
 
+    def __init__(self, connection: Connection, names: Mapping[str, str]) -> None:
+        self.connection = connection
+        self.names = names
+        self.join = ""
+        self.others: Sequence[str] = ()
+        self._described: dict[str, Sequence[str] | None] = {}
 
-def exact_join(connection: Connection, join: str, names: Mapping[str, str]) -> tuple[str, str | None]:
-    """`join`, what is joined to a source whose columns are called `names` in SQL, with these names; and what is wrong with it."""
-    before = f"{_SELECT}1 from {_SOURCE} "
-    text, problem = _exact(connection, before + join, "", names, ())
-    return (text.removeprefix(before), None) if problem is None else (join, problem)
+    def exact(self, sql: str) -> tuple[str, str | None]:
+        """`sql`, an expression over the columns, with their names in SQL; and what is wrong with it, if it names a column in another
+        case than its table.
 
+        What is just a column's name is quoted, so that names such as `end`, `at` or `Customer ID` need no care.
+        """
+        bare = sql.strip()
+        if bare in self.names or bare in self.others:
+            return identifier(self.names.get(bare, bare)), None
+        text, problem = self._exact(f"{_SELECT}{sql}", f"\nfrom {_SOURCE} {self.join}")
+        return (text.removeprefix(_SELECT), None) if problem is None else (sql, problem)
 
-def _exact(
-    connection: Connection, query: str, rest: str, names: Mapping[str, str], others: Sequence[str]
-) -> tuple[str, str | None]:
-    """`query`, which `rest` completes, with the source's columns by their names in SQL; and what is wrong with it."""
-    parsed = _parsed(connection, query + rest)
-    if parsed is None:
-        return query, None
-    lambdas = {
-        name.lower() for node in _nodes(parsed) if node.get("class") == "LAMBDA" for name in _names_in(node.get("lhs"))
-    }
-    text, found = query.encode(), list(_named(connection, parsed[0]["node"], (), names, others))
-    for at, parts, named in sorted(found, key=lambda one: one[0] or 0, reverse=True):
-        if parts[0].lower() in lambdas:
-            continue
-        table, column = named.table, named.column
-        if column is None:
-            continue
-        if column != parts[named.place]:
-            also = (
-                f" ({column} and others that differ in case only: those after the first are numbered)"
-                if named.repeated
-                else ""
-            )
-            return query, f"{table} has no column {parts[named.place]}, but {column}: names are matched exactly{also}"
-        if not named.of_source or names[column] == column:
-            continue
-        if at is None:
-            return query, f"`using ({column})` cannot tell {column} from a column that differs in case only: write `on`"
-        if at < len(text):
-            text = _replaced(text, at, parts[: named.place], column, names[column])
-    return text.decode(), None
+    def exact_join(self, join: str) -> tuple[str, str | None]:
+        """`join`, the SQL of what is joined to the source, with the columns' names in SQL; and what is wrong with it."""
+        before = f"{_SELECT}1 from {_SOURCE} "
+        text, problem = self._exact(before + join, "")
+        return (text.removeprefix(before), None) if problem is None else (join, problem)
+
+    def _exact(self, query: str, rest: str) -> tuple[str, str | None]:
+        """`query`, which `rest` completes, with the columns' names in SQL; and what is wrong with it."""
+        parsed = _parsed(self.connection, query + rest)
+        if parsed is None:
+            return query, None
+        lambdas = {
+            name.lower()
+            for node in _nodes(parsed)
+            if node.get("class") == "LAMBDA"
+            for name in _names_in(node.get("lhs"))
+        }
+        text = query.encode()
+        references = [one for one in self._references(parsed[0]["node"], ()) if one.parts[0].lower() not in lambdas]
+        for reference in sorted(references, key=lambda one: one.at or 0, reverse=True):
+            if reference.problem is not None:
+                return query, reference.problem
+            new = self.names[reference.column] if reference.of_source else reference.column
+            if new == reference.column:
+                continue
+            if reference.at is None:
+                return query, (
+                    f"`using ({reference.column})` cannot tell {reference.column} from a column that differs in case only:"
+                    " write `on`"
+                )
+            if reference.at < len(text):
+                text = _replaced(text, reference, new)
+        return text.decode(), None
+
+    def _references(self, select: dict[str, Any], outer: _Scopes) -> Iterator[_Reference]:
+        """What a query names that leads to a column of a known table, `outer` being the tables of the queries that it stands in."""
+        nodes = list(_of_query(select))
+        scopes = (list(self._tables(nodes)), *outer)
+        for node in nodes:
+            if node.get("class") == "COLUMN_REF" and node["query_location"] < _NOWHERE:
+                yield from self._resolved(node["column_names"], node["query_location"], scopes)
+            for name in node.get("using_columns") or ():
+                yield from self._resolved([name], None, scopes)
+            if node.get("type") == "SELECT_NODE":
+                yield from self._references(node, scopes)
+
+    def _tables(self, nodes: Sequence[dict[str, Any]]) -> Iterator[_Table]:
+        for node in nodes:
+            if node.get("type") == "BASE_TABLE":
+                name = node["table_name"]
+                is_source = name == _SOURCE
+                columns = list(self.names) if is_source else self._columns_of(name)
+                yield _Table(node["alias"] or name, "the source" if is_source else name, columns, is_source)
+            elif node.get("type") in ("SUBQUERY", "TABLE_FUNCTION", "EXPRESSION_LIST") and "class" not in node:
+                yield _Table(node.get("alias") or "", "", None)
+
+    def _columns_of(self, table: str) -> Sequence[str] | None:
+        if table not in self._described:
+            try:
+                described = self.connection.execute(f"select * from {identifier(table)} limit 0").description or []
+                self._described[table] = [name for name, *_ in described]
+            except Error:
+                self._described[table] = None
+        return self._described[table]
+
+    def _resolved(self, parts: Sequence[str], at: int | None, scopes: _Scopes) -> Iterator[_Reference]:
+        """The column that a name leads to, if it is known: its first part may be a table, or a column of which the others are fields."""
+        for tables in scopes:
+            qualified = [table for table in tables if len(parts) > 1 and table.alias.lower() == parts[0].lower()]
+            if qualified:
+                found = _column(parts, 1, at, qualified)
+                if found is not None:
+                    yield found
+                return
+            found = _column(parts, 0, at, tables)
+            # A table whose columns are not known may have the name exactly.
+            may_be_unknown = parts[0] in self.others and any(table.columns is None for table in tables)
+            if found is not None and not (found.problem and may_be_unknown):
+                yield found
+                return
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A table that a query reads: what it is called there, and its columns (None: not known)."""
+    """A table that a query reads: what it is called there and in messages, and its columns (None: not known)."""
 
     alias: str
-    said: str
+    label: str
     columns: Sequence[str] | None
     is_source: bool = False
 
 
 @dataclass(frozen=True)
-class _Named:
-    """What a name leads to: a column of a table by its exact name (None: of none that is known), and which part of the name says it."""
+class _Reference:
+    """A name in a query, as it is written and where (None: in a `using`), and the column of a table that it leads to; which of its parts
+    is the column, and what is wrong with it, where that is in another case."""
 
-    table: str = ""
-    column: str | None = None
-    place: int = 0
-    of_source: bool = False
-    repeated: bool = False
+    parts: Sequence[str]
+    place: int
+    at: int | None
+    column: str
+    of_source: bool
+    problem: str | None = None
 
 
 _Scopes = tuple[list[_Table], ...]
 """The tables of a query and of those that it stands in, the innermost first."""
-
-
-def _named(
-    connection: Connection, select: dict[str, Any], outer: _Scopes, names: Mapping[str, str], others: Sequence[str]
-) -> Iterator[tuple[int | None, list[str], _Named]]:
-    """What the columns that a query names lead to, with where (None: in a `using`), as it is written."""
-    parts = list(_of_query(select))
-    scopes = (_tables(connection, parts, names), *outer)
-    for node in parts:
-        if node.get("class") == "COLUMN_REF" and node["query_location"] < _NOWHERE:
-            written = node["column_names"]
-            yield node["query_location"], written, _resolved(written, scopes, others)
-        for name in node.get("using_columns") or ():
-            yield None, [name], _resolved([name], scopes, others)
-        if node.get("type") == "SELECT_NODE" and node is not select:
-            yield from _named(connection, node, scopes, names, others)
 
 
 def _of_query(node: Any) -> Iterator[dict[str, Any]]:
@@ -179,61 +217,31 @@ def _of_query(node: Any) -> Iterator[dict[str, Any]]:
             yield from _of_query(value)
 
 
-def _tables(connection: Connection, parts: Sequence[dict[str, Any]], names: Mapping[str, str]) -> list[_Table]:
-    tables = []
-    for node in parts:
-        if node.get("type") == "BASE_TABLE":
-            name = node["table_name"]
-            if name == _SOURCE:
-                tables.append(_Table(node["alias"] or name, "the source", list(names), is_source=True))
-            else:
-                tables.append(_Table(node["alias"] or name, name, _columns_of(connection, name)))
-        elif node.get("type") in ("SUBQUERY", "TABLE_FUNCTION", "EXPRESSION_LIST") and "class" not in node:
-            tables.append(_Table(node.get("alias") or "", "", None))
-    return tables
-
-
-def _columns_of(connection: Connection, table: str) -> list[str] | None:
-    try:
-        described = connection.execute(f"select * from {identifier(table)} limit 0").description or []
-    except Error:
-        return None
-    return [name for name, *_ in described]
-
-
-def _resolved(written: Sequence[str], scopes: _Scopes, others: Sequence[str]) -> _Named:
-    """What a name leads to: its first part may be a table, or a column of which the others are fields."""
-    for tables in scopes:
-        for table in tables:
-            if len(written) > 1 and table.alias.lower() == written[0].lower() and table.columns is not None:
-                return _column(written[1], [table], 1) or _Named()
-        if len(written) > 1 and any(table.alias.lower() == written[0].lower() for table in tables):
-            return _Named()
-        known = [table for table in tables if table.columns is not None]
-        has_unknown = len(known) < len(tables)
-        found = _column(written[0], known, 0)
-        if found is not None and not (has_unknown and found.column != written[0] and written[0] in others):
-            return found
-    return _Named()
-
-
-def _column(name: str, tables: Sequence[_Table], place: int) -> _Named | None:
-    for table in tables:
-        if name in (table.columns or ()):
-            return _Named(table.said, name, place, table.is_source)
-    for table in tables:
-        for column in table.columns or ():
-            if column.lower() == name.lower():
-                repeated = any(re.fullmatch(re.escape(name) + r"_\d+", one) for one in table.columns or ())
-                return _Named(table.said, column, place, table.is_source, repeated and not table.is_source)
+def _column(parts: Sequence[str], place: int, at: int | None, tables: Sequence[_Table]) -> _Reference | None:
+    """The column that a part of a name leads to: by its exact name, or else by one that differs in case."""
+    written = parts[place]
+    columns = [(table, column) for table in tables for column in table.columns or ()]
+    for table, column in columns:
+        if column == written:
+            return _Reference(parts, place, at, column, table.is_source)
+    for table, column in columns:
+        if column.lower() == written.lower():
+            problem = f"{table.label} has no column {written}, but {column}: names are matched exactly"
+            if not table.is_source and any(
+                re.fullmatch(re.escape(written) + r"_\d+", one) for one in table.columns or ()
+            ):
+                problem += f" ({column} and others that differ in case only: those after the first are numbered)"
+            return _Reference(parts, place, at, column, table.is_source, problem)
     return None
 
 
-def _replaced(text: bytes, at: int, before: Sequence[str], name: str, new: str) -> bytes:
-    """`text` with a column's name, which stands at `at` after the parts `before`, written as `new`."""
-    part = "|".join(re.escape(written) for written in (name, identifier(name)))
+def _replaced(text: bytes, reference: _Reference, new: str) -> bytes:
+    """`text` with the column that `reference` names written as `new`."""
+    assert reference.at is not None
+    part = "|".join(re.escape(written) for written in (reference.column, identifier(reference.column)))
+    before = reference.parts[: reference.place]
     table = "".join(rf"(?:{re.escape(one)}|{re.escape(identifier(one))})\s*\.\s*" for one in before)
-    found = re.compile(f"({table})({part})".encode()).match(text, at)
+    found = re.compile(f"({table})({part})".encode()).match(text, reference.at)
     if found is None:
         return text
     return text[: found.start(2)] + identifier(new).encode() + text[found.end(2) :]

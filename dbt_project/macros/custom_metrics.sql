@@ -1,18 +1,7 @@
 {#
-  The SQL of a company's own metrics (metrics.yml). A definition has name, kind, entity, where, window (days), compare and windows: how
-  many windows it looks at, its own included. Each is two or three CTEs and a column of met_custom.
+  The SQL of a company's own metrics (metrics.yml). A definition has name, kind, entity, where, window (days), compare, windows (how
+  many it looks at, its own included) and number, the column that is summed. Each is two or three CTEs and a column of met_custom.
 #}
-
-{# For each entity: when a fact happened, the number that is summed, and what must be measured for each filter. #}
-{% macro custom_facts(entity) -%}
-    {{ return({
-        "usage_events": {"happened_at": "occurred_at", "number": "quantity"},
-        "tickets": {"happened_at": "opened_at", "number": none},
-        "invoices": {"happened_at": "issued_at", "number": "amount"},
-        "survey_responses": {"happened_at": "responded_at", "number": "score"},
-        "interactions": {"happened_at": "occurred_at", "number": none},
-    }[entity]) }}
-{%- endmacro %}
 
 {# The columns of a fact that a metric uses: where no source of an account fills one, the metric cannot be measured. #}
 {% macro custom_columns(metric) -%}
@@ -21,7 +10,7 @@
         {%- do columns.append("user_id") -%}
     {%- endif -%}
     {%- if metric.kind == "sum" and metric.entity != "invoices" -%}
-        {%- do columns.append(custom_facts(metric.entity).number) -%}
+        {%- do columns.append(metric.number) -%}
     {%- endif -%}
     {{ return(columns) }}
 {%- endmacro %}
@@ -70,16 +59,15 @@
 
 {# The CTEs of a metric: its facts by account and day, its values by account and date, and since when its columns are filled. #}
 {% macro custom_ctes(metric) -%}
-    {%- set about = custom_facts(metric.entity) -%}
-    {%- set happened_at = "facts." ~ about.happened_at -%}
-    {%- set number = "facts." ~ about.number if about.number else "0" -%}
+    {%- set fact_at = "facts." ~ happened_at(metric.entity) -%}
+    {%- set number = "facts." ~ metric.number if metric.number else "0" -%}
     {{ metric.name }}_facts as (
 
         {% if metric.entity == "usage_events" -%}
             -- A use counts for what it stands for; a day of a person is one row, however often dates look at it.
             select
                 records.account_id,
-                cast({{ happened_at }} as date) as fact_date,
+                cast({{ fact_at }} as date) as fact_date,
                 facts.user_id,
                 {{ custom_filter(metric) }} as is_meant,
                 cast(sum({{ uses() }}) as double) as facts,
@@ -90,14 +78,14 @@
                     facts.account_source = records.source
                     and facts.source_account_id = records.source_account_id
             where
-                {{ happened_at }} < {{ as_of() }}
+                {{ fact_at }} < {{ as_of() }}
                 and {{ uses() }} > 0
                 {% if metric.kind != "share_of_active_users" %} and {{ custom_filter(metric) }} {% endif %}
             group by 1, 2, 3, 4
         {%- else -%}
             select
                 facts.account_id,
-                cast({{ happened_at }} as date) as fact_date,
+                cast({{ fact_at }} as date) as fact_date,
                 true as is_meant,
                 {% if metric.entity == "tickets" -%}
                     facts.solved_at,
@@ -159,7 +147,7 @@
                 select
                     facts.account_source,
                     {% for column in custom_columns(metric) -%}
-                        min(case when facts.{{ column }} is not null then {{ happened_at }} end)
+                        min(case when facts.{{ column }} is not null then {{ fact_at }} end)
                             as {{ column }}_from{{ "," if not loop.last }}
                     {% endfor %}
                 from {{ union_staged(metric.entity) }} as facts
@@ -177,7 +165,7 @@
 
             select
                 records.account_id,
-                cast(min({{ happened_at }}) as date) as first_fact_date
+                cast(min({{ fact_at }}) as date) as first_fact_date
             from {{ union_staged(metric.entity) }} as facts
             inner join {{ ref("int_accounts_matched") }} as records
                 on

@@ -7,7 +7,6 @@ with
 metrics as (
 
     select * from {{ ref("met_custom") }}
-    where as_of_date = {{ as_of_date() }}
 
 )
 

@@ -113,7 +113,7 @@ def test_any_keys_that_json_allows_can_be_read_each_by_its_own_name(keys):
         row = warehouse.rows(connection, f"select * from {read}")[0]
         for key, sql in known.items():
             assert row[sql] == last[key]
-            assert names.exact(connection, key, known)[0] == warehouse.identifier(sql) or key != key.strip()
+            assert names.Names(connection, known).exact(key)[0] == warehouse.identifier(sql) or key != key.strip()
     assert row["_malformed"] is False
 
 
