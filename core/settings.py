@@ -13,7 +13,7 @@ import os
 import re
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -281,6 +281,28 @@ class Config(Strict):
     runs: RunsConfig = RunsConfig()
     custom_metrics: tuple[MetricConfig, ...] = ()
     """The company's own, which stand in a file beside `tenure.yml`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_rates(cls, data: Any) -> Any:
+        """Rates had been settings of a source of Stripe's, by codes in small letters."""
+        sources = data.get("sources") if isinstance(data, dict) else None
+        if not isinstance(sources, dict):
+            return data
+        rates = dict(data.get("exchange_rates") or {})
+        kept: dict[str, Any] = {}
+        for name, source in sources.items():
+            given = source.get("rates") if isinstance(source, dict) and source.get("connector") == "stripe" else None
+            if not isinstance(given, dict):
+                kept[name] = source
+                continue
+            kept[name] = {key: value for key, value in source.items() if key != "rates"}
+            for code, rate in given.items():
+                if rates.setdefault(str(code).upper(), rate) != rate:
+                    raise ValueError(
+                        f"sources.{name}.rates: {code} has another rate elsewhere; write it in `exchange_rates`"
+                    )
+        return {**data, "sources": kept, "exchange_rates": rates}
 
     @model_validator(mode="after")
     def _of_currencies(self) -> Config:

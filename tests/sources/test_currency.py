@@ -122,3 +122,13 @@ def test_rates_are_kept_exactly(shop):
     shop.write("invoices.csv", HEADER + "1,a,2024-01-31,10,JPY,open\n")
     shop.load()
     assert shop.query("select _exchange_rate from raw_files.invoices") == [(Decimal("0.00612345"),)]
+
+
+def test_rates_that_are_settings_of_stripe_are_still_read(shop):
+    stripe = {"connector": "stripe", "key": "sk_test_1", "rates": {"chf": 1.04, "gbp": 1.17}}
+    shop.document["sources"]["billing"] = stripe
+    rates = shop.tenure.config.exchange_rates
+    assert (rates["CHF"], rates["GBP"]) == (Decimal("1.04"), Decimal("1.17"))
+    stripe["rates"]["gbp"] = 1.2
+    with pytest.raises(UserError, match=r"sources\.billing\.rates: gbp has another rate elsewhere"):
+        _ = shop.tenure
